@@ -1,0 +1,114 @@
+"""The contract of a law: a NamedTuple of pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.runs import Recipe, Runs
+
+Array = Any
+Raw = Any  # unconstrained parameters: a pytree of arrays, what optimisers and samplers move
+Params = Any  # constrained parameters: a pytree of arrays, what predict reads
+
+
+class Law(NamedTuple):
+    """A law maps a recipe to validation losses.
+
+    Attributes:
+      name: short lower-case name, such as "camel".
+      init: ``init(key, runs) -> raw``: a random start in unconstrained space for this table.
+      predict: ``predict(params, recipe) -> losses[V]`` for one recipe; callers vmap.
+      constrain: ``constrain(raw) -> params``: from unconstrained to natural parameters.
+      log_prior: ``log_prior(raw) -> scalar``: log density up to a constant, in unconstrained space; 0 for no prior.
+      separable: True if every leaf of raw has a leading axis V and set v reads only its own slice.
+      min_runs: ``min_runs(runs) -> int``: the fewest runs with which this law can be told apart from noise.
+    """
+
+    name: str
+    init: Callable[[Array, Runs], Raw]
+    predict: Callable[[Params, Recipe], Array]
+    constrain: Callable[[Raw], Params]
+    log_prior: Callable[[Raw], Array]
+    separable: bool = False
+    min_runs: Callable[[Runs], int] = lambda runs: 3
+    settings: tuple[tuple[str, Any], ...] = ()  # constructor arguments, so that a saved fit can rebuild its law
+
+
+class Units(NamedTuple):
+    """Scales that bring a table to order one: size, tokens (scalars) and losses (V,).
+
+    Laws are fitted in these units, so that priors and starts mean the same for every table.
+    """
+
+    size: Array
+    tokens: Array
+    losses: Array
+
+
+def table_units(runs: Runs) -> Units:
+    """Geometric means of active size, tokens and each set's loss over the rows of a table."""
+    log_losses = np.log(np.asarray(runs.losses, float))
+    seen = np.isfinite(log_losses)
+    mean = np.where(seen, log_losses, 0.0).sum(0) / np.maximum(seen.sum(0), 1)
+    return Units(
+        np.exp(np.mean(np.log(np.asarray(runs.recipe.n_active, float)))),
+        np.exp(np.mean(np.log(np.asarray(runs.recipe.tokens, float)))),
+        np.exp(mean),
+    )
+
+
+def scale_recipe(units: Units, recipe: Recipe) -> Recipe:
+    """The same recipe with sizes and tokens measured in ``units``."""
+    supply = None if recipe.supply is None else recipe.supply / units.tokens
+    return Recipe(
+        recipe.n_total / units.size,
+        recipe.n_active / units.size,
+        recipe.tokens / units.tokens,
+        recipe.weights,
+        supply,
+    )
+
+
+def scale_runs(units: Units, runs: Runs) -> Runs:
+    """The same table measured in ``units``."""
+    return Runs(
+        scale_recipe(units, runs.recipe),
+        runs.losses / units.losses,
+        runs.accuracies,
+        runs.run,
+        runs.domains,
+        runs.sets,
+        runs.tasks,
+        runs.run_names,
+    )
+
+
+def in_units(law: Law, units: Units) -> Law:
+    """The law seen from outside: takes recipes and tables, and gives losses, in raw parameters, tokens and nats."""
+
+    def init(key: Array, runs: Runs) -> Raw:
+        return law.init(key, scale_runs(units, runs))
+
+    def predict(params: Params, recipe: Recipe) -> Array:
+        return law.predict(params, scale_recipe(units, recipe)) * units.losses
+
+    return law._replace(init=init, predict=predict)
+
+
+def predict_rows(law: Law, params: Params, recipe: Recipe) -> Array:
+    """Losses (R, V) of a recipe batched over a leading axis R; a shared ``supply`` of shape (K,) is broadcast."""
+    supply = recipe.supply
+    if supply is not None and jnp.ndim(supply) < jnp.ndim(recipe.weights):
+        recipe = Recipe(
+            recipe.n_total,
+            recipe.n_active,
+            recipe.tokens,
+            recipe.weights,
+            jnp.broadcast_to(supply, jnp.shape(recipe.weights)),
+        )
+    return jax.vmap(law.predict, in_axes=(None, 0))(params, recipe)
