@@ -112,3 +112,9 @@ def predict_rows(law: Law, params: Params, recipe: Recipe) -> Array:
             jnp.broadcast_to(supply, jnp.shape(recipe.weights)),
         )
     return jax.vmap(law.predict, in_axes=(None, 0))(params, recipe)
+
+
+def varies(values: Array, tolerance: float = 1e-6) -> bool:
+    """Whether a column of a table takes more than one value; host side."""
+    values = np.asarray(values, float)
+    return bool(values.size and values.max() > values.min() * (1.0 + tolerance))

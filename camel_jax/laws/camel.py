@@ -1,0 +1,216 @@
+"""CAMEL: capacity-aware mixture law, with latent skills shared by all validation sets.
+
+A model of capacity M divides it over S skills so that its training loss is least; the mixture r asks for skill s with weight
+q_s = sum_i r_i T_is. What is left of skill s is a loss l_s with two causes, too little capacity and too little data, joined
+by a p-norm so that a larger model also learns faster. Every validation set reads the same skills:
+
+    q_s = sum_i r_i T_is                          m_s = capacity given to skill s (see ``allocation``)
+    l_s = ((m_s^-alpha_s)^p_s + (u_s (q_s D)^-beta_s)^p_s)^(1/p_s)
+    L_v = E_v + sum_s W_vs l_s                    M = N^rho N_total^(1 - rho)
+
+The allocation follows the theorem of Li, Gu and Zhang 2026 (arXiv 2603.08022); latent skills, the coupling and the priors are
+ours. Where a domain has a limited supply of unique tokens, its tokens count for less with every epoch (Muennighoff et al. 2023,
+arXiv 2305.16264): D_i' = U_i (1 + R (1 - exp(-(e_i - 1) / R))) for e_i = r_i D / U_i > 1 epochs.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.laws.allocation import log_allocate, log_allocate_closed
+from camel_jax.laws.law import Law, varies
+from camel_jax.numerics import logsumexp
+from camel_jax.runs import Recipe, Runs
+
+Array = Any
+
+DEFAULT_REPEAT = 15.4  # epochs after which a repeated token is nearly worthless (Muennighoff et al. 2023, their R*_D)
+
+
+class CamelParams(NamedTuple):
+    """Natural parameters of CAMEL for K domains, V sets and S skills.
+
+    Attributes:
+      transfer: T, (K, S), rows on the simplex: what each domain asks of each skill.
+      amplitudes: A, (S,): how much of the training loss a skill is worth in the split of capacity.
+      capacity_exponents: alpha, (S,).
+      data_exponents: beta, (S,).
+      data_scales: u, (S,).
+      couplings: p, (S,), at least 1.
+      coefficients: W, (V, S).
+      floors: E, (V,).
+      active_share: rho, (): M = N^rho N_total^(1 - rho).
+      repeat: R, (): epochs over which repeated tokens lose their worth.
+    """
+
+    transfer: Array
+    amplitudes: Array
+    capacity_exponents: Array
+    data_exponents: Array
+    data_scales: Array
+    couplings: Array
+    coefficients: Array
+    floors: Array
+    active_share: Array
+    repeat: Array
+
+
+def effective_tokens(tokens: Array, supply: Array, repeat: Array) -> Array:
+    """Tokens that count, after repetition: U (1 + R (1 - exp(-(e - 1) / R))) beyond one epoch.
+
+    Args:
+      tokens: tokens seen per domain, any shape.
+      supply: unique tokens per domain, same shape; ``inf`` for no limit.
+      repeat: R, the decay constant in epochs.
+
+    Returns:
+      Effective tokens, same shape; equal to ``tokens`` up to one epoch.
+
+    >>> [round(float(x), 3) for x in effective_tokens(jnp.array([1.0, 4.0]), jnp.array([2.0, 2.0]), 15.4)]
+    [1.0, 3.937]
+    """
+    limited = jnp.isfinite(supply)
+    unique = jnp.where(limited, supply, 1.0)
+    extra = jnp.maximum(tokens / unique - 1.0, 0.0)
+    decayed = unique * (1.0 - repeat * jnp.expm1(-extra / repeat))
+    return jnp.where(limited & (tokens > unique), decayed, tokens)
+
+
+def log_demand(transfer: Array, recipe: Recipe) -> Array:
+    """Log of the demand for each skill, log q_s = log sum_i r_i T_is, shape (S,)."""
+    return jnp.log(recipe.weights @ transfer)
+
+
+def skill_losses(params: CamelParams, recipe: Recipe, exact: bool = False) -> Array:
+    """Log loss left of each skill, log l_s, shape (S,), for one recipe."""
+    log_q = log_demand(params.transfer, recipe)
+    rho = params.active_share
+    log_capacity = rho * jnp.log(recipe.n_active) + (1.0 - rho) * jnp.log(recipe.n_total)
+    allocate = log_allocate if exact else log_allocate_closed
+    log_m = allocate(log_q, jnp.log(params.amplitudes), params.capacity_exponents, log_capacity)
+    if recipe.supply is None:
+        log_seen = log_q + jnp.log(recipe.tokens)
+    else:
+        seen = effective_tokens(recipe.weights * recipe.tokens, recipe.supply, params.repeat)
+        log_seen = jnp.log(seen @ params.transfer)
+    capacity = -params.capacity_exponents * log_m
+    data = jnp.log(params.data_scales) - params.data_exponents * log_seen
+    p = params.couplings
+    return logsumexp(jnp.stack([p * capacity, p * data]), axis=0) / p
+
+
+class CamelPrior(NamedTuple):
+    """Centers and precisions of the Gaussian priors on raw parameters, in the units of the table."""
+
+    capacity_exponent: float = 0.12
+    data_exponent: float = 0.22
+    exponent_mean: float = 100.0
+    exponent_spread: float = 30.0
+    coupling: float = -1.0
+    coupling_mean: float = 2.0
+    coupling_spread: float = 30.0
+    transfer: float = 0.5
+    coefficients: float = 0.1
+    floor: float = 0.5
+    floors: float = 3.0
+    data_scales: float = 1.0
+    amplitudes: float = 1.0
+
+
+@lru_cache(maxsize=64)
+def camel(skills: int = 16, *, exact: bool = False, coupled: bool = True, prior: CamelPrior | None = None) -> Law:
+    """The capacity-aware mixture law with latent skills; the default law of the package.
+
+    Args:
+      skills: number of latent skills S; results are flat from 10 to 24.
+      exact: split capacity by the exact root in place of the first-order closed form.
+      coupled: join capacity and data terms by a p-norm; False adds them (p = 1).
+      prior: centers and precisions of the priors; the default serves all tables.
+
+    Returns:
+      A ``Law`` whose params are ``CamelParams``.
+
+    >>> camel(skills=4).name
+    'camel'
+    """
+    prior = CamelPrior() if prior is None else CamelPrior(*prior)
+    log_w0 = np.log((1.0 - prior.floor) / skills)
+
+    def init(key: Array, runs: Runs) -> dict[str, Array]:
+        n_domains, n_sets = len(runs.domains), len(runs.sets)
+        keys = jax.random.split(key, 8)
+
+        def normal(i: int, shape: tuple[int, ...], center: float, spread: float) -> Array:
+            return center + spread * jax.random.normal(keys[i], shape)
+
+        raw = {
+            "transfer": normal(0, (n_domains, skills), 0.0, 1.0),
+            "amplitudes": normal(1, (skills,), 0.0, 0.3),
+            "capacity_exponents": normal(2, (skills,), np.log(prior.capacity_exponent), 0.1),
+            "data_exponents": normal(3, (skills,), np.log(prior.data_exponent), 0.1),
+            "data_scales": normal(4, (skills,), 0.0, 0.3),
+            "coefficients": normal(5, (n_sets, skills), log_w0, 0.5),
+            "floors": jnp.full((n_sets,), np.log(prior.floor)),
+        }
+        if coupled:
+            raw["couplings"] = normal(6, (skills,), prior.coupling, 0.1)
+        if varies(runs.recipe.n_total / runs.recipe.n_active):
+            raw["active_share"] = jnp.asarray(0.0)
+        if runs.recipe.supply is not None:
+            raw["repeat"] = jnp.asarray(np.log(DEFAULT_REPEAT))
+        return raw
+
+    def constrain(raw: dict[str, Array]) -> CamelParams:
+        alpha = jnp.exp(raw["capacity_exponents"])
+        return CamelParams(
+            transfer=jax.nn.softmax(raw["transfer"], axis=-1),
+            amplitudes=jnp.exp(raw["amplitudes"]),
+            capacity_exponents=alpha,
+            data_exponents=jnp.exp(raw["data_exponents"]),
+            data_scales=jnp.exp(raw["data_scales"]),
+            couplings=1.0 + jnp.exp(raw["couplings"]) if coupled else jnp.ones_like(alpha),
+            coefficients=jnp.exp(raw["coefficients"]),
+            floors=jnp.exp(raw["floors"]),
+            active_share=jax.nn.sigmoid(raw["active_share"]) if "active_share" in raw else jnp.ones(()),
+            repeat=jnp.exp(raw["repeat"]) if "repeat" in raw else jnp.asarray(DEFAULT_REPEAT),
+        )
+
+    def predict(params: CamelParams, recipe: Recipe) -> Array:
+        return params.floors + params.coefficients @ jnp.exp(skill_losses(params, recipe, exact))
+
+    def log_prior(raw: dict[str, Array]) -> Array:
+        def about(value: Array, center: float, mean: float, spread: float) -> Array:
+            average = jnp.mean(value)
+            return mean * (average - center) ** 2 + spread * jnp.sum((value - average) ** 2)
+
+        total = about(
+            raw["capacity_exponents"], np.log(prior.capacity_exponent), prior.exponent_mean, prior.exponent_spread
+        )
+        total += about(raw["data_exponents"], np.log(prior.data_exponent), prior.exponent_mean, prior.exponent_spread)
+        total += prior.transfer * jnp.sum(raw["transfer"] ** 2)
+        total += prior.coefficients * jnp.sum((raw["coefficients"] - log_w0) ** 2)
+        total += prior.floors * jnp.sum((raw["floors"] - np.log(prior.floor)) ** 2)
+        total += prior.data_scales * jnp.sum(raw["data_scales"] ** 2)
+        total += prior.amplitudes * jnp.sum(raw["amplitudes"] ** 2)
+        if coupled:
+            total += about(raw["couplings"], prior.coupling, prior.coupling_mean, prior.coupling_spread)
+        if "active_share" in raw:
+            total += 0.3 * raw["active_share"] ** 2
+        if "repeat" in raw:
+            total += 4.0 * (raw["repeat"] - np.log(DEFAULT_REPEAT)) ** 2
+        return -0.5 * total
+
+    return Law(
+        "camel",
+        init,
+        predict,
+        constrain,
+        log_prior,
+        min_runs=lambda runs: len(runs.domains) + 3,
+        settings=(("skills", skills), ("exact", exact), ("coupled", coupled), ("prior", tuple(prior))),
+    )

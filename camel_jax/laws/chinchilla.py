@@ -1,0 +1,122 @@
+"""The Chinchilla law: loss against size and tokens, blind to the mixture (Hoffmann et al. 2022, arXiv 2203.15556).
+
+    L_v = E_v + A_v N^-a_v + B_v D^-b_v                           as published
+    L_v = E_v + ((A_v N^-a_v)^p + (B_v D^-b_v)^p)^(1/p)           coupled, p >= 1
+
+This file also holds what the separable laws share: a floor, a capacity term, a data term, how they join, and their priors.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.laws.law import Law, varies
+from camel_jax.numerics import logsumexp
+from camel_jax.runs import Recipe, Runs
+
+Array = Any
+
+FLOOR, SIZE_EXPONENT, DATA_EXPONENT = 0.5, 0.12, 0.22  # centers of the priors, in units of the table
+
+
+def scaling_init(key: Array, runs: Runs, coupled: bool) -> dict[str, Array]:
+    """Random raw starts, leaves of shape (V,), of the floor, size and data terms that the table can tell apart.
+
+    The size term is dropped from a table with one size, the data term from one with one token count.
+    """
+    n_sets = len(runs.sets)
+    keys = jax.random.split(key, 6)
+
+    def normal(i: int, center: float, spread: float) -> Array:
+        return center + spread * jax.random.normal(keys[i], (n_sets,))
+
+    raw = {"floor": normal(0, np.log(FLOOR), 0.2)}
+    if varies(runs.recipe.n_active):
+        raw["size_scale"] = normal(1, np.log(0.2), 0.4)
+        raw["size_exponent"] = normal(2, np.log(SIZE_EXPONENT), 0.3)
+    if varies(runs.recipe.tokens):
+        raw["data_scale"] = normal(3, np.log(0.2), 0.4)
+        raw["data_exponent"] = normal(4, np.log(DATA_EXPONENT), 0.3)
+    if coupled and "size_scale" in raw and "data_scale" in raw:
+        raw["coupling"] = normal(5, -1.0, 0.1)
+    return raw
+
+
+def scaling_constrain(raw: dict[str, Array]) -> dict[str, Array]:
+    """Natural parameters: exponentials, and p = 1 + exp for the coupling."""
+    return {name: jnp.exp(value) + (1.0 if name == "coupling" else 0.0) for name, value in raw.items()}
+
+
+def join_terms(params: dict[str, Array], size_loss: Array | None, data_loss: Array | None) -> Array:
+    """Sum of the log-space size and data terms, or their p-norm where the law is coupled; log terms in, loss out."""
+    terms = [term for term in (size_loss, data_loss) if term is not None]
+    if not terms:
+        return jnp.zeros_like(params["floor"])
+    if "coupling" in params:
+        p = params["coupling"]
+        return jnp.exp(logsumexp(jnp.stack([p * term for term in terms]), axis=0) / p)
+    return sum(jnp.exp(term) for term in terms)
+
+
+def scaling_terms(params: dict[str, Array], recipe: Recipe) -> tuple[Array | None, Array | None]:
+    """Log of the size term A N^-a and of the data term B D^-b; None where the table could not tell."""
+    size = data = None
+    if "size_scale" in params:
+        size = jnp.log(params["size_scale"]) - params["size_exponent"] * jnp.log(recipe.n_active)
+    if "data_scale" in params:
+        data = jnp.log(params["data_scale"]) - params["data_exponent"] * jnp.log(recipe.tokens)
+    return size, data
+
+
+def gaussian(value: Array, center: float, precision: float) -> Array:
+    """Log density, up to a constant, of independent normals."""
+    return -0.5 * precision * jnp.sum((value - center) ** 2)
+
+
+def scaling_log_prior(raw: dict[str, Array]) -> Array:
+    """Priors of the upgraded baselines, the same in kind and strength as CAMEL's."""
+    centers = {
+        "floor": (np.log(FLOOR), 3.0),
+        "size_scale": (np.log(0.2), 0.1),
+        "size_exponent": (np.log(SIZE_EXPONENT), 30.0),
+        "data_scale": (np.log(0.2), 0.1),
+        "data_exponent": (np.log(DATA_EXPONENT), 30.0),
+        "coupling": (-1.0, 2.0),
+    }
+    return sum((gaussian(raw[k], *spec) for k, spec in centers.items() if k in raw), start=jnp.zeros(()))
+
+
+@lru_cache(maxsize=64)
+def chinchilla(upgraded: bool = True) -> Law:
+    """Loss against size and tokens only: what a law that ignores the mixture can do.
+
+    Args:
+      upgraded: couple the two terms and put priors on the exponents, as CAMEL does; False is the published form.
+
+    >>> chinchilla().name
+    'chinchilla'
+    """
+
+    def predict(params: dict[str, Array], recipe: Recipe) -> Array:
+        return params["floor"] + join_terms(params, *scaling_terms(params, recipe))
+
+    return Law(
+        "chinchilla",
+        lambda key, runs: scaling_init(key, runs, upgraded),
+        predict,
+        scaling_constrain,
+        scaling_log_prior if upgraded else no_prior,
+        separable=True,
+        min_runs=lambda runs: 4,
+        settings=(("upgraded", upgraded),),
+    )
+
+
+def no_prior(raw: Any) -> Array:
+    """A flat prior."""
+    return jnp.zeros(())
