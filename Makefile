@@ -1,0 +1,45 @@
+# make test   everything CI runs          make demo       the pipeline on the embedded table
+# make format ruff's fixes                make notebooks  run the notebooks in place
+
+PYTHON ?= python3
+PY := .venv/bin/python
+JOBS ?= 2
+
+.PHONY: install test lint format demo notebooks data clean
+.DEFAULT_GOAL := test
+
+install: .venv/.installed
+
+# installed again only when pyproject.toml changed
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "camel_jax needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 test" >&2; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+lint: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+
+test: lint
+	$(PY) -m pytest -q -n $(JOBS)
+
+format: install
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+demo: install
+	.venv/bin/camel-jax demo
+
+notebooks: install
+	MPLBACKEND=module://matplotlib_inline.backend_inline $(PY) -m jupyter nbconvert --version >/dev/null 2>&1; \
+	$(PY) notebooks/execute.py
+
+# the simulated table that the demo reads
+data: install
+	$(PY) benchmarks/make_demo_table.py
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist *.egg-info demo_out

@@ -1,0 +1,111 @@
+"""Which module may import which: read off the syntax trees, lazy imports included."""
+
+import ast
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import camel_jax
+
+ROOT = pathlib.Path(camel_jax.__file__).parent
+
+# A module imports only from lines above its own. A folder stands for all its files, which may import each other.
+LINES = [
+    {"numerics", "files", "sizes"},
+    {"simplex", "solve"},
+    {"runs"},
+    {"laws", "schema"},
+    {"tables", "objective"},
+    {"fit"},
+    {"uncertainty", "bayes", "benchmark"},
+    {"mixture", "budget", "design"},
+    {"evaluate", "plots", "proxy"},
+    {"cli"},
+]
+ONLY_IN = {
+    "pandas": {"tables"},
+    "pyarrow": {"tables"},
+    "numpyro": {"bayes"},
+    "arviz": {"bayes"},
+    "flax": {"proxy"},
+    "matplotlib": {"plots"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "sklearn": {"evaluate", "laws"},
+}
+PROXY_MAY_IMPORT = {"proxy", "runs", "tables", "simplex", "sizes", "files", "schema", "numerics"}
+HEAVY = ["pandas", "pyarrow", "numpyro", "arviz", "flax", "matplotlib", "sklearn", "scipy.optimize", "typer", "rich"]
+
+
+def _unit(path: pathlib.Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def _imports(path: pathlib.Path):
+    """(line number, dotted name) of every import of a file, relative ones made absolute."""
+    package = ["camel_jax", *path.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield node.lineno, f"{module}.{alias.name}"
+
+
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py" and "data" not in path.parts]
+
+
+def test_every_module_has_a_line():
+    known = set().union(*LINES)
+    assert {_unit(path) for path in FILES} <= known
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_up(path):
+    unit = _unit(path)
+    level = {name: i for i, line in enumerate(LINES) for name in line}
+    wrong = []
+    for line, name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "camel_jax":
+            other = parts[1] if len(parts) > 1 else ""
+            if other in level and other != unit:
+                allowed = level[other] < level[unit] and (unit != "proxy" or other in PROXY_MAY_IMPORT)
+            else:
+                allowed = other == unit or unit == "cli"  # the package itself only from the command line
+            if not allowed:
+                wrong.append(f"{path.name}:{line} imports {name}")
+        elif parts[0] in ONLY_IN and unit not in ONLY_IN[parts[0]]:
+            wrong.append(f"{path.name}:{line} imports {name}")
+    assert not wrong
+
+
+def _loaded_after(code: str) -> dict:
+    script = (
+        f"import sys, json, jax\nbefore = dict(jax.config.values)\n{code}\n"
+        f"after = dict(jax.config.values)\nloaded = [m for m in {HEAVY!r} if m in sys.modules]\n"
+        "changed = [k for k in after if before.get(k) != after[k]]\nprint(json.dumps([loaded, changed]))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    loaded, changed = json.loads(out.stdout)
+    return {"loaded": loaded, "changed": changed, "stderr": out.stderr}
+
+
+def test_import_is_light_and_changes_nothing():
+    assert _loaded_after("import camel_jax") == {"loaded": [], "changed": [], "stderr": ""}
+
+
+def test_help_does_not_wait_for_jax():
+    script = (
+        "import sys\nfrom camel_jax.cli import main\nsys.argv = ['camel-jax', '--help']\n"
+        "try: main()\nexcept SystemExit as e: code = e.code\n"
+        "print('CODE', code, [m for m in ('jax', 'pandas', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert out.stdout.strip().splitlines()[-1] == "CODE 0 []"
