@@ -65,7 +65,10 @@ def read_runs(
     >>> runs.domains, runs.recipe.n_active.tolist()
     (('web', 'code'), [70000000.0, 1200000000.0])
     """
-    sheet = rename(_load(source, name), columns)
+    return _to_runs(rename(_load(source, name), columns), on_ignored)
+
+
+def _to_runs(sheet: Sheet, on_ignored: Callable[[list[str]], None] | None = None) -> Runs:
     table = Checked(sheet, need_losses=True)
     table.finish(on_ignored)
     return Runs(
