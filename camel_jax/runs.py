@@ -191,8 +191,6 @@ def resample_counts(key: Array, runs: Runs, resamples: int) -> Array:
     counts = jnp.zeros((resamples, n_runs))
     for stratum, size in enumerate(np.unique(size_of_run)):
         members = jnp.asarray(np.flatnonzero(size_of_run == size))
-        drawn = jax.random.randint(
-            jax.random.fold_in(key, stratum), (resamples, len(members)), 0, len(members)
-        )
+        drawn = jax.random.randint(jax.random.fold_in(key, stratum), (resamples, len(members)), 0, len(members))
         counts = counts.at[jnp.arange(resamples)[:, None], members[drawn]].add(1.0)
     return counts[:, run]

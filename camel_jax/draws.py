@@ -1,0 +1,192 @@
+"""Draws: one type for what a bootstrap, a Laplace approximation and a sampler know, with the discrepancy of a law in scale.
+
+A fitted law is never exactly right at a size it has not seen. Its error there is mostly a bias per validation set, partly
+shared by all sets, and partly a smooth function of the mixture. Each draw m carries one such error, so that intervals and
+decisions see it:
+
+    log L_mv(r) = log point_v(r) + (log law_m(r) - mean over draws) + scale_v g(N, D) e_mv(r)
+    e_mv(r)     = sqrt(1 - c) (common_m + own_mv) / sqrt(2) + sqrt(c / K) sum_i z_mvi (r_i - mean_i) / spread_i
+    g(N, D)     = level + growth (log+(N / N_max) + log+(D / D_max) / 2)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.laws.law import Law, Units, in_units
+from camel_jax.runs import Recipe, Runs
+from camel_jax.sizes import parse_size, parse_tokens
+
+Array = Any
+
+
+class Discrepancy(NamedTuple):
+    """How wrong a law is expected to be, as a standard deviation of log loss.
+
+    Attributes:
+      scale: (V,) robust in-sample log residual of each set.
+      level: (), multiple of ``scale`` within the range of the table.
+      growth: (), added per unit of log distance beyond the largest size.
+      size: (), largest fitted active size. tokens: (), largest fitted token count.
+      mean: (K,) mean mixture of the table. spread: (K,) standard deviation of its shares.
+      mixture_share: (), share c of the variance that changes with the mixture.
+    """
+
+    scale: Array
+    level: Array
+    growth: Array
+    size: Array
+    tokens: Array
+    mean: Array
+    spread: Array
+    mixture_share: Array
+
+
+def discrepancy_factor(d: Discrepancy, recipe: Recipe) -> Array:
+    """g(N, D): how far beyond the fitted range a recipe lies, as a multiple of the in-sample residual."""
+    beyond = jnp.maximum(jnp.log(recipe.n_active / d.size), 0.0)
+    beyond += 0.5 * jnp.maximum(jnp.log(recipe.tokens / d.tokens), 0.0)
+    return d.level + d.growth * beyond
+
+
+def discrepancy_scale(d: Discrepancy, recipe: Recipe) -> Array:
+    """Standard deviation of log loss per set for one recipe, shape (V,), the mixture's distance included."""
+    away = jnp.mean(((recipe.weights - d.mean) / d.spread) ** 2)
+    return d.scale * discrepancy_factor(d, recipe) * jnp.sqrt(1.0 - d.mixture_share + d.mixture_share * away)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """M draws of a law, with their errors in scale.
+
+    Attributes:
+      params: constrained parameters, leaves (M, ...), in units of the table.
+      center: constrained parameters of the point prediction, leaves (S, ...): the geometric mean over S is the center.
+      units: ``Units`` of the table.
+      discrepancy: ``Discrepancy``.
+      bias: (M, V) standard normals. slope: (M, V, K) standard normals.
+      law: the law in units of the table (static).
+      domains, sets: names (static).
+    """
+
+    params: Any
+    center: Any
+    units: Units
+    discrepancy: Discrepancy
+    bias: Array
+    slope: Array
+    law: Law = dataclasses.field(metadata={"static": True})
+    domains: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    sets: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+
+    def point(self, recipe: Recipe) -> Array:
+        """Point prediction for one recipe, (V,) nats: the geometric mean over the center's members."""
+        return jnp.exp(jnp.mean(jnp.log(self._members(self.center, recipe)), axis=0))
+
+    def predict(self, recipe: Recipe) -> Array:
+        """Losses of every draw for one recipe, (M, V) nats; vmap over recipes."""
+        d = self.discrepancy
+        log_draws = jnp.log(self._members(self.params, recipe))
+        centered = log_draws - jnp.mean(log_draws, axis=0)
+        mixed = jnp.einsum("mvk,k->mv", self.slope, (recipe.weights - d.mean) / d.spread) / np.sqrt(len(self.domains))
+        error = jnp.sqrt(1.0 - d.mixture_share) * self.bias + jnp.sqrt(d.mixture_share) * mixed
+        error = (error - jnp.mean(error, axis=0)) * d.scale * discrepancy_factor(d, recipe)
+        return self.point(recipe) * jnp.exp(centered + error)
+
+    def _members(self, params: Any, recipe: Recipe) -> Array:
+        law = in_units(self.law, self.units)
+        return jax.vmap(law.predict, in_axes=(0, None))(params, recipe)
+
+    def losses_at(self, size: str | float, tokens: str | float, supply: Array | None = None) -> LossesAt:
+        """The draws as a function of the mixture, at one model size and token count.
+
+        Args:
+          size: active parameters, as a number or as text such as "7B" or "55B-A1.2B".
+          tokens: training tokens, as a number or as text such as "1T".
+          supply: unique tokens per domain, (K,), or None for no limit.
+        """
+        n_total, n_active = parse_size(size)
+        scalars = (jnp.asarray(x, float) for x in (n_total, n_active, parse_tokens(tokens)))
+        return LossesAt(self, *scalars, None if supply is None else jnp.asarray(supply, float))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LossesAt:
+    """A differentiable function from a mixture (K,) to validation losses (V,), at one size and token count.
+
+    ``self(weights)`` is the point prediction, ``self.draws(weights)`` the (M, V) draws; both in nats per token.
+    """
+
+    source: Draws
+    n_total: Array
+    n_active: Array
+    tokens: Array
+    supply: Array | None = None
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the K training domains."""
+        return self.source.domains
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the V validation sets."""
+        return self.source.sets
+
+    @property
+    def reference(self) -> Array:
+        """Mean mixture of the fitted table, (K,)."""
+        return self.source.discrepancy.mean
+
+    def recipe(self, weights: Array) -> Recipe:
+        """The recipe of a mixture at this size and token count."""
+        return Recipe(self.n_total, self.n_active, self.tokens, jnp.asarray(weights, float), self.supply)
+
+    def __call__(self, weights: Array) -> Array:
+        """Point prediction, (V,)."""
+        return self.source.point(self.recipe(weights))
+
+    def draws(self, weights: Array) -> Array:
+        """Losses of every draw, (M, V)."""
+        return self.source.predict(self.recipe(weights))
+
+
+def draw_errors(key: Array, n_draws: int, n_sets: int, n_domains: int) -> tuple[Array, Array]:
+    """Standard normal errors of draws: bias (M, V), half of it common to all sets, and slopes (M, V, K)."""
+    common, own, slope = jax.random.split(key, 3)
+    bias = jax.random.normal(common, (n_draws, 1)) + jax.random.normal(own, (n_draws, n_sets))
+    return bias / np.sqrt(2.0), jax.random.normal(slope, (n_draws, n_sets, n_domains))
+
+
+def table_discrepancy(runs: Runs, residuals: Array, weights: Array, level: float, growth: float) -> Discrepancy:
+    """The discrepancy of a law on the table it was fitted on.
+
+    Args:
+      runs: the table, in raw units.
+      residuals: (R, V) log residuals, NaN where not measured.
+      weights: (R,) row weights.
+      level: multiple of the in-sample residual within the range of the table.
+      growth: multiple added per unit of log distance.
+    """
+    seen = np.isfinite(residuals)
+    w = np.where(seen, np.asarray(weights)[:, None], 0.0)
+    rms = np.sqrt((w * np.where(seen, residuals, 0.0) ** 2).sum(0) / np.maximum(w.sum(0), 1e-300))
+    mixtures = np.asarray(runs.recipe.weights, float)
+    spread = mixtures.std(0)
+    return Discrepancy(
+        jnp.asarray(np.maximum(rms, 1e-4)),
+        jnp.asarray(float(level)),
+        jnp.asarray(float(growth)),
+        jnp.asarray(float(np.max(runs.recipe.n_active))),
+        jnp.asarray(float(np.max(runs.recipe.tokens))),
+        jnp.asarray(mixtures.mean(0) / mixtures.mean(0).sum()),
+        jnp.asarray(np.maximum(spread, 0.02)),
+        jnp.asarray(0.5),
+    )

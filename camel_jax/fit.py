@@ -1,0 +1,339 @@
+"""Fitting a law to a table of runs: starts x bootstrap resamples (x sets, where a law is separable) as one batch of lanes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax import laws, solve
+from camel_jax.archive import ArchiveError, read_archive, write_archive
+from camel_jax.draws import Discrepancy, Draws, LossesAt, draw_errors, table_discrepancy
+from camel_jax.identifiability import FitError, check_table
+from camel_jax.lanes import Lanes, Progress, solve_lanes
+from camel_jax.laws.law import Law, Units, in_units, predict_rows, scale_runs, table_units
+from camel_jax.objective import Data, Robust, as_data, residuals
+from camel_jax.runs import Recipe, Runs, resample_counts
+
+Array = Any
+
+SOLVERS = ("auto", "lbfgs", "adam")
+ROBUST = Robust()
+_ARRAYS = ("objective", "status", "steps", "resampled_objective", "resampled_status")
+_HEADER = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "extra")
+LEVEL, GROWTH = 0.75, 0.75  # discrepancy of a law that no back-test has calibrated, in units of its in-sample residual
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A law fitted to a table of runs.
+
+    Attributes:
+      law: the law, seen from outside (raw parameters, tokens and nats).
+      raw: unconstrained parameters of the random starts, leaves (S, ...).
+      objective, status, steps: (S,) per start; see ``solve`` for the status codes.
+      resampled: unconstrained parameters of the bootstrap resamples, leaves (B, ...).
+      resampled_objective, resampled_status: (B,).
+      inner_law: the law in units of the table, the one that was fitted.
+      units: the units of the table.
+      discrepancy: expected error of the law within and beyond the table.
+      domains, sets: names.
+      size_range, tokens_range: smallest and largest active size and token count fitted.
+      notes: what the table could not tell, in plain words.
+      seed: integer from which the errors of draws are made.
+      extra: JSON-able facts that travel with the fit, such as back-test scores.
+      attached: named arrays that travel with the fit, such as a benchmark law.
+    """
+
+    law: Law
+    raw: Any
+    objective: np.ndarray
+    status: np.ndarray
+    steps: np.ndarray
+    resampled: Any
+    resampled_objective: np.ndarray
+    resampled_status: np.ndarray
+    inner_law: Law
+    units: Units
+    discrepancy: Discrepancy
+    domains: tuple[str, ...]
+    sets: tuple[str, ...]
+    size_range: tuple[float, float]
+    tokens_range: tuple[float, float]
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    attached: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def members(self) -> Any:
+        """Constrained parameters of the starts that count, leaves (S', ...): finite, and near the best objective."""
+        keep = good_starts(self.objective)
+        return jax.vmap(self.inner_law.constrain)(jax.tree.map(lambda x: jnp.asarray(x)[keep], self.raw))
+
+    def best(self) -> Any:
+        """Constrained parameters of the start with the lowest objective, for ``fit.law.predict``."""
+        i = int(np.nanargmin(np.where(np.isfinite(self.objective), self.objective, np.inf)))
+        return self.inner_law.constrain(jax.tree.map(lambda x: jnp.asarray(x)[i], self.raw))
+
+    def predict(self, recipe: Recipe) -> Array:
+        """Point prediction: the geometric mean over the starts that count.
+
+        Args:
+          recipe: one recipe, or recipes with a leading axis R.
+
+        Returns:
+          (V,) or (R, V) losses in nats per token.
+        """
+        if np.ndim(recipe.tokens) == 0:
+            return _point(
+                self.inner_law, self.members, self.units, jax.tree.map(lambda x: jnp.asarray(x)[None], recipe)
+            )[0]
+        return _point(self.inner_law, self.members, self.units, recipe)
+
+    def draws(self) -> Draws:
+        """The bootstrap resamples (the starts, if there are none) with their errors in scale."""
+        usable = np.isfinite(self.resampled_objective) & (self.resampled_status != solve.NON_FINITE)
+        if usable.sum() >= 2:
+            raw = jax.tree.map(lambda x: jnp.asarray(x)[usable], self.resampled)
+        else:
+            raw = jax.tree.map(lambda x: jnp.asarray(x)[good_starts(self.objective)], self.raw)
+        n = len(jax.tree.leaves(raw)[0])
+        copies = -(-MIN_DRAWS // n)
+        raw = jax.tree.map(lambda x: jnp.tile(x, (copies,) + (1,) * (x.ndim - 1)), raw)
+        errors = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
+        params = jax.vmap(self.inner_law.constrain)(raw)
+        return Draws(
+            params, self.members, self.units, self.discrepancy, *errors, self.inner_law, self.domains, self.sets
+        )
+
+    def losses_at(self, size: str | float, tokens: str | float, supply: Array | None = None) -> LossesAt:
+        """Losses as a differentiable function of the mixture at one size and token count; see ``Draws.losses_at``."""
+        return self.draws().losses_at(size, tokens, supply)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one ``.npz`` with a JSON header; it appears whole or not at all, and equal fits give equal bytes.
+
+        Raises:
+          ArchiveError: the law was not built by a constructor of ``laws``, so a header could not name it.
+        """
+        if self.inner_law.name not in laws.CONSTRUCTORS:
+            raise ArchiveError(f"law {self.inner_law.name!r} is not one of {', '.join(laws.CONSTRUCTORS)}")
+        header = {name: getattr(self, name) for name in _HEADER}
+        header |= {"law": self.inner_law.name, "settings": dict(self.inner_law.settings)}
+        groups = {name: getattr(self, name) for name in ("raw", "resampled", "attached")}
+        groups |= {"units": self.units._asdict(), "discrepancy": self.discrepancy._asdict()}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"{group}/{leaf}": x for group, leaves in groups.items() for leaf, x in leaves.items()}
+        write_archive(path, header, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], law: Law | None = None) -> Fit:
+        """Read a fit that ``save`` wrote; no code of the file runs.
+
+        Args:
+          path: the ``.npz`` file.
+          law: the law in units of the table; built from the header if None.
+
+        Raises:
+          ArchiveError: not a saved fit, of a newer format, or damaged.
+          OSError: the file cannot be read.
+        """
+        header, arrays = read_archive(path)
+        try:
+            if law is None:
+                if header["law"] not in laws.CONSTRUCTORS:
+                    raise ArchiveError(f"{path}: unknown law {header['law']!r}")
+                settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["settings"].items()}
+                law = laws.CONSTRUCTORS[header["law"]](**settings)
+            groups: dict[str, dict[str, Any]] = {
+                k: {} for k in ("raw", "resampled", "attached", "units", "discrepancy")
+            }
+            for name in [name for name in arrays if "/" in name]:
+                group, _, leaf = name.partition("/")
+                groups[group][leaf] = arrays.pop(name)
+            units, discrepancy = Units(**groups.pop("units")), Discrepancy(**groups.pop("discrepancy"))
+            plain = {k: tuple(v) if isinstance(v, list) else v for k, v in header.items() if k in _HEADER}
+            known = {name: arrays[name] for name in _ARRAYS}
+            return cls(
+                law=in_units(law, units),
+                inner_law=law,
+                units=units,
+                discrepancy=discrepancy,
+                **groups,
+                **plain,
+                **known,
+            )
+        except (KeyError, TypeError) as error:
+            raise ArchiveError(f"{path}: not a saved fit ({type(error).__name__}: {error})") from None
+
+    def check(self) -> str:
+        """How the lanes ended, counted by status.
+
+        Raises:
+          FitError: no start ended with finite parameters.
+        """
+        if not np.isfinite(self.objective).any():
+            raise FitError(f"{self.law.name}: none of {len(self.objective)} starts reached a finite objective")
+        parts = []
+        for what, status in (("starts", self.status), ("resamples", self.resampled_status)):
+            if len(status):
+                counts = [
+                    f"{np.sum(status == code)} {text}"
+                    for code, text in solve.STATUS_NAMES.items()
+                    if np.any(status == code)
+                ]
+                parts.append(f"{len(status)} {what}: {', '.join(counts)}")
+        return "; ".join(parts)
+
+
+MIN_DRAWS = 128  # draws repeat resamples until there are this many, each with its own error in scale
+
+
+def good_starts(values: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
+    """Indices of starts whose objective is finite and within a fraction of the best; chosen by the objective only."""
+    values = np.where(np.isfinite(values), values, np.inf)
+    best = values.min()
+    return np.flatnonzero(values <= best + tolerance * max(abs(best), 1e-12))
+
+
+@partial(jax.jit, static_argnums=0)
+def _point(law: Law, members: Any, units: Units, recipe: Recipe) -> Array:
+    seen = in_units(law, units)
+    losses = jax.vmap(lambda params: predict_rows(seen, params, recipe))(members)
+    return jnp.exp(jnp.mean(jnp.log(losses), axis=0))
+
+
+def fit(
+    law: Law,
+    runs: Runs,
+    *,
+    key: Array,
+    resamples: int = 0,
+    starts: int = 4,
+    solver: str = "auto",
+    weighting: str = "balanced",
+    robust: Robust = ROBUST,
+    max_steps: int | None = None,
+    chunk: int | None = None,
+    progress: Progress | None = None,
+) -> Fit:
+    """Fit a law to a table of runs from random starts, and refit it to bootstrap resamples of the runs.
+
+    Minimises ``sum_rv w_r huber(log predicted - log measured) / (delta noise) - log prior`` in unconstrained space. Resamples
+    draw runs (not rows) with replacement within each model size and start from the best fits.
+
+    Args:
+      law: a law, such as ``laws.camel()``.
+      runs: the table; NaN losses are left out.
+      key: a ``jax.random`` key; the same key gives the same numbers.
+      resamples: number of bootstrap resamples B.
+      starts: number of random starts S.
+      solver: "auto", "lbfgs" or "adam".
+      weighting: row weights, "balanced", "uniform" or "final"; see ``objective.row_weights``.
+      robust: settings of the robust objective.
+      max_steps: cap on the iterations of a lane; the solver's default if None.
+      chunk: lanes solved between two reports of progress; bounds the memory whatever the number of resamples.
+      progress: called as ``progress(lanes done, lanes in all)``.
+
+    Returns:
+      A ``Fit``.
+
+    Raises:
+      FitError: the table cannot tell the law (too few runs, nothing measured), or every start failed.
+      ValueError: float64 is off, or an unknown solver or weighting.
+
+    >>> from camel_jax import laws, simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8))
+    >>> fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=2).check()
+    '2 starts: 2 converged'
+    """
+    if not jax.config.jax_enable_x64:
+        raise ValueError("fitting needs float64: call jax.config.update('jax_enable_x64', True) before anything else")
+    if solver not in SOLVERS:
+        raise ValueError(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
+    if starts < 1 or resamples < 0:
+        raise ValueError(f"starts must be at least 1 and resamples at least 0; got {starts} and {resamples}")
+    notes = check_table(law, runs)
+    units = table_units(runs)
+    scaled = scale_runs(units, runs)
+    data = as_data(scaled, weighting)
+    start_key, resample_key, error_key = jax.random.split(key, 3)
+    raw = jax.vmap(lambda k: law.init(k, scaled))(jax.random.split(start_key, starts))
+
+    n_sets = len(runs.sets) if law.separable else 1
+    total = (starts + resamples) * n_sets
+    settings = Lanes(law, "lbfgs" if solver == "auto" else solver, robust, max_steps)
+
+    def report(offset: int) -> Progress | None:
+        return None if progress is None else lambda done, _: progress(offset + done, total)
+
+    first = solve_lanes(settings, data, raw, None, chunk=chunk, progress=report(0))
+    objective_of = np.asarray(first.objective)
+    if law.separable:
+        first, objective_of = _best_first(first, starts, n_sets)
+    good = good_starts(objective_of)
+    if not np.isfinite(objective_of).any():
+        raise FitError(f"{law.name}: none of {starts} starts reached a finite objective")
+
+    order = good[np.argsort(objective_of[good], kind="stable")]
+    take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
+    warm = jax.tree.map(lambda x: x[take], first.params)
+    counts = resample_counts(resample_key, runs, resamples)
+    again = solve_lanes(settings, data, warm, counts, chunk=chunk, progress=report(starts * n_sets))
+    again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
+    again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
+
+    members = jax.tree.map(lambda x: x[good], first.params)
+    left = np.mean(
+        [_residuals(law, jax.tree.map(lambda x, i=i: x[i], members), data) for i in range(len(good))], axis=0
+    )
+    left = np.where(np.asarray(data.measured), left, np.nan)
+    return Fit(
+        law=in_units(law, units),
+        raw=jax.tree.map(np.asarray, first.params),
+        objective=objective_of,
+        status=np.asarray(first.status).reshape(starts, n_sets).max(1),
+        steps=np.asarray(first.steps).reshape(starts, n_sets).max(1),
+        resampled=jax.tree.map(np.asarray, again.params),
+        resampled_objective=again_objective,
+        resampled_status=again_status,
+        inner_law=law,
+        units=Units(*(np.asarray(u) for u in units)),
+        discrepancy=table_discrepancy(runs, left, np.asarray(data.weights), LEVEL, GROWTH),
+        domains=runs.domains,
+        sets=runs.sets,
+        size_range=_range(runs.recipe.n_active),
+        tokens_range=_range(runs.recipe.tokens),
+        notes=notes,
+        seed=int(jax.random.randint(error_key, (), 0, 2**31 - 1)),
+    )
+
+
+def _range(values: Array) -> tuple[float, float]:
+    return float(np.min(values)), float(np.max(values))
+
+
+@partial(jax.jit, static_argnums=0)
+def _residuals(law: Law, raw: Any, data: Data) -> Array:
+    return residuals(law, raw, data)
+
+
+def _best_first(solution: solve.Solution, starts: int, n_sets: int) -> tuple[solve.Solution, np.ndarray]:
+    """Starts of a separable law ranked within each set, so that start 0 holds the best of every set."""
+    by_set = np.asarray(solution.objective).reshape(starts, n_sets)
+    rank = np.argsort(np.where(np.isfinite(by_set), by_set, np.inf), axis=0, kind="stable")
+    pick = jnp.asarray(rank), jnp.arange(n_sets)[None, :]
+    params = jax.tree.map(lambda x: x[pick], solution.params)
+    flat = [jnp.asarray(x).reshape(starts, n_sets)[pick].reshape(-1) for x in solution[1:]]
+    return solve.Solution(params, *flat), np.asarray(flat[0]).reshape(starts, n_sets).sum(1)
+
+
+def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
+    """Read a fit that ``Fit.save`` wrote; see ``Fit.load``."""
+    return Fit.load(path, law)

@@ -1,0 +1,103 @@
+"""Many fits as one batch of lanes: starts x resamples (x sets), chunked, and sharded over the local devices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from camel_jax import solve
+from camel_jax.laws.law import Law
+from camel_jax.objective import Data, Robust, objective
+
+Array = Any
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """What all lanes of one program share; hashable, so that equal settings share one compiled program."""
+
+    law: Law
+    solver: str
+    robust: Robust
+    max_steps: int | None
+
+    def minimize(self, function: Callable[[Any], Array], raw: Any) -> solve.Solution:
+        """Minimise a function of raw parameters with the solver of these lanes."""
+        limit = {} if self.max_steps is None else {"max_steps": self.max_steps}
+        return (solve.adam if self.solver == "adam" else solve.lbfgs)(function, raw, **limit)
+
+
+def solve_lanes(
+    lanes: Lanes, data: Data, raw: Any, counts: Array | None, *, chunk: int | None, progress: Progress | None
+) -> solve.Solution:
+    """Solve every lane of a batch, in chunks, over all local devices.
+
+    Args:
+      lanes: law, solver and objective.
+      data: the table.
+      raw: starts, leaves (L, ...); for a separable law (L, V, ...), and every set becomes a lane of its own.
+      counts: (L, R) multiplicities of rows, or None for ones.
+      chunk: lanes at a time; None for a default that keeps memory small.
+      progress: called after every chunk.
+
+    Returns:
+      ``Solution`` with leaves (L, ...) (params of separable laws (L, V, ...); objective, status and steps (L V,)).
+    """
+    n = len(jax.tree.leaves(raw)[0])
+    if n == 0:
+        empty = jnp.zeros(0)
+        return solve.Solution(raw, empty, empty.astype(jnp.int32), empty.astype(jnp.int32))
+    n_sets = data.log_losses.shape[1]
+    lane, which = jnp.arange(n), jnp.full(n, -1)
+    if lanes.law.separable:
+        raw = jax.tree.map(lambda x: x.reshape((n * n_sets, 1, *x.shape[2:])), raw)
+        lane, which = jnp.repeat(lane, n_sets), jnp.tile(jnp.arange(n_sets), n)
+    devices = np.asarray(jax.local_devices())
+    per_device = 16 if lanes.law.separable else 1
+    chunk = min(chunk or len(devices) * per_device, -(-len(lane) // len(devices)) * len(devices))
+    chunk = -(-chunk // len(devices)) * len(devices)
+    on_cpu = devices[0].platform == "cpu"
+    batch = min(per_device, chunk // len(devices)) if on_cpu else chunk // len(devices)
+    mesh = Mesh(devices, ("lanes",))
+    parts = []
+    for low in range(0, len(lane), chunk):
+        index = jnp.minimum(
+            jnp.arange(low, low + chunk), len(lane) - 1
+        )  # the last chunk is padded: one shape, one program
+        here = jax.tree.map(lambda x, index=index: x[index], raw)
+        times = jnp.ones((chunk, data.weights.shape[0])) if counts is None else counts[lane[index]]
+        part = _solve_chunk(lanes, mesh, batch, data, here, times, which[index])
+        parts.append(jax.tree.map(lambda x, low=low: np.asarray(x)[: len(lane) - low], part))
+        if progress is not None:
+            progress(min(low + chunk, len(lane)), len(lane))
+    joined = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+    if lanes.law.separable:
+        joined = joined._replace(params=jax.tree.map(lambda x: x.reshape((n, n_sets, *x.shape[2:])), joined.params))
+    return joined
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _solve_chunk(
+    lanes: Lanes, mesh: Mesh, batch: int, data: Data, raw: Any, counts: Array, which: Array
+) -> solve.Solution:
+    def local(data: Data, raw: Any, counts: Array, which: Array) -> solve.Solution:
+        def one(args: tuple[Any, Array, Array]) -> solve.Solution:
+            raw, count, v = args
+            own = data._replace(weights=data.weights * count)
+            if lanes.law.separable:
+                own = own._replace(log_losses=data.log_losses[:, v][:, None], measured=data.measured[:, v][:, None])
+            return lanes.minimize(objective(lanes.law, own, lanes.robust), raw)
+
+        return jax.lax.map(one, (raw, counts, which), batch_size=None if batch == 1 else batch)
+
+    split, whole = PartitionSpec("lanes"), PartitionSpec()
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
+    return sharded(data, raw, counts, which)

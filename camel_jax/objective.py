@@ -1,0 +1,109 @@
+"""What a fit minimises: a robust loss of log residuals over rows and sets, minus the log prior of the law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.laws.law import Law, Raw, predict_rows
+from camel_jax.runs import Recipe, Runs, final_rows, progress
+
+Array = Any
+
+ROWS_PER_RUN = 2.0  # what the checkpoints of one run are worth together, however many there are
+
+
+class Data(NamedTuple):
+    """A table ready for fitting, in the units of the table.
+
+    Attributes:
+      recipe: (R, ...) recipes.
+      log_losses: (R, V); 0 where not measured.
+      measured: (R, V) bool.
+      weights: (R,) row weights.
+    """
+
+    recipe: Recipe
+    log_losses: Array
+    measured: Array
+    weights: Array
+
+
+class Robust(NamedTuple):
+    """Settings of the robust objective.
+
+    Attributes:
+      delta: log residual beyond which the loss grows linearly (Huber), so that bad rows do not rule.
+      noise: log residual that counts as one unit of evidence against the priors.
+    """
+
+    delta: float = 1e-3
+    noise: float = 4e-3
+
+
+def row_weights(runs: Runs, weighting: str = "balanced") -> np.ndarray:
+    """Weights of rows, shape (R,), adding up to two rows a run.
+
+    "balanced": progress of the checkpoint (tokens over the final tokens of its run) over the root of the total progress at
+    that model size, so that early checkpoints on an undecayed learning rate count less and every size is heard.
+    "uniform": every row counts the same.
+    "final": only the last checkpoint of every run.
+
+    Raises:
+      ValueError: an unknown weighting.
+    """
+    if weighting == "uniform":
+        weights = np.ones(len(runs))
+    elif weighting == "final":
+        weights = final_rows(runs).astype(float)
+    elif weighting == "balanced":
+        weights = progress(runs)
+        sizes = np.asarray(runs.recipe.n_active)
+        for size in np.unique(sizes):
+            weights[sizes == size] /= np.sqrt(weights[sizes == size].sum())
+    else:
+        raise ValueError(f"weighting {weighting!r} is not one of balanced, uniform, final")
+    return weights * (ROWS_PER_RUN * len(np.unique(runs.run)) / weights.sum())
+
+
+def as_data(runs: Runs, weighting: str = "balanced") -> Data:
+    """Arrays for the objective from a table that is already in its units; rows without any loss weigh nothing."""
+    losses = np.asarray(runs.losses, float)
+    measured = np.isfinite(losses)
+    log_losses = np.log(np.where(measured, losses, 1.0))
+    weights = np.where(measured.any(1), row_weights(runs, weighting), 0.0)
+    to_float = [jnp.asarray(x, float) for x in (runs.recipe.n_total, runs.recipe.n_active, runs.recipe.tokens)]
+    supply = runs.recipe.supply
+    if supply is not None:
+        supply = jnp.broadcast_to(jnp.asarray(supply, float), np.shape(runs.recipe.weights))
+    recipe = Recipe(*to_float, jnp.asarray(runs.recipe.weights, float), supply)
+    return Data(recipe, jnp.asarray(log_losses), jnp.asarray(measured), jnp.asarray(weights))
+
+
+def huber(residual: Array, delta: float) -> Array:
+    """Huber loss: r^2 / 2 up to delta, delta (|r| - delta / 2) beyond.
+
+    >>> [round(float(x), 3) for x in huber(jnp.array([0.5, 3.0]), 1.0)]
+    [0.125, 2.5]
+    """
+    size = jnp.abs(residual)
+    return jnp.where(size <= delta, 0.5 * residual**2, delta * (size - 0.5 * delta))
+
+
+def residuals(law: Law, raw: Raw, data: Data) -> Array:
+    """Log predicted minus log measured losses, (R, V); 0 where not measured."""
+    predicted = predict_rows(law, law.constrain(raw), data.recipe)
+    return jnp.where(data.measured, jnp.log(jnp.where(data.measured, predicted, 1.0)) - data.log_losses, 0.0)
+
+
+def objective(law: Law, data: Data, robust: Robust) -> Callable[[Raw], Array]:
+    """The negative log posterior, up to a constant: ``sum_rv w_r huber(residual_rv) / (delta noise) - log prior``."""
+
+    def value(raw: Raw) -> Array:
+        lost = huber(residuals(law, raw, data), robust.delta)
+        return jnp.sum(data.weights[:, None] * lost) / (robust.delta * robust.noise) - law.log_prior(raw)
+
+    return value
