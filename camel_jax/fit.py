@@ -81,6 +81,12 @@ class Fit:
         i = int(np.nanargmin(np.where(np.isfinite(self.objective), self.objective, np.inf)))
         return self.inner_law.constrain(jax.tree.map(lambda x: jnp.asarray(x)[i], self.raw))
 
+    def only_best(self) -> Fit:
+        """The same fit with its best start only."""
+        i = int(good_starts(self.objective, 0.0)[0])
+        one = {name: getattr(self, name)[i : i + 1] for name in ("objective", "status", "steps")}
+        return dataclasses.replace(self, raw=jax.tree.map(lambda x: x[i : i + 1], self.raw), **one)
+
     def predict(self, recipe: Recipe) -> Array:
         """Point prediction: the geometric mean over the starts that count.
 

@@ -1,0 +1,177 @@
+"""How sure a prediction is: bootstrap and Laplace draws, intervals, and their calibration by forward back-tests in scale."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.stats import norm
+
+from camel_jax.draws import Discrepancy, Draws, discrepancy_scale, draw_errors
+from camel_jax.fit import MIN_DRAWS, Fit, good_starts
+from camel_jax.laws.law import Law, Units, in_units, predict_rows, scale_runs
+from camel_jax.objective import Robust, as_data, residuals, row_weights
+from camel_jax.runs import Recipe, Runs, scales, select
+
+Array = Any
+
+PRIOR_SPLITS = 1.0  # how many back-tests the default discrepancy is worth when a table calibrates its own
+
+
+class Interval(NamedTuple):
+    """Predicted losses with an interval: (R, V) or (V,) arrays in nats per token."""
+
+    point: Array
+    low: Array
+    high: Array
+
+
+def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
+    """Predicted losses with a central interval for a measured loss, log-normal around the point prediction.
+
+    The variance of log loss is that of the bootstrap resamples plus that of the law's discrepancy, which grows with the
+    distance beyond the sizes and tokens of the table and with the distance of the mixture from those of the table.
+
+    Args:
+      fit: a fitted law.
+      recipe: one recipe, or recipes with a leading axis R.
+      level: probability mass of the interval, in (0, 1).
+
+    Raises:
+      ValueError: level outside (0, 1).
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie in (0, 1); got {level}")
+    point = fit.predict(recipe)
+    single = np.ndim(recipe.tokens) == 0
+    rows = jax.tree.map(lambda x: jnp.asarray(x, float)[None], recipe) if single else recipe
+    supply = rows.supply
+    if supply is not None and np.ndim(supply) == 1:
+        rows = dataclasses.replace(rows, supply=jnp.broadcast_to(supply, np.shape(rows.weights)))
+    usable = np.isfinite(fit.resampled_objective)
+    raw = fit.resampled if usable.sum() >= 2 else fit.raw
+    keep = np.flatnonzero(usable) if usable.sum() >= 2 else good_starts(fit.objective)
+    params = jax.vmap(fit.inner_law.constrain)(jax.tree.map(lambda x: jnp.asarray(x)[keep], raw))
+    width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows)
+    width = width[0] if single else width
+    reach = norm.ppf(0.5 + level / 2) * width
+    return Interval(point, point * jnp.exp(-reach), point * jnp.exp(reach))
+
+
+@partial(jax.jit, static_argnums=0)
+def _log_spread(law: Law, params: Any, units: Units, discrepancy: Discrepancy, recipe: Recipe) -> Array:
+    losses = jax.lax.map(lambda p: predict_rows(in_units(law, units), p, recipe), params)
+    between = jnp.var(jnp.log(losses), axis=0)
+    wrong = jax.vmap(partial(discrepancy_scale, discrepancy))(recipe)
+    return jnp.sqrt(between + wrong**2)
+
+
+def laplace(fit: Fit, runs: Runs, key: Array, n_draws: int = MIN_DRAWS, weighting: str = "balanced") -> Draws:
+    """Draws from a Gaussian at the best start, with the Gauss-Newton curvature of the robust objective.
+
+    The curvature is J' W J plus that of the prior, J the Jacobian of the log residuals and W the weights of iteratively
+    re-weighted least squares (Huber's objective itself is flat beyond delta, and has no curvature there).
+
+    Args:
+      fit: a fitted law.
+      runs: the table it was fitted on.
+      key: a ``jax.random`` key.
+      n_draws: M.
+      weighting: row weights of the fit.
+
+    Returns:
+      ``Draws`` whose params are the Gaussian draws.
+    """
+    law, robust = fit.inner_law, Robust()
+    data = as_data(scale_runs(fit.units, runs), weighting)
+    best = int(good_starts(fit.objective, 0.0)[0])
+    flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x)[best], fit.raw))
+
+    def left(x: Array) -> Array:
+        return residuals(law, unravel(x), data).reshape(-1)
+
+    r = left(flat)
+    basis = jnp.eye(flat.size)
+    jacobian = jax.lax.map(lambda v: jax.jvp(left, (flat,), (v,))[1], basis)  # (P, R V)
+    weights = jnp.repeat(data.weights, data.log_losses.shape[1])
+    weights = weights / (jnp.maximum(jnp.abs(r), robust.delta) * robust.noise)
+    curvature = (jacobian * weights) @ jacobian.T
+    curvature += jax.hessian(lambda x: -law.log_prior(unravel(x)))(flat)
+    values, vectors = jnp.linalg.eigh(curvature)
+    floor = 1e-8 * values[-1]
+    normals = jax.random.normal(key, (n_draws, flat.size))
+    steps = (normals / jnp.sqrt(jnp.maximum(values, floor))) @ vectors.T
+    params = jax.vmap(lambda x: law.constrain(unravel(x)))(flat + steps)
+    errors = draw_errors(jax.random.key(fit.seed), n_draws, len(fit.sets), len(fit.domains))
+    return Draws(params, fit.members, fit.units, fit.discrepancy, *errors, law, fit.domains, fit.sets)
+
+
+def calibrate(
+    fit: Fit, runs: Runs, refit: Callable[[Runs], Fit], *, weighting: str = "balanced", level: float = 0.9
+) -> Fit:
+    """Scale the discrepancy by forward back-tests: fit below each next size, and see how wrong the law was there.
+
+    Args:
+      fit: the fit of the whole table.
+      runs: the table.
+      refit: fits a part of the table with the same law and settings.
+      weighting: row weights within a held-out size.
+      level: the interval whose coverage is matched.
+
+    Returns:
+      The fit with its discrepancy multiplied by the shrunk ratio of observed to expected error, and the back-tests in
+      ``extra["backtests"]``. A table with fewer than three sizes is returned unchanged.
+    """
+    sizes = scales(runs)
+    active = np.asarray(runs.recipe.n_active)
+    tests, logs = [], []
+    for size in sizes[2:]:
+        below = refit(select(runs, active < size))
+        there = select(runs, active == size)
+        ratio, error = backtest(below, there, weighting, level)
+        logs.append(np.log(ratio))
+        tests.append({"size": float(size), "ratio": float(ratio), "mean_relative_error": float(error)})
+    if not logs:
+        return fit
+    factor = float(np.exp(np.clip(np.sum(logs) / (len(logs) + PRIOR_SPLITS), np.log(0.6), np.log(3.0))))
+    d = fit.discrepancy
+    wider = d._replace(level=d.level * factor, growth=d.growth * factor)
+    return dataclasses.replace(fit, discrepancy=wider, extra={**fit.extra, "backtests": tests, "factor": factor})
+
+
+def backtest(below: Fit, there: Runs, weighting: str = "balanced", level: float = 0.9) -> tuple[float, float]:
+    """Observed over expected error of a fit at a larger scale, and its mean relative error.
+
+    The first is the weighted ``level`` quantile of |log error| over the half-width of the interval at that level.
+    """
+    interval = predict_interval(below, there.recipe, level)
+    measured = np.asarray(there.losses, float)
+    seen = np.isfinite(measured)
+    error = np.abs(np.log(np.where(seen, measured, 1.0)) - np.log(np.asarray(interval.point)))
+    half = np.log(np.asarray(interval.high) / np.asarray(interval.point))
+    weight = np.where(seen, row_weights(there, weighting)[:, None], 0.0)
+    order = np.argsort((error / half)[seen])
+    mass = np.cumsum(weight[seen][order])
+    quantile = (error / half)[seen][order][np.searchsorted(mass, level * mass[-1])]
+    relative = np.abs(np.asarray(interval.point) / np.where(seen, measured, 1.0) - 1.0)[seen].mean()
+    return float(quantile), float(relative)
+
+
+def coverage(interval: Interval, losses: Array, rows: Array | None = None) -> float:
+    """Share of measured losses inside an interval; NaN losses are left out.
+
+    Args:
+      interval: (R, V) prediction.
+      losses: (R, V) measured losses.
+      rows: mask of the rows that count, or None for all.
+    """
+    losses = np.asarray(losses, float)
+    seen = np.isfinite(losses) & (True if rows is None else np.asarray(rows)[:, None])
+    inside = (losses >= np.asarray(interval.low)) & (losses <= np.asarray(interval.high))
+    return float(inside[seen].mean())
