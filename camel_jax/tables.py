@@ -22,7 +22,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 import numpy as np
 
@@ -166,6 +166,28 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
             frame.to_csv(part, index=False, lineterminator="\n")
         else:
             frame.to_parquet(part, index=False)
+
+
+def write_columns(columns: Mapping[str, Any], target: str | os.PathLike[str] | TextIO) -> None:
+    """Write named columns, such as predictions, to a CSV or Parquet file, or as CSV to an open stream.
+
+    Whole numbers are written without a point; others in a CSV with eight significant digits.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame({name: _written(column) for name, column in columns.items()})
+    if not isinstance(target, (str, os.PathLike)):
+        target.write(frame.to_csv(index=False, lineterminator="\n", float_format="%.8g"))
+    elif pathlib.Path(target).suffix.lower() == ".csv":
+        with replacing(target) as part:
+            frame.to_csv(part, index=False, lineterminator="\n", float_format="%.8g")
+    else:
+        write_frame(frame, target)
+
+
+def _written(column: Any) -> Any:
+    values = np.asarray(column)
+    return _whole(values) if values.dtype.kind in "iuf" else column
 
 
 def _whole(values: Any) -> np.ndarray:

@@ -1,0 +1,70 @@
+"""The command line: ``camel-jax``. It parses, calls and prints; every command is a thin function in a file of its own.
+
+Exit codes: 0 success, 2 bad input (one line on stderr), 130 interrupted. Anything else is a bug, and shows its traceback
+(CAMEL_JAX_DEBUG=1 shows that of bad input too).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from camel_jax.cli import demo, fit, mix, predict
+
+app = typer.Typer(
+    name="camel-jax",
+    help="Data-mixture scaling laws: from a table of small runs to the mixture for the large one, with intervals.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("fit")(fit.fit)
+app.command("predict")(predict.predict)
+app.command("mix")(mix.mix)
+
+
+@app.callback()
+def _root() -> None:
+    """Data-mixture scaling laws: from a table of small runs to the mixture for the large one, with intervals."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+      argv: arguments without the program's name; those of the process if None.
+
+    Raises:
+      SystemExit: always, with the exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that unfinished files are cleaned up
+    try:
+        code = app(arguments or ["--help"], prog_name="camel-jax", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted")
+        code = 130
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        code = 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("CAMEL_JAX_DEBUG"):
+            raise
+        _say(f"error: {error}")
+        code = 2
+    except Exception as error:  # wrong usage; its class comes with typer or with click, by version
+        if not hasattr(error, "format_message"):
+            raise
+        _say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+        code = 2
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _say(text: str) -> None:
+    print(" ".join(str(text).split()), file=sys.stderr)

@@ -1,0 +1,5 @@
+"""``camel-jax demo``."""
+
+
+def demo() -> None:
+    """Recommend a demoture."""

@@ -1,0 +1,121 @@
+"""``camel-jax fit``: a law from a table of runs."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from camel_jax.cli.console import (
+    Json,
+    Map,
+    Seed,
+    parse_map,
+    print_json,
+    print_table,
+    say,
+    start_engine,
+    tell_ignored,
+    working,
+)
+from camel_jax.files import check_target
+
+
+def fit(
+    runs: Annotated[pathlib.Path, typer.Argument(help="Run table, .csv or .parquet.", show_default=False)],
+    out: Annotated[pathlib.Path, typer.Option(help="Where to write the fit, .npz.", show_default=False)],
+    law: Annotated[str, typer.Option(help="camel, chinchilla, dml, sodm or sodm_joint.")] = "camel",
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the runs.")] = 32,
+    starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 8,
+    seed: Seed = 0,
+    skills: Annotated[int | None, typer.Option(min=1, help="Latent skills of camel.", show_default=False)] = None,
+    columns: Map = None,
+    json: Json = False,
+) -> None:
+    """Fit a law to a table of runs and save it."""
+    check_npz(out)
+    from camel_jax.tables import read_runs
+
+    table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
+    chosen = make_law(law, skills)
+    result = run_fit(chosen, table, seed=seed, resamples=resamples, starts=starts)
+    result.save(out)
+    say(f"wrote {out}")
+    summary = summarize(result, table)
+    if json:
+        print_json(summary)
+    else:
+        print_summary(summary)
+
+
+def check_npz(path: pathlib.Path) -> None:
+    """Fits are .npz files in a folder that is there."""
+    if path.suffix != ".npz":
+        raise ValueError(f"--out {path}: a fit is written as .npz")
+    check_target(path)
+
+
+def make_law(name: str, skills: int | None = None) -> Any:
+    """A law by name, with the engine started."""
+    start_engine()
+    from camel_jax.laws import CONSTRUCTORS
+
+    key = name.strip().lower().replace("-", "_")
+    if key not in CONSTRUCTORS:
+        raise ValueError(f"--law {name}: the laws are {', '.join(sorted(CONSTRUCTORS))}")
+    if skills is not None and key != "camel":
+        raise ValueError(f"--skills is for camel; {key} has none")
+    return CONSTRUCTORS[key]() if skills is None else CONSTRUCTORS[key](skills=skills)
+
+
+def run_fit(law: Any, table: Any, *, seed: int, resamples: int, starts: int) -> Any:
+    """Fit with progress on stderr; notes of the fit go there too."""
+    import jax
+
+    from camel_jax.fit import fit as fit_law
+
+    with working(f"fitting {law.name} to {len(table.run_names)} runs") as progress:
+        result = fit_law(law, table, key=jax.random.key(seed), resamples=resamples, starts=starts, progress=progress)
+    for note in result.notes:
+        say(f"note: {note}")
+    return result
+
+
+def summarize(result: Any, table: Any) -> dict[str, Any]:
+    """What a fit is, and how close it is to the table it has seen."""
+    import numpy as np
+
+    predicted = np.asarray(result.predict(table.recipe))
+    measured = np.asarray(table.losses, float)
+    seen = np.isfinite(measured)
+    error = np.where(seen, np.abs(predicted / np.where(seen, measured, 1.0) - 1.0), 0.0)
+    by_set = error.sum(0) / seen.sum(0)
+    return {
+        "law": result.law.name,
+        "rows": len(table),
+        "runs": len(table.run_names),
+        "domains": list(result.domains),
+        "sets": list(result.sets),
+        "active_parameters": list(result.size_range),
+        "tokens": list(result.tokens_range),
+        "status": result.check(),
+        "objective": float(np.nanmin(result.objective)),
+        "in_sample_error_percent": {s: 100 * e for s, e in zip(result.sets, by_set, strict=True)},
+        "notes": list(result.notes),
+    }
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """The summary of a fit for people."""
+    from camel_jax.sizes import format_count
+
+    low, high = (format_count(x) for x in summary["active_parameters"])
+    first, last = (format_count(x) for x in summary["tokens"])
+    errors = summary["in_sample_error_percent"]
+    print_table(
+        f"{summary['law']} on {summary['runs']} runs ({summary['rows']} rows): {low} to {high} parameters, {first} to {last} tokens",
+        ["validation set", "error within the table"],
+        [[s, f"{e:.2f} %"] for s, e in errors.items()] + [["mean", f"{sum(errors.values()) / len(errors):.2f} %"]],
+        caption=f"{summary['status']}. How it does at a size it has not seen is the question; see the leaderboard.",
+    )

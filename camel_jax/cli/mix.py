@@ -1,0 +1,5 @@
+"""``camel-jax mix``."""
+
+
+def mix() -> None:
+    """Recommend a mixture."""

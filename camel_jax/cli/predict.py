@@ -1,0 +1,74 @@
+"""``camel-jax predict``: losses with intervals for a table of recipes."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from camel_jax.cli.console import Json, Map, parse_map, print_json, say, start_engine, tell_ignored, working
+from camel_jax.files import check_target
+
+
+def predict(
+    fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
+    recipes: Annotated[
+        pathlib.Path, typer.Option(help="Run table of the recipes; losses are not needed.", show_default=False)
+    ],
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Where to write, .csv or .parquet; stdout if absent.", show_default=False),
+    ] = None,
+    level: Annotated[float, typer.Option(min=0.01, max=0.999, help="Probability of the intervals.")] = 0.9,
+    columns: Map = None,
+    json: Json = False,
+) -> None:
+    """Predict losses: pred/<set> with lo/<set> and hi/<set> around it."""
+    if out is not None:
+        if out.suffix.lower() not in (".csv", ".parquet", ".pq"):
+            raise ValueError(f"--out {out}: the name must end in .csv or .parquet")
+        check_target(out)
+    fitted = open_fit(fit)
+    from camel_jax import tables
+
+    recipe, ids = tables.read_recipes(
+        recipes, domains=fitted.domains, columns=parse_map(columns), on_ignored=tell_ignored
+    )
+    with working(f"predicting {len(ids)} recipes"):
+        columns_out = predictions(fitted, recipe, ids, level)
+    if json:
+        rows = [dict(zip(columns_out, row, strict=True)) for row in zip(*columns_out.values(), strict=True)]
+        print_json({"law": fitted.law.name, "level": level, "predictions": rows})
+    if out is not None:
+        tables.write_columns(columns_out, out)
+        say(f"wrote {out}")
+    elif not json:
+        tables.write_columns(columns_out, sys.stdout)
+
+
+def open_fit(path: pathlib.Path) -> Any:
+    """Load a fit, with the engine started."""
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    start_engine()
+    from camel_jax.archive import load_fit
+
+    return load_fit(path)
+
+
+def predictions(fitted: Any, recipe: Any, ids: list[str], level: float) -> dict[str, Any]:
+    """Columns of the table of predictions."""
+    import numpy as np
+
+    from camel_jax.uncertainty import predict_interval
+
+    point = np.asarray(fitted.predict(recipe))
+    low, high = (np.asarray(x) for x in predict_interval(fitted, recipe, level=level))
+    table: dict[str, Any] = {"run": ids, "size": recipe.n_active, "tokens": recipe.tokens}
+    if np.any(recipe.n_total != recipe.n_active):
+        table["size_total"] = recipe.n_total
+    for v, s in enumerate(fitted.sets):
+        table |= {f"pred/{s}": point[:, v], f"lo/{s}": low[:, v], f"hi/{s}": high[:, v]}
+    return table
