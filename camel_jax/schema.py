@@ -122,8 +122,8 @@ class Checked:
       run_ids: run id per row; ``run_names`` the distinct ones and ``run_index`` the index of each row's run.
     """
 
-    def __init__(self, sheet: Sheet, need_losses: bool):
-        self.sheet, self.need_losses = sheet, need_losses
+    def __init__(self, sheet: Sheet, need_losses: bool = False, only_mixtures: bool = False):
+        self.sheet, self.need_losses, self.only_mixtures = sheet, need_losses, only_mixtures
         self.problems: list[Problem] = []
         self.values: dict[str, np.ndarray] = {}
         self.cells = dict(zip(sheet.names, sheet.cells, strict=True))
@@ -194,7 +194,7 @@ class Checked:
                 near[name] = f"did you mean {close[0]!r}? Rename or map it"
         for name, rule in near.items():
             self.problem(name, rule)
-        required = {"run": "run", "size": "size", "tokens": "tokens"}
+        required = () if self.only_mixtures else ("run", "size", "tokens")
         missing = [name for name in required if name not in names]
         missing += [] if self.domains else ["mix/<domain>"]
         missing += [] if self.sets or not self.need_losses else ["loss/<set>"]

@@ -125,6 +125,30 @@ def read_recipes(
     return table.recipe(table.domains if domains is None else tuple(domains)), table.run_ids
 
 
+def read_mixtures(
+    source: Source, *, columns: Mapping[str, str | None] | None = None, name: str | None = None
+) -> dict[str, np.ndarray]:
+    """Mixtures alone: the ``mix/<domain>`` columns of a table, whatever else it has.
+
+    Returns:
+      domain -> shares (R,), rows on the simplex.
+
+    Raises:
+      TableError: as ``read_runs``.
+
+    >>> import pandas as pd
+    >>> read_mixtures(pd.DataFrame({"mix/web": [0.75], "mix/code": [0.25]}))
+    {'web': array([0.75]), 'code': array([0.25])}
+    """
+    sheet = rename(_load(source, name), columns)
+    keep = [i for i, column in enumerate(sheet.names) if column.startswith("mix/")]
+    table = Checked(
+        sheet._replace(names=[sheet.names[i] for i in keep], cells=[sheet.cells[i] for i in keep]), only_mixtures=True
+    )
+    table.finish()
+    return {domain: table.values[f"mix/{domain}"] for domain in table.domains}
+
+
 def runs_to_frame(runs: Runs) -> pd.DataFrame:
     """The table of ``runs`` as a DataFrame in the schema that ``read_runs`` reads."""
     import pandas as pd

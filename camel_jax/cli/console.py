@@ -153,3 +153,8 @@ def print_table(
     console.print(table, soft_wrap=False)
     if caption:
         console.print(caption, style="dim", markup=False)
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Plain lines on stdout."""
+    print("\n".join(lines))

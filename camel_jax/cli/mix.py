@@ -1,5 +1,236 @@
-"""``camel-jax mix``."""
+"""``camel-jax mix``: the mixture to train the target model on."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, print_table, say, working
+from camel_jax.cli.predict import open_fit
+from camel_jax.files import check_target, replacing
+from camel_jax.sizes import format_count, format_size, parse_size, parse_tokens
+
+Pairs = list[str] | None
 
 
-def mix() -> None:
-    """Recommend a mixture."""
+def mix(
+    fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
+    size: Annotated[str, typer.Option(help="Size of the target: 7B, or 55B-A1.2B (active).", show_default=False)],
+    tokens: Annotated[str, typer.Option(help="Its training tokens, as in 1T.", show_default=False)],
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="mean-loss, or sets with weights as in 'code=2,web=1', or accuracy, or tasks as in 'acc/qa=1'."
+        ),
+    ] = "mean-loss",
+    floors: Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")] = None,
+    caps: Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")] = None,
+    fixed: Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")] = None,
+    supply: Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")] = None,
+    max_epochs: Annotated[float, typer.Option(min=0.0, help="How often the supply may be repeated.")] = 1.0,
+    prior: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Mixture to stay near: a table with mix/ columns or a mixture.json.", show_default=False),
+    ] = None,
+    kl: Annotated[
+        float | None, typer.Option(min=0.0, help="How near: Kullback-Leibler limit, nats.", show_default=False)
+    ] = None,
+    max_domains: Annotated[
+        int | None, typer.Option(min=1, help="Most domains with a share above zero.", show_default=False)
+    ] = None,
+    reference: Annotated[
+        pathlib.Path | None, typer.Option(help="Mixture to compare with; the mean of the fitted table if absent.")
+    ] = None,
+    risk: Annotated[str, typer.Option(help="mean, cvar (mean of the worst tenth of draws) or worst.")] = "mean",
+    starts: Annotated[int, typer.Option(min=1, help="Starts of the search.")] = 64,
+    seed: Seed = 0,
+    out: Annotated[pathlib.Path | None, typer.Option(help="Where to write, .json.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Recommend a mixture for the target, with its predicted losses and its gain over a reference."""
+    if out is not None:
+        if out.suffix != ".json":
+            raise ValueError(f"--out {out}: a mixture is written as .json")
+        check_target(out)
+    if (prior is None) != (kl is None):
+        raise ValueError("--prior and --kl belong together: a mixture, and how near to stay to it")
+    n_tokens = (parse_size(size), parse_tokens(tokens))[1]
+    fitted = open_fit(fit)
+    limits: dict[str, Any] = share_limits(fitted.domains, floors, caps, fixed)
+    supplies = {name: parse_tokens(text) for name, text in pairs("--supply", supply)}
+    if supplies:
+        limits |= {"supply": supplies, "tokens": n_tokens, "max_epochs": max_epochs}
+    if prior is not None and kl is not None:
+        limits["kl"] = (read_mixture(prior, fitted.domains), kl)
+    if max_domains is not None:
+        limits["max_domains"] = max_domains
+    if reference is not None:
+        limits["reference"] = read_mixture(reference, fitted.domains)
+    with working("choosing a mixture"):
+        result = recommend(
+            fitted, size, tokens, supply=supplies, objective=objective, risk=risk, starts=starts, seed=seed, **limits
+        )
+    told = {"fit": fitted.law.name, "size": size, "tokens": n_tokens, **result.to_dict()}
+    if out is not None:
+        with replacing(out) as part:
+            part.write_text(as_json(told) + "\n")
+        say(f"wrote {out}")
+    if json:
+        print_json(told)
+    else:
+        print_mixture(fitted, result, size, tokens)
+
+
+def recommend(
+    fitted: Any,
+    size: str,
+    tokens: str,
+    *,
+    supply: dict[str, float] | None = None,
+    objective: str = "mean-loss",
+    seed: int = 0,
+    **options: Any,
+) -> Any:
+    """The best mixture of a fit at a target."""
+    import jax
+    import numpy as np
+
+    from camel_jax.mixture import optimize_mixture
+
+    known = None
+    if supply:
+        known = np.array([supply.get(domain, np.inf) for domain in fitted.domains])
+    at = fitted.losses_at(size, tokens, known)
+    return optimize_mixture(at, objective=parse_objective(objective), key=jax.random.key(seed), **options)
+
+
+def pairs(option: str, items: Sequence[str] | None) -> list[tuple[str, str]]:
+    """NAME=VALUE options."""
+    split = []
+    for item in items or ():
+        name, equals, value = item.rpartition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise ValueError(f"{option} {item!r} is not NAME=VALUE")
+        split.append((name.strip(), value.strip()))
+    twice = [name for i, (name, _) in enumerate(split) if name in {n for n, _ in split[:i]}]
+    if twice:
+        raise ValueError(f"{option} {twice[0]} is given twice")
+    return split
+
+
+def _number(option: str, name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{option} {name}={text}: {text!r} is not a number") from None
+
+
+def share_limits(domains: Sequence[str], floors: Pairs, caps: Pairs, fixed: Pairs) -> dict[str, Any]:
+    """Floors, caps and fixed shares as arguments of ``optimize_mixture``; sums are written with ``+``."""
+    bounds: dict[str, list[float | None]] = {}
+    groups: dict[str, list[float | None]] = {}
+    for at, option, given in ((0, "--min", floors), (1, "--max", caps)):
+        for name, text in pairs(option, given):
+            table = groups if name not in domains and "+" in name else bounds
+            table.setdefault(name, [None, None])[at] = _number(option, name, text)
+    out: dict[str, Any] = {}
+    if bounds:
+        out["bounds"] = {name: tuple(pair) for name, pair in bounds.items()}
+    if groups:
+        out["groups"] = {name: ([part.strip() for part in name.split("+")], *pair) for name, pair in groups.items()}
+    if fixed:
+        out["fixed"] = {name: _number("--fix", name, text) for name, text in pairs("--fix", fixed)}
+    return out
+
+
+def parse_objective(text: str) -> Any:
+    """An objective from text: mean-loss, accuracy, or names with weights."""
+    from camel_jax import goals
+
+    plain = text.strip().lower().replace("_", "-")
+    if plain in ("mean-loss", "loss", "mean"):
+        return goals.mean_loss()
+    if plain in ("accuracy", "mean-accuracy"):
+        return goals.mean_accuracy()
+    weights: dict[str, dict[str, float]] = {"loss": {}, "acc": {}}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, weight = item.rpartition("=")
+        name, weight = (name, weight) if equals else (item, "1")
+        kind, _, rest = name.partition("/")
+        kind, name = (kind, rest) if kind in weights and rest else ("loss", name)
+        weights[kind][name.strip()] = _number("--objective", name, weight)
+    if weights["loss"] and weights["acc"]:
+        raise ValueError(f"--objective {text!r}: give losses or accuracies, not both")
+    if not weights["loss"] and not weights["acc"]:
+        raise ValueError("--objective is empty")
+    return goals.mean_loss(weights["loss"]) if weights["loss"] else goals.mean_accuracy(weights["acc"])
+
+
+def read_mixture(path: pathlib.Path, domains: Sequence[str]) -> Any:
+    """One mixture, from a mixture.json or from a table with mix/ columns (the mean of its rows)."""
+    import numpy as np
+
+    if path.suffix.lower() == ".json":
+        import json
+
+        try:
+            weights = json.loads(path.read_text())["weights"]
+            weights = {str(name): float(share) for name, share in weights.items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path}: not a mixture.json") from None
+    else:
+        from camel_jax.tables import read_mixtures
+
+        shares = read_mixtures(path)
+        weights = {name: float(np.mean(column)) for name, column in shares.items()}
+    if set(weights) != set(domains):
+        raise ValueError(f"{path}: its domains are {', '.join(weights)}; those of the fit are {', '.join(domains)}")
+    return np.array([weights[domain] for domain in domains])
+
+
+def print_mixture(fitted: Any, result: Any, size: str, tokens: str) -> None:
+    """The recommendation for people."""
+    n_total, n_active = parse_size(size)
+    count = parse_tokens(tokens)
+    title = f"Mixture for {format_size(n_total, n_active)} on {format_count(count)} tokens ({fitted.law.name})"
+    rows = [
+        [domain, f"{100 * share:.1f} %", f"{100 * other:.1f} %"]
+        for domain, share, other in zip(result.domains, result.weights, result.reference, strict=True)
+    ]
+    print_table(title, ["domain", "share", "reference"], rows)
+    print_outcome(result)
+    if (far := n_active / fitted.size_range[1]) > 4:
+        say(f"note: the target is {far:.0f} x the largest fitted size; intervals that far out are little tested")
+
+
+def print_outcome(result: Any) -> None:
+    """Predicted losses and the gain over the reference, with 90 % intervals."""
+    losses, difference = result.losses, result.loss_difference
+    rows = []
+    for v, name in enumerate(result.sets):
+        rows.append(
+            [
+                name,
+                f"{losses.value[v]:.3f}",
+                f"{losses.lower[v]:.3f} to {losses.upper[v]:.3f}",
+                f"{result.reference_losses[v]:.3f}",
+                f"{difference.value[v]:+.3f}",
+                f"{difference.lower[v]:+.3f} to {difference.upper[v]:+.3f}",
+            ]
+        )
+    header = ["validation set", "loss", "90 % interval", "reference", "difference", "90 % interval"]
+    print_table("Predicted losses, nats per token", header, rows)
+    gain = result.gain
+    lines = [
+        f"{result.objective}: {result.value.value:.4f}, {gain.value:.4f} better than the reference"
+        f" (90 % interval {gain.lower:.4f} to {gain.upper:.4f}; better in {result.probability_better:.0%} of draws)"
+    ]
+    for limit in result.limits:
+        if limit.binds:
+            lines.append(f"limit reached: {limit.name}; relaxing it by 0.01 gains {0.01 * limit.multiplier:.2g}")
+    if result.status != "converged":
+        lines.append(f"warning: {result.status}")
+    print_lines(lines)

@@ -53,7 +53,7 @@ def open_fit(path: pathlib.Path) -> Any:
     if not path.exists():
         raise ValueError(f"{path}: no such file")
     start_engine()
-    from camel_jax.archive import load_fit
+    from camel_jax.fit import load_fit
 
     return load_fit(path)
 
@@ -64,8 +64,7 @@ def predictions(fitted: Any, recipe: Any, ids: list[str], level: float) -> dict[
 
     from camel_jax.uncertainty import predict_interval
 
-    point = np.asarray(fitted.predict(recipe))
-    low, high = (np.asarray(x) for x in predict_interval(fitted, recipe, level=level))
+    point, low, high = (np.asarray(x) for x in predict_interval(fitted, recipe, level=level))
     table: dict[str, Any] = {"run": ids, "size": recipe.n_active, "tokens": recipe.tokens}
     if np.any(recipe.n_total != recipe.n_active):
         table["size_total"] = recipe.n_total
