@@ -22,7 +22,7 @@ from camel_jax.runs import Recipe, Runs, resample_counts
 
 Array = Any
 
-SOLVERS = ("auto", "lbfgs", "adam")
+SOLVERS = ("auto", "lbfgs", "adam", "least_squares")
 ROBUST = Robust()
 _ARRAYS = ("objective", "status", "steps", "resampled_objective", "resampled_status")
 _HEADER = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "extra")
@@ -240,7 +240,7 @@ def fit(
       key: a ``jax.random`` key; the same key gives the same numbers.
       resamples: number of bootstrap resamples B.
       starts: number of random starts S.
-      solver: "auto", "lbfgs" or "adam".
+      solver: "auto", "least_squares" (separable laws with a Gaussian prior), "lbfgs" or "adam".
       weighting: row weights, "balanced", "uniform" or "final"; see ``objective.row_weights``.
       robust: settings of the robust objective.
       max_steps: cap on the iterations of a lane; the solver's default if None.
@@ -274,7 +274,9 @@ def fit(
 
     n_sets = len(runs.sets) if law.separable else 1
     total = (starts + resamples) * n_sets
-    settings = Lanes(law, "lbfgs" if solver == "auto" else solver, robust, max_steps)
+    if solver == "auto":
+        solver = "least_squares" if law.separable else "lbfgs"
+    settings = Lanes(law, solver, robust, max_steps)
 
     def report(offset: int) -> Progress | None:
         return None if progress is None else lambda done, _: progress(offset + done, total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from camel_jax import solve
 from camel_jax.laws.law import Law
+from camel_jax.least_squares import least_squares, quadratic_prior
 from camel_jax.objective import Data, Robust, objective
 
 Array = Any
@@ -56,6 +57,8 @@ def solve_lanes(
         empty = jnp.zeros(0)
         return solve.Solution(raw, empty, empty.astype(jnp.int32), empty.astype(jnp.int32))
     n_sets = data.log_losses.shape[1]
+    if lanes.solver == "least_squares":
+        return _by_least_squares(lanes, data, raw, counts, progress)
     lane, which = jnp.arange(n), jnp.full(n, -1)
     if lanes.law.separable:
         raw = jax.tree.map(lambda x: x.reshape((n * n_sets, 1, *x.shape[2:])), raw)
@@ -101,3 +104,52 @@ def _solve_chunk(
     split, whole = PartitionSpec("lanes"), PartitionSpec()
     sharded = jax.shard_map(local, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
     return sharded(data, raw, counts, which)
+
+
+RESAMPLES_A_CALL = 256
+
+
+def _by_least_squares(
+    lanes: Lanes, data: Data, raw: Any, counts: Array | None, progress: Progress | None
+) -> solve.Solution:
+    """Every set of a separable law as a lane of the batched least squares solver."""
+    law, n_sets = lanes.law, data.log_losses.shape[1]
+    n = len(jax.tree.leaves(raw)[0])
+    single = jax.tree.map(lambda x: x[0, 0], raw)
+    prior = quadratic_prior(lambda x: law.log_prior(jax.tree.map(lambda leaf: leaf[None], x)), single)
+    shape = law if law.structure is None else law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe)
+    target = np.where(np.asarray(data.measured), np.exp(np.asarray(data.log_losses)), np.nan)
+    scale = np.asarray(data.weights) / (lanes.robust.delta * lanes.robust.noise)
+    options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta}
+    if lanes.max_steps is not None:
+        options["max_steps"] = lanes.max_steps
+    rows = None
+    if law.structure is None:
+        shape, rows = _one_set(law), data.recipe
+    if counts is None:
+        out = least_squares(shape, raw, target, rows=rows, weights=scale[None], **options)
+        parts = [jax.tree.map(lambda x: x[0], tuple(out))]
+        if progress is not None:
+            progress(n * n_sets, n * n_sets)
+    else:
+        parts = []
+        for low in range(0, n, RESAMPLES_A_CALL):
+            some = slice(low, min(low + RESAMPLES_A_CALL, n))
+            own = jax.tree.map(lambda x, some=some: x[some][:, None], raw)
+            weights = scale * np.asarray(counts[some])
+            out = least_squares(shape, own, target, rows=rows, weights=weights, starts_by_resample=True, **options)
+            parts.append(jax.tree.map(lambda x: x[:, 0], tuple(out)))
+            if progress is not None:
+                progress(some.stop * n_sets, n * n_sets)
+    params, *rest = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    return solve.Solution(jax.tree.map(jnp.asarray, params), *(x.reshape(-1) for x in rest))
+
+
+@lru_cache(maxsize=64)
+def _one_set(law: Law) -> Callable[[Any, Any], Array]:
+    """Prediction for one set of a separable law, from its raw parameters and one row; one object a law, so that jit caches."""
+
+    def predict(raw: Any, recipe: Any) -> Array:
+        return law.predict(law.constrain(jax.tree.map(lambda x: x[None], raw)), recipe)[0]
+
+    return predict

@@ -14,8 +14,13 @@ import optax
 
 Array = Any
 
-CONVERGED, MAX_STEPS, NON_FINITE = 0, 1, 2
-STATUS_NAMES = {CONVERGED: "converged", MAX_STEPS: "step limit reached", NON_FINITE: "non-finite value"}
+CONVERGED, MAX_STEPS, NON_FINITE, NO_DATA = 0, 1, 2, 3
+STATUS_NAMES = {
+    CONVERGED: "converged",
+    MAX_STEPS: "step limit reached",
+    NON_FINITE: "non-finite value",
+    NO_DATA: "no data",
+}
 
 
 class Solution(NamedTuple):

@@ -8,6 +8,7 @@ This file also holds what the separable laws share: a floor, a capacity term, a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from camel_jax.laws.law import Law, varies
 from camel_jax.numerics import logsumexp
 from camel_jax.runs import Recipe, Runs
+from camel_jax.structure import Structure, Term, structure
 
 Array = Any
 
@@ -73,6 +75,24 @@ def scaling_terms(params: dict[str, Array], recipe: Recipe) -> tuple[Array | Non
     return size, data
 
 
+def scaling_structure_terms(raw: dict[str, Array], recipe: Recipe) -> list[Term]:
+    """The floor, size and data terms as the least squares solver reads them; raw tells which are there."""
+    size = {"size_scale": 1.0, "size_exponent": -np.log(np.asarray(recipe.n_active))}
+    data = {"data_scale": 1.0, "data_exponent": -np.log(np.asarray(recipe.tokens))}
+    there = [branch for branch in (size, data) if next(iter(branch)) in raw]
+    coupled = [Term(there, coupling="coupling")] if "coupling" in raw else [Term([branch]) for branch in there]
+    return [Term([{"floor": 1.0}]), *coupled]
+
+
+def scaling_structure(
+    raw: dict[str, Array], recipe: Recipe, mixture: Sequence[Term] = (), positive: tuple[str, ...] = ()
+) -> Structure:
+    """Structure of a separable law: floor, size and data terms, and the mixture's own terms."""
+    leaves = {name: np.shape(value)[1:] for name, value in raw.items()}
+    powers = [name for name in ("size_exponent", "data_exponent", *positive) if name in raw]
+    return structure(leaves, [*scaling_structure_terms(raw, recipe), *mixture], powers)
+
+
 def gaussian(value: Array, center: float, precision: float) -> Array:
     """Log density, up to a constant, of independent normals."""
     return -0.5 * precision * jnp.sum((value - center) ** 2)
@@ -114,6 +134,7 @@ def chinchilla(upgraded: bool = True) -> Law:
         separable=True,
         min_runs=lambda runs: 4,
         settings=(("upgraded", upgraded),),
+        structure=scaling_structure,
     )
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.runs import Recipe, Runs
+from camel_jax.structure import Structure
 
 Array = Any
 Raw = Any  # unconstrained parameters: a pytree of arrays, what optimisers and samplers move
@@ -27,6 +28,8 @@ class Law(NamedTuple):
       log_prior: ``log_prior(raw) -> scalar``: log density up to a constant, in unconstrained space; 0 for no prior.
       separable: True if every leaf of raw has a leading axis V and set v reads only its own slice.
       min_runs: ``min_runs(runs) -> int``: the fewest runs with which this law can be told apart from noise.
+      settings: constructor arguments, so that a saved fit can rebuild its law.
+      structure: ``structure(raw, recipe) -> Structure`` of a separable law for the fast path of least squares, or None.
     """
 
     name: str
@@ -36,7 +39,8 @@ class Law(NamedTuple):
     log_prior: Callable[[Raw], Array]
     separable: bool = False
     min_runs: Callable[[Runs], int] = lambda runs: 3
-    settings: tuple[tuple[str, Any], ...] = ()  # constructor arguments, so that a saved fit can rebuild its law
+    settings: tuple[tuple[str, Any], ...] = ()
+    structure: Callable[[Raw, Recipe], Structure] | None = None
 
 
 class Units(NamedTuple):

@@ -19,10 +19,12 @@ from camel_jax.laws.chinchilla import (
     scaling_constrain,
     scaling_init,
     scaling_log_prior,
+    scaling_structure,
     scaling_terms,
 )
 from camel_jax.laws.law import Law
 from camel_jax.runs import Recipe, Runs
+from camel_jax.structure import Structure, Term
 
 Array = Any
 
@@ -58,6 +60,11 @@ def dml(upgraded: bool = True) -> Law:
         mixture = gaussian(raw["mixture_scale"], np.log(0.3), 0.1) + gaussian(raw["mixture_slope"], 0.0, 0.1)
         return scaling_log_prior(raw) + mixture
 
+    def structure(raw: dict[str, Array], recipe: Recipe) -> Structure:
+        return scaling_structure(
+            raw, recipe, [Term([{"mixture_scale": 1.0, "mixture_slope": np.asarray(recipe.weights).T}])]
+        )
+
     return Law(
         "dml",
         init,
@@ -67,4 +74,5 @@ def dml(upgraded: bool = True) -> Law:
         separable=True,
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("upgraded", upgraded),),
+        structure=structure,
     )

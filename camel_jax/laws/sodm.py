@@ -20,11 +20,13 @@ from camel_jax.laws.chinchilla import (
     scaling_constrain,
     scaling_init,
     scaling_log_prior,
+    scaling_structure,
     scaling_terms,
 )
 from camel_jax.laws.law import Law
 from camel_jax.numerics import power
 from camel_jax.runs import Recipe, Runs
+from camel_jax.structure import Structure, Term
 
 Array = Any
 
@@ -70,6 +72,12 @@ def _sodm(joint: bool, upgraded: bool) -> Law:
                 total += gaussian(raw[f"{term}_mixture"], 0.0, 0.1) + gaussian(raw[f"{term}_power"], 0.0, 0.1)
         return total
 
+    def structure(raw: dict[str, Array], recipe: Recipe) -> Structure:
+        r = np.asarray(recipe.weights).T
+        log_r = np.log(np.where(r > 0, r, 1.0))
+        branches = [{("mixture_scale", i): 1.0, ("mixture_exponent", i): row} for i, row in enumerate(log_r)]
+        return scaling_structure(raw, recipe, [Term(branches, power=-1.0, present=r > 0)], ("mixture_exponent",))
+
     return Law(
         name,
         init,
@@ -79,6 +87,7 @@ def _sodm(joint: bool, upgraded: bool) -> Law:
         separable=True,
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("upgraded", upgraded),),
+        structure=None if joint else structure,
     )
 
 

