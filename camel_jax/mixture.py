@@ -1,0 +1,519 @@
+"""Which mixture to train on: the best one under limits, what it is worth, and how sure that is.
+
+A decision takes a differentiable function from a mixture to its outcome, not a fit, so it works for any law, for draws
+of one, or for a user's own function. Many starts descend in softmax coordinates, the best are finished by a barrier
+method with exact Hessians, and the answer is put exactly on the limits that bind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax import constraints, feasibility, goals, interior
+from camel_jax.constraints import Limits
+from camel_jax.goals import Goal, Objective, mean_loss
+from camel_jax.interior import Region
+from camel_jax.simplex import dirichlet_design
+
+Array = Any
+
+
+class Curved(NamedTuple):
+    """Curved limits as arrays: a KL limit to a prior and a Euclidean limit to an anchor; None where absent."""
+
+    prior: Array | None = None
+    kl: Array | None = None
+    anchor: Array | None = None
+    distance: Array | None = None
+
+
+class Binding(NamedTuple):
+    """One limit at the answer.
+
+    Attributes:
+      name: the limit. slack: how far the answer is from it, in its own unit. binds: whether it is reached.
+      multiplier: what relaxing it by one unit (a share of 1, a unit of cost, a nat) gains in the objective, to first order.
+    """
+
+    name: str
+    slack: float
+    binds: bool
+    multiplier: float
+
+
+class Interval(NamedTuple):
+    """A value with its 90 % interval; scalars or arrays. NaN bounds where there are no draws."""
+
+    value: Array
+    lower: Array
+    upper: Array
+
+
+class Certificate(NamedTuple):
+    """Evidence that the answer is the best there is.
+
+    Attributes:
+      gap: no feasible mixture is better by more than this if the cost is convex (Frank-Wolfe gap, in objective units).
+      convex: whether no random chord of the region showed the cost to be non-convex. chords: how many were tried.
+      residual: violation of the optimality conditions, relative to the slope of the cost.
+      starts: number of starts. agreeing: how many finished candidates reached the same objective within 1e-6 of its
+        size. finished: how many candidates were finished.
+    """
+
+    gap: float
+    convex: bool
+    chords: int
+    residual: float
+    starts: int
+    agreeing: int
+    finished: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureResult:
+    """A recommended mixture with what it is predicted to give; plain data.
+
+    Attributes:
+      weights: (K,), sums to 1, meets every limit. domains: K names.
+      objective: label. maximize: whether larger is better. risk: mean, cvar or worst.
+      value: objective at the mixture (under the risk), with the interval of the plain objective over draws.
+      losses, accuracies: predicted outcome per set and per task (None if there are none). sets, tasks: names.
+      reference: (K,) mixture to compare with. reference_value: its objective. reference_losses: (V,).
+      gain: how much better the objective is than at the reference; positive is better.
+      loss_difference: losses minus those of the reference, (V,); negative is better.
+      probability_better: share of draws in which the mixture beats the reference; NaN without draws.
+      limits: every limit with slack and multiplier. violation: largest violation of any limit or of the sum.
+      certificate: evidence of global optimality. status: "converged" or what went wrong.
+    """
+
+    weights: np.ndarray
+    domains: tuple[str, ...]
+    objective: str
+    maximize: bool
+    risk: str
+    value: Interval
+    losses: Interval
+    accuracies: Interval | None
+    sets: tuple[str, ...]
+    tasks: tuple[str, ...]
+    reference: np.ndarray
+    reference_value: float
+    reference_losses: np.ndarray
+    gain: Interval
+    loss_difference: Interval
+    probability_better: float
+    limits: tuple[Binding, ...]
+    violation: float
+    certificate: Certificate
+    status: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain lists, numbers and text, ready for JSON (NaN becomes None)."""
+        out = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        out["weights"] = dict(zip(self.domains, self.weights.tolist(), strict=True))
+        out["reference"] = dict(zip(self.domains, self.reference.tolist(), strict=True))
+        return _plain(out)
+
+    def summary(self) -> str:
+        """A few lines of text: the mixture beside the reference, the gain and the limits that bind."""
+        width = max(map(len, self.domains))
+        lines = [f"{'domain':<{width}}  share  reference"]
+        for name, share, other in zip(self.domains, self.weights, self.reference, strict=True):
+            lines.append(f"{name:<{width}}  {share:5.3f}  {other:9.3f}")
+        lines.append(f"{self.objective}: {_text(self.value)}; reference {self.reference_value:.4f}")
+        sure = "" if math.isnan(self.probability_better) else f", better in {self.probability_better:.0%} of draws"
+        lines.append(f"gain over the reference: {_text(self.gain)}{sure}")
+        for limit in self.limits:
+            if limit.binds:
+                lines.append(f"binds: {limit.name} (relaxing it by 0.01 gains {0.01 * limit.multiplier:.2g})")
+        if self.status != "converged":
+            lines.append(f"warning: {self.status}")
+        return "\n".join(lines)
+
+
+def optimize_mixture(
+    outcomes: Any,
+    *,
+    objective: Objective | None = None,
+    domains: Sequence[str] | None = None,
+    bounds: Mapping[str, Any] | None = None,
+    groups: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    supply: Mapping[str, Any] | Array | None = None,
+    tokens: Any = None,
+    max_epochs: float = 1.0,
+    kl: tuple[Array, float] | None = None,
+    distance: tuple[Array, float] | None = None,
+    cost: tuple[Array, float] | None = None,
+    max_domains: int | None = None,
+    reference: Array | None = None,
+    risk: str = "mean",
+    tail: float = 0.1,
+    starts: int = 64,
+    key: Array | None = None,
+) -> MixtureResult:
+    """The best mixture under limits, compared with a reference mixture.
+
+    Args:
+      outcomes: function from weights (K,) to losses (V,), to draws of losses (M, V), or to an object with ``losses`` and
+        perhaps ``accuracies``; differentiable and vmappable. Optional attributes: ``draws(weights)`` with a leading axis of
+        draws, ``domains``, ``sets``, ``tasks``, ``reference``, and ``interval_scale`` (V,), a standard deviation of log loss
+        that widens the intervals of losses. If it is a pytree, other parameters of it compile nothing new.
+      objective: what to improve; mean validation loss by default.
+      domains: names of the K domains; default ``outcomes.domains``.
+      bounds, groups, fixed, supply, tokens, max_epochs, kl, distance, cost, max_domains: limits; see
+        :func:`camel_jax.constraints.parse_limits`.
+      reference: mixture to compare with, (K,); default ``outcomes.reference``, else uniform. It need not meet the limits.
+      risk: "mean" for the point prediction (the mean of draws where only draws are given), "cvar" for the mean of the
+        worst ``tail`` of draws, "worst" for the worst draw.
+      tail: share of draws that "cvar" averages.
+      starts: number of random starts.
+      key: a ``jax.random`` key; fixed by default, so that the same call gives the same answer.
+
+    Returns:
+      MixtureResult.
+
+    Raises:
+      InfeasibleError: no mixture meets all limits; the message names the limits that exclude each other.
+      ValueError: a name, share or option that makes no sense, or float64 is off.
+
+    >>> losses = lambda w: 2.0 + jnp.array([0.1, 0.2, 0.1]) @ (w + 0.05) ** -0.5
+    >>> best = optimize_mixture(losses, domains=["web", "code", "wiki"], bounds={"code": (None, 0.3)}, starts=4)
+    >>> best.weights.round(4).tolist(), best.limits[0].binds
+    ([0.35, 0.3, 0.35], True)
+    """
+    problem = make_problem(
+        outcomes,
+        objective=objective,
+        domains=domains,
+        reference=reference,
+        risk=risk,
+        tail=tail,
+        limits={
+            "bounds": bounds,
+            "groups": groups,
+            "fixed": fixed,
+            "supply": supply,
+            "tokens": tokens,
+            "max_epochs": max_epochs,
+            "kl": kl,
+            "distance": distance,
+            "cost": cost,
+            "max_domains": max_domains,
+        },
+    )
+    key = jax.random.key(0) if key is None else key
+    solution = solve(problem, key, starts)
+    return describe(problem, solution)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A decision ready to be solved: the function, the goal and the limits.
+
+    Attributes:
+      outcomes: the function. goal: objective and risk. limits: named limits. regions: one region, or one per choice of
+      domains that may be above zero. curved: KL and distance limits. reference: (K,).
+    """
+
+    outcomes: Any
+    goal: Goal
+    limits: Limits
+    regions: tuple[Region, ...]
+    curved: Curved
+    reference: np.ndarray
+    sets: tuple[str, ...]
+    tasks: tuple[str, ...]
+    has_draws: bool
+
+
+class Solution(NamedTuple):
+    """The best mixture found, exactly on its limits, and how the candidates fared."""
+
+    weights: np.ndarray
+    cost: float
+    converged: bool
+    costs: np.ndarray
+    starts: int
+
+
+def make_problem(
+    outcomes: Any,
+    *,
+    objective: Objective | None = None,
+    domains: Sequence[str] | None = None,
+    reference: Array | None = None,
+    risk: str = "mean",
+    tail: float = 0.1,
+    limits: Mapping[str, Any] | None = None,
+) -> Problem:
+    """Check a decision and find where it is feasible; arguments as in :func:`optimize_mixture`, limits as a mapping."""
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError('choosing a mixture needs float64: call jax.config.update("jax_enable_x64", True) first')
+    if reference is None:
+        reference = getattr(outcomes, "reference", None)
+    names = getattr(outcomes, "domains", None) if domains is None else domains
+    if names is None and reference is None:
+        raise ValueError("the domains are not known: pass domains=[...] or a reference mixture")
+    limits = constraints.parse_limits(len(np.asarray(reference)) if names is None else names, **(limits or {}))
+    size = len(limits.domains)
+    reference = (
+        np.full(size, 1.0 / size) if reference is None else constraints.mixture(reference, limits.domains, "reference")
+    )
+    if risk not in goals.RISKS:
+        raise ValueError(f"risk must be one of {', '.join(goals.RISKS)}, got {risk!r}")
+    if not 0.0 < tail <= 1.0:
+        raise ValueError(f"tail must be above 0 and at most 1, got {tail!r}")
+    shape = jax.eval_shape(lambda w: goals.as_outcome(outcomes(w)), jax.ShapeDtypeStruct((size,), float))
+    if shape.losses.ndim not in (1, 2):
+        raise ValueError(f"the function must give losses (V,) or draws (M, V), got shape {shape.losses.shape}")
+    has_draws = hasattr(outcomes, "draws") or shape.losses.ndim == 2
+    if risk != "mean" and not has_draws:
+        raise ValueError(f"risk={risk!r} needs draws, and the function gives only a point prediction")
+    n_tasks = 0 if shape.accuracies is None else shape.accuracies.shape[-1]
+    sets = tuple(getattr(outcomes, "sets", None) or (f"set {i}" for i in range(shape.losses.shape[-1])))
+    tasks = tuple(getattr(outcomes, "tasks", None) or (f"task {i}" for i in range(n_tasks)))
+    goal = Goal((mean_loss() if objective is None else objective).bind(sets, tasks), risk, float(tail))
+    cost_shape = jax.eval_shape(
+        lambda w: goals.goal_cost(goal, outcomes, w, jnp.ones(())), jax.ShapeDtypeStruct((size,), float)
+    )
+    if cost_shape.shape != ():
+        raise ValueError(f"the objective must be one number per mixture, got shape {cost_shape.shape}")
+    regions = feasibility.regions(limits)
+    kl_limit, distance_limit = limits.find("kl"), limits.find("distance")
+    curved = Curved(
+        None if kl_limit is None else jnp.asarray(limits.prior),
+        None if kl_limit is None else jnp.asarray(kl_limit.value),
+        None if distance_limit is None else jnp.asarray(limits.anchor),
+        None if distance_limit is None else jnp.asarray(distance_limit.value),
+    )
+    return Problem(outcomes, goal, limits, regions, curved, reference, sets, tasks, has_draws)
+
+
+def inside_curved(weights: Array, curved: Curved) -> Array:
+    """Room left under the KL and distance limits, shape (number of them,); positive inside."""
+    out = []
+    if curved.prior is not None:
+        live = (curved.prior > 0) & (weights > 0)
+        ratio = jnp.where(live, weights, 1.0) / jnp.where(live, curved.prior, 1.0)
+        out.append(curved.kl - jnp.sum(jnp.where(live, weights * jnp.log(ratio), 0.0)))
+    if curved.anchor is not None:
+        # squared, so that it is smooth at the anchor; over 2 limit, so that its slope is that of the distance
+        out.append((curved.distance**2 - jnp.sum((weights - curved.anchor) ** 2)) / (2 * curved.distance))
+    return jnp.stack(out) if out else jnp.zeros((0,), weights.dtype)
+
+
+def split_function(outcomes: Any) -> tuple[Any, Any]:
+    """(static function, moving pytree): one of the two is None. Pytree functions travel as arrays and share programs."""
+    return (outcomes, None) if jax.tree_util.all_leaves([outcomes]) else (None, outcomes)
+
+
+@functools.partial(jax.jit, static_argnames=("still", "goal", "finishers"))
+def _search(still: Any, moving: Any, goal: Goal, region: Region, curved: Curved, points: Array, finishers: int) -> Any:
+    """Descend from all points, finish the best few and the center: a ``Finish`` with a leading axis."""
+    outcomes = moving if still is None else still
+
+    def function(w: Array, args: Any, smoothing: Array) -> Array:
+        del args
+        return goals.goal_cost(goal, outcomes, w, smoothing)
+
+    def cheap(w: Array, args: Any, smoothing: Array) -> Array:
+        del args
+        return goals.goal_cost(dataclasses.replace(goal, risk="mean"), outcomes, w, smoothing)
+
+    starts = jax.vmap(lambda w: interior.retract(w, region, inside_curved, curved))(points)
+    scale = interior.objective_scale(cheap, starts, region, curved)
+    found, values = jax.vmap(lambda w: interior.softmax_descent(cheap, inside_curved, w, region, curved, scale))(starts)
+    best = found[jnp.argsort(values)[:finishers]]
+    best = jnp.concatenate([best, region.center[None]])
+    if goal.risk != "mean":
+        scale = interior.objective_scale(function, best, region, curved)
+    return jax.vmap(lambda w: interior.interior_finish(function, inside_curved, w, region, curved, scale))(best)
+
+
+@functools.partial(jax.jit, static_argnames=("still", "goal"))
+def costs_and_slopes(still: Any, moving: Any, goal: Goal, weights: Array) -> tuple[Array, Array]:
+    """Cost (n,) and gradient (n, K) of mixtures (n, K) under a goal, without smoothing."""
+    outcomes = moving if still is None else still
+    smoothing = jnp.asarray(0.0 if goal.risk == "mean" else 1e-9, weights.dtype)
+
+    def function(w: Array) -> Array:
+        return goals.goal_cost(goal, outcomes, w, smoothing)
+
+    return jax.lax.map(jax.value_and_grad(function), weights, batch_size=64)
+
+
+@functools.partial(jax.jit, static_argnames=("still",))
+def _outcomes(still: Any, moving: Any, weights: Array) -> tuple[Any, Any]:
+    outcomes = moving if still is None else still
+
+    def one(w: Array) -> tuple[Any, Any]:
+        point = goals.as_outcome(outcomes(w))
+        if point.losses.ndim == 2:
+            return jax.tree.map(lambda a: a.mean(0), point), point
+        return point, goals.draws_of(outcomes, w) if hasattr(outcomes, "draws") else None
+
+    return jax.vmap(one)(weights)
+
+
+def solve(problem: Problem, key: Array, starts: int = 64, finishers: int | None = None) -> Solution:
+    """Search and finish on every region of a problem; the best answer, exactly on its limits."""
+    if starts < 1:
+        raise ValueError(f"starts must be at least 1, got {starts!r}")
+    still, moving = split_function(problem.outcomes)
+    if finishers is None:
+        finishers = 7 if problem.goal.risk == "mean" else 2
+    size = len(problem.limits.domains)
+    spread = jnp.where(jnp.arange(starts) % 2 == 0, 1.0, 0.2)  # half over the whole simplex, half near its corners
+    points = dirichlet_design(key, starts, jnp.ones(size) / size, spread)
+    best: Solution | None = None
+    seen: list[np.ndarray] = []
+    for region in problem.regions:
+        if not region.free.any():
+            weights = np.asarray(region.center)
+            value = float(costs_and_slopes(still, moving, problem.goal, weights[None])[0][0])
+            candidate = Solution(weights, value, bool(np.isfinite(value)), np.asarray([value]), starts)
+        else:
+            finish = _search(still, moving, problem.goal, region, problem.curved, points, min(finishers, starts))
+            finish = jax.tree.map(np.asarray, finish)
+            candidate = _exact(problem, region, finish, starts)
+        seen.append(candidate.costs)
+        if best is None or candidate.cost < best.cost:
+            best = candidate
+    assert best is not None
+    return best._replace(costs=np.concatenate(seen))
+
+
+def _exact(problem: Problem, region: Region, finish: interior.Finish, starts: int) -> Solution:
+    """Put the best candidate exactly on the limits that bind, unless that is worse or breaks another limit."""
+    still, moving = split_function(problem.outcomes)
+    order = int(np.argmin(finish.value))
+    raw = np.asarray(finish.weights[order])
+    options = [feasibility.settle(raw, region, problem.limits, np.zeros(len(raw), bool), np.zeros(len(raw), bool), ())]
+    room_low, room_high = raw - region.lower, region.upper - raw
+    on_low = region.free & (finish.lower[order] > room_low) & (room_low < 1e-4)
+    on_high = region.free & (finish.upper[order] > room_high) & (room_high < 1e-4)
+    room_rows = region.limits - region.rows @ raw
+    on_rows = tuple(np.flatnonzero((finish.rows[order] > room_rows) & (room_rows < 1e-4)))
+    options.append(feasibility.settle(raw, region, problem.limits, on_low, on_high, on_rows))
+    values = np.asarray(costs_and_slopes(still, moving, problem.goal, np.asarray(options))[0])
+    broken = [constraints.violation(problem.limits, w) for w in options]
+    slack = 1e-9 * max(1.0, abs(values[0])) if np.isfinite(values[0]) else np.inf
+    pick = 1 if broken[1] <= max(broken[0], 1e-12) and values[1] <= values[0] + slack else 0
+    converged = finish.status[order] == interior.CONVERGED or finish.residual[order] < 1e-4
+    return Solution(options[pick], float(values[pick]), bool(converged), finish.value, starts)
+
+
+def describe(problem: Problem, solution: Solution) -> MixtureResult:
+    """Everything worth saying about a solution: outcome, comparison with the reference, limits, certificate."""
+    still, moving = split_function(problem.outcomes)
+    objective, weights = problem.goal.objective, solution.weights
+    pair = jnp.asarray(np.stack([weights, problem.reference]))
+    point, draws = jax.tree.map(np.asarray, _outcomes(still, moving, pair))
+    costs, slopes = (np.asarray(a) for a in costs_and_slopes(still, moving, problem.goal, pair))
+    sign = -1.0 if objective.maximize else 1.0
+    plain = np.asarray(jax.vmap(objective.cost)(point))
+    nothing = np.full_like(point.losses[0], np.nan)
+    if draws is None:
+        drawn = np.full((2, 1), np.nan)
+        losses = Interval(point.losses[0], nothing, nothing)
+        accuracies = (
+            None if point.accuracies is None else Interval(point.accuracies[0], *2 * (point.accuracies[0] * np.nan,))
+        )
+        difference = Interval(point.losses[0] - point.losses[1], nothing, nothing)
+        better = math.nan
+    else:
+        drawn = np.asarray(jax.vmap(jax.vmap(objective.cost))(draws))
+        losses = _widen(_interval(point.losses[0], draws.losses[0]), getattr(problem.outcomes, "interval_scale", None))
+        accuracies = None if draws.accuracies is None else _interval(point.accuracies[0], draws.accuracies[0])
+        difference = _interval(point.losses[0] - point.losses[1], draws.losses[0] - draws.losses[1])
+        better = float(np.mean(drawn[0] < drawn[1]) + 0.5 * np.mean(drawn[0] == drawn[1]))
+    risky = problem.goal.risk != "mean"
+    bindings, residual, gap = feasibility.multipliers(problem.limits, weights, slopes[0])
+    convex, chords = _chords_are_convex(problem)
+    near = np.abs(solution.costs - solution.cost) <= 1e-6 * max(1.0, abs(solution.cost))
+    certificate = Certificate(gap, convex, chords, residual, solution.starts, int(near.sum()), len(solution.costs))
+    status = "converged" if solution.converged else "not converged: the optimality conditions are not met to 1e-4"
+    if not np.isfinite(solution.cost):
+        status = "failed: the objective is not finite at any candidate"
+    value = _interval(sign * (costs[0] if risky else plain[0]), sign * drawn[0])
+    return MixtureResult(
+        weights=weights,
+        domains=problem.limits.domains,
+        objective=objective.label,
+        maximize=objective.maximize,
+        risk=problem.goal.risk,
+        value=value,
+        losses=losses,
+        accuracies=accuracies,
+        sets=problem.sets,
+        tasks=problem.tasks,
+        reference=problem.reference,
+        reference_value=float(sign * (costs[1] if risky else plain[1])),
+        reference_losses=point.losses[1],
+        gain=_interval((costs[1] - costs[0]) if risky else plain[1] - plain[0], drawn[1] - drawn[0]),
+        loss_difference=difference,
+        probability_better=better,
+        limits=tuple(Binding(*binding) for binding in bindings),
+        violation=constraints.violation(problem.limits, weights),
+        certificate=certificate,
+        status=status,
+    )
+
+
+def _chords_are_convex(problem: Problem, chords: int = 128) -> tuple[bool, int]:
+    """Midpoint test of convexity on random chords of the first region."""
+    region = problem.regions[0]
+    if not np.any(region.free):
+        return True, 0
+    still, moving = split_function(problem.outcomes)
+    size = len(problem.limits.domains)
+    points = dirichlet_design(jax.random.key(1), 2 * chords, jnp.ones(size) / size, 0.5)
+    points = jax.vmap(lambda w: interior.retract(w, region, inside_curved, problem.curved))(points)
+    one, two = points[:chords], points[chords:]
+    stacked = jnp.concatenate([one, two, 0.5 * (one + two)])
+    a, b, middle = np.split(np.asarray(costs_and_slopes(still, moving, problem.goal, stacked)[0]), 3)
+    return bool(np.all(middle <= 0.5 * (a + b) + 1e-9 * (1.0 + np.abs(middle)))), chords
+
+
+def _interval(value: Array, draws: np.ndarray) -> Interval:
+    lower, upper = np.quantile(draws, [0.05, 0.95], axis=0) if np.isfinite(draws).all() else (draws[0] * np.nan,) * 2
+    return Interval(np.asarray(value)[()], np.asarray(lower)[()], np.asarray(upper)[()])
+
+
+def _widen(interval: Interval, scale: Array | None) -> Interval:
+    if scale is None:
+        return interval
+    half = 1.6448536 * np.asarray(scale)  # independent of the draws: half-widths add in squares, in log loss
+    log = np.log(interval.value)
+    down = np.sqrt((log - np.log(interval.lower)) ** 2 + half**2)
+    up = np.sqrt((np.log(interval.upper) - log) ** 2 + half**2)
+    return Interval(interval.value, np.exp(log - down), np.exp(log + up))
+
+
+def _text(interval: Interval) -> str:
+    if not np.isfinite(interval.lower):
+        return f"{interval.value:.4f}"
+    return f"{interval.value:.4f} (90 %: {interval.lower:.4f} to {interval.upper:.4f})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
