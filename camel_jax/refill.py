@@ -170,7 +170,9 @@ def _load(settings: Settings, batch: Batch, lanes: _Lanes, new: Array, ids: Arra
     )
 
 
-def _queue(model: Any, settings: Settings, n_devices: int, data: Any, batch: Batch) -> tuple[Array, Array, Array, Array]:
+def _queue(
+    model: Any, settings: Settings, n_devices: int, data: Any, batch: Batch
+) -> tuple[Array, Array, Array, Array]:
     """All lanes of one device: ids first, first + n_devices, ..."""
     n_starts, n_sets, n_params = batch.starts.shape[1:]
     n_rows, n_ids = batch.targets.shape[0], batch.weights.shape[0] * n_starts * n_sets
@@ -249,7 +251,9 @@ def run_queue(model: Any, settings: Settings, mesh: Mesh | None, data: Any, batc
         return _queue(model, settings, 1, data, batch)
     everywhere, split = PartitionSpec(), PartitionSpec("lanes")
     run = partial(_queue, model, settings, mesh.size)
-    return jax.shard_map(run, mesh=mesh, in_specs=(everywhere, everywhere), out_specs=split, check_vma=False)(data, batch)
+    return jax.shard_map(run, mesh=mesh, in_specs=(everywhere, everywhere), out_specs=split, check_vma=False)(
+        data, batch
+    )
 
 
 def in_order(result: Array, n_devices: int, n_ids: int) -> np.ndarray:

@@ -217,7 +217,9 @@ def structure(leaves: Mapping[str, tuple[int, ...]], terms: Sequence[Term], posi
             rows: list[np.ndarray] = []
             for key, feature in branch.items():
                 if key not in index:
-                    raise ValueError(f"a term uses the parameter {key!r}, which is not among the leaves {sorted(leaves)}")
+                    raise ValueError(
+                        f"a term uses the parameter {key!r}, which is not among the leaves {sorted(leaves)}"
+                    )
                 feature = np.asarray(feature, float)
                 if feature.ndim < 2:
                     feature = np.broadcast_to(feature, (len(index[key]), n_rows))
@@ -226,7 +228,9 @@ def structure(leaves: Mapping[str, tuple[int, ...]], terms: Sequence[Term], posi
                 params += index[key]
                 rows += list(feature)
             stacked = np.stack(rows)
-            fixed = [i for i, row in zip(params, stacked, strict=True) if np.all(row == 1.0) and names[i] not in positive]
+            fixed = [
+                i for i, row in zip(params, stacked, strict=True) if np.all(row == 1.0) and names[i] not in positive
+            ]
             scale += fixed[:1]
             members.append(len(branches))
             mask = np.ones(n_rows, bool) if term.present is None else np.asarray(term.present, bool)[k]
