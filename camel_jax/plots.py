@@ -47,7 +47,8 @@ def _axes(ax: Any) -> Any:
 def _title(ax: Any, title: str, note: str = "") -> None:
     ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=20 if note else 8)
     if note:
-        ax.text(0, 1.025, note, transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom")
+        text = ax.text(0, 1.025, note, transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom")
+        text.set_in_layout(False)
 
 
 def color_of(i: int) -> str:

@@ -1,5 +1,177 @@
-"""``camel-jax demo``."""
+"""``camel-jax demo``: the whole pipeline on the table that comes with the package."""
+
+from __future__ import annotations
+
+import importlib.resources
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, start_engine, working
+from camel_jax.cli.mix import as_dict, print_outcome, print_shares, recommend
+from camel_jax.files import check_target, replacing
+from camel_jax.sizes import format_count, parse_tokens
+
+SIZE, TOKENS = "3B", "60B"
+NEAR = 0.1  # percent of the best objective
+SKILLS, STARTS, RESAMPLES = 8, 2, 8  # small, so that the demo takes well under a minute on two cores
 
 
-def demo() -> None:
-    """Recommend a demoture."""
+def demo(
+    out: Annotated[
+        pathlib.Path, typer.Option(help="Folder to write the figure, the fit and the mixture to.")
+    ] = pathlib.Path("demo_out"),
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Fit the embedded table (simulated), check it on its largest size, and recommend a mixture for a larger model."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file, not a folder")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}")
+    out.mkdir(exist_ok=True)
+    check_target(out / "demo.png")
+    start_engine()
+    import jax
+
+    from camel_jax import tables
+    from camel_jax.fit import fit as fit_law
+    from camel_jax.laws import camel
+    from camel_jax.runs import scales, split_by_scale
+    from camel_jax.uncertainty import predict_interval
+
+    with importlib.resources.as_file(importlib.resources.files("camel_jax") / "data" / "demo_runs.csv") as path:
+        table = tables.read_runs(path, name="demo_runs.csv")
+    law, key = camel(skills=SKILLS), jax.random.key(seed)
+    below, held_out = split_by_scale(table)
+    with working(f"fitting sizes up to {format_count(scales(below)[-1])}") as progress:
+        early = fit_law(law, below, key=key, starts=STARTS, progress=progress)
+        seen = predict_interval(early, held_out.recipe)
+    with working("fitting the whole table") as progress:
+        fitted = fit_law(law, table, key=key, starts=STARTS, resamples=RESAMPLES, progress=progress)
+    with working(f"choosing a mixture for {SIZE} on {TOKENS} tokens"):
+        result, ranges = recommend(fitted, SIZE, TOKENS, near=NEAR, starts=8, seed=seed)
+    with working("drawing"):
+        told = results(table, held_out, seen, result, ranges)
+        figure = draw(table, held_out, seen, fitted, result, ranges)
+        with replacing(out / "demo.png") as part:
+            figure.savefig(part)
+    fitted.save(out / "fit.npz")
+    with replacing(out / "mixture.json") as part:
+        part.write_text(as_json(told["recommendation"]) + "\n")
+    if json:
+        print_json(told)
+        return
+    print_demo(table, told, result, ranges)
+    print_lines(
+        [
+            "",
+            f"figure   {out / 'demo.png'}",
+            f"fit      {out / 'fit.npz'}: try  camel-jax mix {out / 'fit.npz'} --size 7B --tokens 140B --max web=0.2",
+            f"mixture  {out / 'mixture.json'}",
+        ]
+    )
+
+
+def results(table: Any, held_out: Any, seen: Any, result: Any, ranges: Any) -> dict[str, Any]:
+    """What the demo found, as data."""
+    import numpy as np
+
+    measured, point = np.asarray(held_out.losses), np.asarray(seen.point)
+    inside = (measured >= np.asarray(seen.low)) & (measured <= np.asarray(seen.high))
+    return {
+        "table": "demo_runs.csv (simulated)",
+        "runs": len(table.run_names),
+        "backtest": {
+            "held_out_size": float(held_out.recipe.n_active[0]),
+            "rows": len(held_out),
+            "mean_relative_error_percent": float(100 * np.abs(point / measured - 1).mean()),
+            "inside_90_percent_interval": float(inside.mean()),
+        },
+        "recommendation": {"size": SIZE, "tokens": parse_tokens(TOKENS), **as_dict(result, ranges, NEAR)},
+    }
+
+
+def print_demo(table: Any, told: dict[str, Any], result: Any, ranges: Any) -> None:
+    """The recommendation and its evidence for people."""
+    from camel_jax.runs import scales
+
+    sizes = scales(table)
+    back = told["backtest"]
+    print_lines(
+        [
+            f"simulated table: {len(table.run_names)} runs ({len(table)} checkpoints) of {len(table.domains)} domains, "
+            f"{format_count(sizes[0])} to {format_count(sizes[-1])} parameters; no model was trained for it",
+            f"check: fitted without the {format_count(back['held_out_size'])} runs, their losses are predicted to "
+            f"{back['mean_relative_error_percent']:.2f} % (mean relative error), "
+            f"{back['inside_90_percent_interval']:.0%} inside the 90 % intervals",
+            "",
+        ]
+    )
+    print_shares(
+        f"Recommended mixture for {SIZE} on {TOKENS} tokens (reference: mean of the table)", result, ranges, NEAR
+    )
+    print_outcome(result)
+
+
+def draw(table: Any, held_out: Any, seen: Any, fitted: Any, result: Any, ranges: Any) -> Any:
+    """The figure of the demo."""
+    import numpy as np
+
+    from camel_jax import plots
+    from camel_jax.decisions import optimum_path
+    from camel_jax.runs import Recipe, final_rows, scales, select
+    from camel_jax.sizes import parse_size
+    from camel_jax.uncertainty import predict_interval
+
+    sizes, target, ratio = scales(table), parse_size(SIZE)[1], parse_tokens(TOKENS) / parse_size(SIZE)[1]
+    ladder = np.geomspace(sizes[0], target, 16)
+
+    def curves(weights: Any) -> Any:
+        rows = np.tile(np.asarray(weights), (len(ladder), 1))
+        interval = predict_interval(fitted, Recipe(ladder, ladder, ratio * ladder, rows))
+        return plots.Curves(ladder, *(np.asarray(x) for x in interval))
+
+    ends = select(table, final_rows(table))
+    stops = np.concatenate([sizes, [1e9, target]])
+    path = optimum_path(fitted.losses_at, stops.tolist(), (ratio * stops).tolist(), starts=8)
+    gain = result.gain
+    percent = [100 * x / result.reference_value for x in (gain.value, gain.lower, gain.upper)]
+    return plots.overview(
+        {
+            "backtest": {
+                "measured": held_out.losses,
+                "predicted": seen.point,
+                "names": table.sets,
+                "title": f"{format_count(held_out.recipe.n_active[0])} runs predicted from smaller ones",
+            },
+            "mixture": {
+                "domains": table.domains,
+                "weights": result.weights,
+                "reference": result.reference,
+                "low": ranges.lower,
+                "high": ranges.upper,
+                "title": f"Recommended mixture for {SIZE} on {TOKENS} tokens",
+                "note": f"mean loss {percent[0]:.2f} % below that of the reference (90 %: {percent[1]:.2f} to {percent[2]:.2f})",
+            },
+            "loss_curves": {
+                "recommended": curves(result.weights),
+                "reference": curves(result.reference),
+                "names": table.sets,
+                "fitted_up_to": sizes[-1],
+                "measured": (ends.recipe.n_active, ends.losses),
+                "title": f"Loss against size at {ratio:g} tokens per parameter",
+                "note": "solid: recommended, with 90 % intervals; dashed: reference",
+            },
+            "optimum_path": {
+                "sizes": stops,
+                "weights": path.weights,
+                "domains": table.domains,
+                "fitted_up_to": sizes[-1],
+                "note": f"lowest mean loss at {ratio:g} tokens per parameter",
+            },
+        },
+        title="From small runs to the mixture of a large one",
+        note=f"{len(table.run_names)} runs of a simulated table: no model was trained for it",
+    )

@@ -45,7 +45,11 @@ def mix(
         pathlib.Path | None, typer.Option(help="Mixture to compare with; the mean of the fitted table if absent.")
     ] = None,
     risk: Annotated[str, typer.Option(help="mean, cvar (mean of the worst tenth of draws) or worst.")] = "mean",
-    starts: Annotated[int, typer.Option(min=1, help="Starts of the search.")] = 64,
+    near: Annotated[
+        float,
+        typer.Option(min=0.0, help="Show how far shares may move within this many percent of the best objective."),
+    ] = 0.1,
+    starts: Annotated[int, typer.Option(min=1, help="Starts of the search.")] = 16,
     seed: Seed = 0,
     out: Annotated[pathlib.Path | None, typer.Option(help="Where to write, .json.", show_default=False)] = None,
     json: Json = False,
@@ -62,7 +66,7 @@ def mix(
     limits: dict[str, Any] = share_limits(fitted.domains, floors, caps, fixed)
     supplies = {name: parse_tokens(text) for name, text in pairs("--supply", supply)}
     if supplies:
-        limits |= {"supply": supplies, "tokens": n_tokens, "max_epochs": max_epochs}
+        limits["max_epochs"] = max_epochs
     if prior is not None and kl is not None:
         limits["kl"] = (read_mixture(prior, fitted.domains), kl)
     if max_domains is not None:
@@ -70,10 +74,19 @@ def mix(
     if reference is not None:
         limits["reference"] = read_mixture(reference, fitted.domains)
     with working("choosing a mixture"):
-        result = recommend(
-            fitted, size, tokens, supply=supplies, objective=objective, risk=risk, starts=starts, seed=seed, **limits
+        result, ranges = recommend(
+            fitted,
+            size,
+            tokens,
+            supply=supplies,
+            objective=objective,
+            near=near,
+            risk=risk,
+            starts=starts,
+            seed=seed,
+            **limits,
         )
-    told = {"fit": fitted.law.name, "size": size, "tokens": n_tokens, **result.to_dict()}
+    told = {"fit": fitted.law.name, "size": size, "tokens": n_tokens, **as_dict(result, ranges, near)}
     if out is not None:
         with replacing(out) as part:
             part.write_text(as_json(told) + "\n")
@@ -81,7 +94,7 @@ def mix(
     if json:
         print_json(told)
     else:
-        print_mixture(fitted, result, size, tokens)
+        print_mixture(fitted, result, ranges, near, size, tokens)
 
 
 def recommend(
@@ -91,20 +104,35 @@ def recommend(
     *,
     supply: dict[str, float] | None = None,
     objective: str = "mean-loss",
+    near: float = 0.1,
     seed: int = 0,
     **options: Any,
-) -> Any:
-    """The best mixture of a fit at a target."""
+) -> tuple[Any, Any]:
+    """The best mixture of a fit at a target, and the range of those within ``near`` percent of it (None for 0)."""
     import jax
     import numpy as np
 
+    from camel_jax.decisions import near_optimal
     from camel_jax.mixture import optimize_mixture
 
     known = None
     if supply:
         known = np.array([supply.get(domain, np.inf) for domain in fitted.domains])
     at = fitted.losses_at(size, tokens, known)
-    return optimize_mixture(at, objective=parse_objective(objective), key=jax.random.key(seed), **options)
+    options |= {"objective": parse_objective(objective), "key": jax.random.key(seed)}
+    if supply:
+        options |= {"supply": supply, "tokens": tokens}
+    result = optimize_mixture(at, **options)
+    return result, near_optimal(at, near / 100, samples=16, **options) if near else None
+
+
+def as_dict(result: Any, ranges: Any, near: float) -> dict[str, Any]:
+    """A recommendation with its near-optimal ranges as data."""
+    out = result.to_dict()
+    if ranges is not None:
+        bounds = zip(ranges.domains, ranges.lower.tolist(), ranges.upper.tolist(), strict=True)
+        out["near_optimal"] = {"within_percent": near, "shares": {name: [low, high] for name, low, high in bounds}}
+    return out
 
 
 def pairs(option: str, items: Sequence[str] | None) -> list[tuple[str, str]]:
@@ -191,19 +219,29 @@ def read_mixture(path: pathlib.Path, domains: Sequence[str]) -> Any:
     return np.array([weights[domain] for domain in domains])
 
 
-def print_mixture(fitted: Any, result: Any, size: str, tokens: str) -> None:
+def print_mixture(fitted: Any, result: Any, ranges: Any, near: float, size: str, tokens: str) -> None:
     """The recommendation for people."""
     n_total, n_active = parse_size(size)
     count = parse_tokens(tokens)
     title = f"Mixture for {format_size(n_total, n_active)} on {format_count(count)} tokens ({fitted.law.name})"
+    print_shares(title, result, ranges, near)
+    print_outcome(result)
+    if (far := n_active / fitted.size_range[1]) > 4:
+        say(f"note: the target is {far:.0f} x the largest fitted size; intervals that far out are little tested")
+
+
+def print_shares(title: str, result: Any, ranges: Any, near: float) -> None:
+    """Shares beside the reference, with the range in which they hardly matter."""
+    header = ["domain", "share", "reference"]
     rows = [
         [domain, f"{100 * share:.1f} %", f"{100 * other:.1f} %"]
         for domain, share, other in zip(result.domains, result.weights, result.reference, strict=True)
     ]
-    print_table(title, ["domain", "share", "reference"], rows)
-    print_outcome(result)
-    if (far := n_active / fitted.size_range[1]) > 4:
-        say(f"note: the target is {far:.0f} x the largest fitted size; intervals that far out are little tested")
+    if ranges is not None:
+        header.insert(2, f"within {near:g} % of the best")
+        for row, low, high in zip(rows, ranges.lower, ranges.upper, strict=True):
+            row.insert(2, f"{100 * low:.1f} to {100 * high:.1f} %")
+    print_table(title, header, rows)
 
 
 def print_outcome(result: Any) -> None:
