@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camel_jax import laws
+    from camel_jax.decisions import near_optimal, optimum_path, pareto_front
     from camel_jax.draws import Discrepancy, Draws, LossesAt
+    from camel_jax.evaluate import leaderboard
+    from camel_jax.feasibility import InfeasibleError
     from camel_jax.fit import Fit, fit, load_fit
+    from camel_jax.goals import mean_accuracy, mean_loss, single_set, weighted_sum
     from camel_jax.identifiability import FitError
     from camel_jax.laws.law import Law
+    from camel_jax.mixture import MixtureResult, optimize_mixture
     from camel_jax.runs import Recipe, Runs, dense, select, split_by_scale
     from camel_jax.schema import TableError
     from camel_jax.tables import read_recipes, read_runs, runs_to_frame, write_runs
+    from camel_jax.uncertainty import calibrate, predict_interval
 
 __version__ = "0.1.0"
 
@@ -27,20 +33,33 @@ _HOME = {
     "Draws": "draws",
     "Fit": "fit",
     "FitError": "identifiability",
+    "InfeasibleError": "feasibility",
     "Law": "laws.law",
     "LossesAt": "draws",
+    "MixtureResult": "mixture",
     "Recipe": "runs",
     "Runs": "runs",
     "TableError": "schema",
+    "calibrate": "uncertainty",
     "dense": "runs",
     "fit": "fit",
     "laws": "laws",
+    "leaderboard": "evaluate",
     "load_fit": "fit",
+    "mean_accuracy": "goals",
+    "mean_loss": "goals",
+    "near_optimal": "decisions",
+    "optimize_mixture": "mixture",
+    "optimum_path": "decisions",
+    "pareto_front": "decisions",
+    "predict_interval": "uncertainty",
     "read_recipes": "tables",
     "read_runs": "tables",
     "runs_to_frame": "tables",
     "select": "runs",
+    "single_set": "goals",
     "split_by_scale": "runs",
+    "weighted_sum": "goals",
     "write_runs": "tables",
 }
 
@@ -49,20 +68,33 @@ __all__ = [
     "Draws",
     "Fit",
     "FitError",
+    "InfeasibleError",
     "Law",
     "LossesAt",
+    "MixtureResult",
     "Recipe",
     "Runs",
     "TableError",
+    "calibrate",
     "dense",
     "fit",
     "laws",
+    "leaderboard",
     "load_fit",
+    "mean_accuracy",
+    "mean_loss",
+    "near_optimal",
+    "optimize_mixture",
+    "optimum_path",
+    "pareto_front",
+    "predict_interval",
     "read_recipes",
     "read_runs",
     "runs_to_frame",
     "select",
+    "single_set",
     "split_by_scale",
+    "weighted_sum",
     "write_runs",
 ]
 

@@ -45,7 +45,7 @@ def start_engine() -> None:
         return  # no home to write to: compile every time
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
