@@ -232,6 +232,7 @@ def interior_finish(
     max_steps: int = 80,
     barrier: float = 1e-2,
     last_barrier: float = 1e-9,
+    power: float = 1.5,
 ) -> Finish:
     """Feasible primal-dual barrier method from a strictly inner start.
 
@@ -240,6 +241,7 @@ def interior_finish(
       scale: multiplies the objective so that its slopes are of order one.
       barrier, last_barrier: first and last barrier weight, in scaled units; the objective ends within about
         (number of limits) x last_barrier / scale of a local optimum.
+      power: how fast the barrier falls, ``min(0.2 mu, mu^power)``; 1 for objectives with corners rounded by smoothing.
     """
     free, equal = region.free, jnp.where(region.free, region.equal, 0.0)
     size = start.shape[0]
@@ -262,7 +264,7 @@ def interior_finish(
         hessian, (value, gradient) = jax.jacfwd(slope_and_value, has_aux=True)(w, mu)
         room = jnp.concatenate([_slacks(w, region), inside(w, args)])
         d_in = duals[2 * size + n_rows :]
-        d_low, d_high, d_rows = jnp.split(duals[: 2 * size + n_rows], [size, 2 * size])
+        d_low, d_high = duals[:size], duals[size : 2 * size]
         table = jnp.concatenate([jnp.eye(size), -jnp.eye(size), -region.rows])
         if d_in.shape[0]:
             hessian = hessian - jax.hessian(lambda v: d_in @ inside(v, args))(w)
@@ -281,7 +283,7 @@ def interior_finish(
             ~finite, NOT_FINITE, jnp.where(at_end & close, jnp.where(residual <= 1e-5, CONVERGED, STALLED), -1)
         )
         smoothing = mu
-        mu = jnp.where(close, jnp.maximum(last_barrier, jnp.minimum(0.2 * mu, mu**1.5)), mu)
+        mu = jnp.where(close, jnp.maximum(last_barrier, jnp.minimum(0.2 * mu, mu**power)), mu)
 
         rows = table[2 * size :]
         matrix = hessian + jnp.diag(jnp.where(free, d_low / room[:size] + d_high / room[size : 2 * size], 0.0))
@@ -353,6 +355,11 @@ def interior_finish(
         steps=count,
         status=jnp.where(status < 0, MAX_STEPS, status),
     )
+
+
+def longest_step(weights: Array, direction: Array, region: Region) -> Array:
+    """How far a mixture inside a region can move along a direction before it meets a linear limit."""
+    return _longest_step(_slacks(weights, region), _slack_change(direction, region))
 
 
 def _slacks(w: Array, region: Region) -> Array:

@@ -21,7 +21,6 @@ from camel_jax import constraints, feasibility, goals, interior
 from camel_jax.constraints import Limits
 from camel_jax.goals import Goal, Objective, mean_loss
 from camel_jax.interior import Region
-from camel_jax.simplex import dirichlet_design
 
 Array = Any
 
@@ -243,6 +242,8 @@ class Solution(NamedTuple):
     converged: bool
     costs: np.ndarray
     starts: int
+    region: Region
+    smoothing: float
 
 
 def make_problem(
@@ -263,10 +264,10 @@ def make_problem(
     names = getattr(outcomes, "domains", None) if domains is None else domains
     if names is None and reference is None:
         raise ValueError("the domains are not known: pass domains=[...] or a reference mixture")
-    limits = constraints.parse_limits(len(np.asarray(reference)) if names is None else names, **(limits or {}))
-    size = len(limits.domains)
+    named = constraints.parse_limits(len(np.asarray(reference)) if names is None else names, **(limits or {}))
+    size = len(named.domains)
     reference = (
-        np.full(size, 1.0 / size) if reference is None else constraints.mixture(reference, limits.domains, "reference")
+        np.full(size, 1.0 / size) if reference is None else constraints.mixture(reference, named.domains, "reference")
     )
     if risk not in goals.RISKS:
         raise ValueError(f"risk must be one of {', '.join(goals.RISKS)}, got {risk!r}")
@@ -287,25 +288,25 @@ def make_problem(
     )
     if cost_shape.shape != ():
         raise ValueError(f"the objective must be one number per mixture, got shape {cost_shape.shape}")
-    regions = feasibility.regions(limits)
-    kl_limit, distance_limit = limits.find("kl"), limits.find("distance")
+    regions = feasibility.regions(named)
+    kl_limit, distance_limit = named.find("kl"), named.find("distance")
     curved = Curved(
-        None if kl_limit is None else jnp.asarray(limits.prior),
+        None if kl_limit is None else jnp.asarray(named.prior),
         None if kl_limit is None else jnp.asarray(kl_limit.value),
-        None if distance_limit is None else jnp.asarray(limits.anchor),
+        None if distance_limit is None else jnp.asarray(named.anchor),
         None if distance_limit is None else jnp.asarray(distance_limit.value),
     )
-    return Problem(outcomes, goal, limits, regions, curved, reference, sets, tasks, has_draws)
+    return Problem(outcomes, goal, named, regions, curved, reference, sets, tasks, has_draws)
 
 
 def inside_curved(weights: Array, curved: Curved) -> Array:
     """Room left under the KL and distance limits, shape (number of them,); positive inside."""
     out = []
-    if curved.prior is not None:
+    if curved.prior is not None and curved.kl is not None:
         live = (curved.prior > 0) & (weights > 0)
         ratio = jnp.where(live, weights, 1.0) / jnp.where(live, curved.prior, 1.0)
         out.append(curved.kl - jnp.sum(jnp.where(live, weights * jnp.log(ratio), 0.0)))
-    if curved.anchor is not None:
+    if curved.anchor is not None and curved.distance is not None:
         # squared, so that it is smooth at the anchor; over 2 limit, so that its slope is that of the distance
         out.append((curved.distance**2 - jnp.sum((weights - curved.anchor) ** 2)) / (2 * curved.distance))
     return jnp.stack(out) if out else jnp.zeros((0,), weights.dtype)
@@ -316,9 +317,18 @@ def split_function(outcomes: Any) -> tuple[Any, Any]:
     return (outcomes, None) if jax.tree_util.all_leaves([outcomes]) else (None, outcomes)
 
 
-@functools.partial(jax.jit, static_argnames=("still", "goal", "finishers"))
-def _search(still: Any, moving: Any, goal: Goal, region: Region, curved: Curved, points: Array, finishers: int) -> Any:
-    """Descend from all points, finish the best few and the center: a ``Finish`` with a leading axis."""
+def random_starts(key: Array, n_starts: int, n_domains: int) -> Array:
+    """Random mixtures (n_starts, K): half spread over the whole simplex, half near its corners."""
+    power = jnp.where(jnp.arange(n_starts) % 2 == 0, 1.0, 4.0)
+    logs = jnp.log(jax.random.exponential(key, (n_starts, n_domains)))  # normalised exponentials are uniform
+    return jax.nn.softmax(power[:, None] * logs, -1)
+
+
+@functools.partial(jax.jit, static_argnames=("still", "goal", "n_starts", "finishers"))
+def _search(
+    still: Any, moving: Any, goal: Goal, region: Region, curved: Curved, key: Array, n_starts: int, finishers: int
+) -> Any:
+    """Descend from random starts, finish the best few and the center: a ``Finish`` with a leading axis."""
     outcomes = moving if still is None else still
 
     def function(w: Array, args: Any, smoothing: Array) -> Array:
@@ -329,39 +339,65 @@ def _search(still: Any, moving: Any, goal: Goal, region: Region, curved: Curved,
         del args
         return goals.goal_cost(dataclasses.replace(goal, risk="mean"), outcomes, w, smoothing)
 
+    points = random_starts(key, n_starts, region.center.shape[0])
     starts = jax.vmap(lambda w: interior.retract(w, region, inside_curved, curved))(points)
     scale = interior.objective_scale(cheap, starts, region, curved)
     found, values = jax.vmap(lambda w: interior.softmax_descent(cheap, inside_curved, w, region, curved, scale))(starts)
     best = found[jnp.argsort(values)[:finishers]]
     best = jnp.concatenate([best, region.center[None]])
-    if goal.risk != "mean":
-        scale = interior.objective_scale(function, best, region, curved)
-    return jax.vmap(lambda w: interior.interior_finish(function, inside_curved, w, region, curved, scale))(best)
+    # corners of cvar and worst stay rounded by last / scale, and are approached slowly
+    last, power, most = (1e-9, 1.5, 80) if goal.risk == "mean" else (1e-7, 1.0, 150)
+
+    def finish(w: Array) -> interior.Finish:
+        return interior.interior_finish(
+            function, inside_curved, w, region, curved, scale, max_steps=most, last_barrier=last, power=power
+        )
+
+    return jax.vmap(finish)(best), last / scale
 
 
 @functools.partial(jax.jit, static_argnames=("still", "goal"))
-def costs_and_slopes(still: Any, moving: Any, goal: Goal, weights: Array) -> tuple[Array, Array]:
-    """Cost (n,) and gradient (n, K) of mixtures (n, K) under a goal, without smoothing."""
-    outcomes = moving if still is None else still
-    smoothing = jnp.asarray(0.0 if goal.risk == "mean" else 1e-9, weights.dtype)
-
-    def function(w: Array) -> Array:
-        return goals.goal_cost(goal, outcomes, w, smoothing)
-
-    return jax.lax.map(jax.value_and_grad(function), weights, batch_size=64)
-
-
-@functools.partial(jax.jit, static_argnames=("still",))
-def _outcomes(still: Any, moving: Any, weights: Array) -> tuple[Any, Any]:
+def costs_and_slopes(
+    still: Any, moving: Any, goal: Goal, weights: Array, smoothing: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """Cost (n,) and gradient (n, K) of mixtures (n, K) under a goal; only the gradient is smoothed."""
     outcomes = moving if still is None else still
 
-    def one(w: Array) -> tuple[Any, Any]:
-        point = goals.as_outcome(outcomes(w))
+    def one(w: Array) -> tuple[Array, Array]:
+        slope = jax.grad(lambda v: goals.goal_cost(goal, outcomes, v, smoothing))(w)
+        return goals.goal_cost(goal, outcomes, w, jnp.zeros(())), slope
+
+    return jax.lax.map(one, weights, batch_size=64)
+
+
+@functools.partial(jax.jit, static_argnames=("still", "goal"))
+def _report(still: Any, moving: Any, goal: Goal, weights: Array) -> tuple[Any, Any, Array, Array | None]:
+    """Of mixtures (n, K): point outcomes, draws of outcomes or None, and the plain objective as a cost of both."""
+    outcomes = moving if still is None else still
+
+    def one(w: Array) -> tuple[Any, Any, Array, Array | None]:
+        point, draws = goals.as_outcome(outcomes(w)), None
         if point.losses.ndim == 2:
-            return jax.tree.map(lambda a: a.mean(0), point), point
-        return point, goals.draws_of(outcomes, w) if hasattr(outcomes, "draws") else None
+            point, draws = jax.tree.map(lambda a: a.mean(0), point), point
+        elif hasattr(outcomes, "draws"):
+            draws = goals.draws_of(outcomes, w)
+        drawn = None if draws is None else jax.vmap(goal.objective.cost)(draws)
+        return point, draws, goal.objective.cost(point), drawn
 
-    return jax.vmap(one)(weights)
+    return jax.lax.map(one, weights)
+
+
+@functools.partial(jax.jit, static_argnames=("still", "goal", "chords"))
+def _chords_are_convex(still: Any, moving: Any, goal: Goal, region: Region, curved: Curved, chords: int) -> Array:
+    """Midpoint test of convexity on random chords of a region."""
+    outcomes = moving if still is None else still
+    points = random_starts(jax.random.key(1), 2 * chords, region.center.shape[0])
+    points = jax.vmap(lambda w: interior.retract(w, region, inside_curved, curved))(points)
+    one, two = points[:chords], points[chords:]
+    stacked = jnp.concatenate([one, two, 0.5 * (one + two)])
+    costs = jax.lax.map(lambda w: goals.goal_cost(goal, outcomes, w, jnp.zeros(())), stacked, batch_size=64)
+    a, b, middle = jnp.split(costs, 3)
+    return jnp.all(middle <= 0.5 * (a + b) + 1e-9 * (1.0 + jnp.abs(middle)))
 
 
 def solve(problem: Problem, key: Array, starts: int = 64, finishers: int | None = None) -> Solution:
@@ -371,20 +407,19 @@ def solve(problem: Problem, key: Array, starts: int = 64, finishers: int | None 
     still, moving = split_function(problem.outcomes)
     if finishers is None:
         finishers = 7 if problem.goal.risk == "mean" else 2
-    size = len(problem.limits.domains)
-    spread = jnp.where(jnp.arange(starts) % 2 == 0, 1.0, 0.2)  # half over the whole simplex, half near its corners
-    points = dirichlet_design(key, starts, jnp.ones(size) / size, spread)
     best: Solution | None = None
     seen: list[np.ndarray] = []
     for region in problem.regions:
         if not region.free.any():
             weights = np.asarray(region.center)
-            value = float(costs_and_slopes(still, moving, problem.goal, weights[None])[0][0])
-            candidate = Solution(weights, value, bool(np.isfinite(value)), np.asarray([value]), starts)
+            value = float(costs_and_slopes(still, moving, problem.goal, np.stack([weights] * 2))[0][0])
+            candidate = Solution(weights, value, bool(np.isfinite(value)), np.asarray([value]), starts, region, 0.0)
         else:
-            finish = _search(still, moving, problem.goal, region, problem.curved, points, min(finishers, starts))
+            finish, smoothing = _search(
+                still, moving, problem.goal, region, problem.curved, key, starts, min(finishers, starts)
+            )
             finish = jax.tree.map(np.asarray, finish)
-            candidate = _exact(problem, region, finish, starts)
+            candidate = _exact(problem, region, finish, starts, float(smoothing))
         seen.append(candidate.costs)
         if best is None or candidate.cost < best.cost:
             best = candidate
@@ -392,7 +427,7 @@ def solve(problem: Problem, key: Array, starts: int = 64, finishers: int | None 
     return best._replace(costs=np.concatenate(seen))
 
 
-def _exact(problem: Problem, region: Region, finish: interior.Finish, starts: int) -> Solution:
+def _exact(problem: Problem, region: Region, finish: interior.Finish, starts: int, smoothing: float) -> Solution:
     """Put the best candidate exactly on the limits that bind, unless that is worse or breaks another limit."""
     still, moving = split_function(problem.outcomes)
     order = int(np.argmin(finish.value))
@@ -402,14 +437,14 @@ def _exact(problem: Problem, region: Region, finish: interior.Finish, starts: in
     on_low = region.free & (finish.lower[order] > room_low) & (room_low < 1e-4)
     on_high = region.free & (finish.upper[order] > room_high) & (room_high < 1e-4)
     room_rows = region.limits - region.rows @ raw
-    on_rows = tuple(np.flatnonzero((finish.rows[order] > room_rows) & (room_rows < 1e-4)))
+    on_rows = np.flatnonzero((finish.rows[order] > room_rows) & (room_rows < 1e-4)).tolist()
     options.append(feasibility.settle(raw, region, problem.limits, on_low, on_high, on_rows))
     values = np.asarray(costs_and_slopes(still, moving, problem.goal, np.asarray(options))[0])
     broken = [constraints.violation(problem.limits, w) for w in options]
     slack = 1e-9 * max(1.0, abs(values[0])) if np.isfinite(values[0]) else np.inf
     pick = 1 if broken[1] <= max(broken[0], 1e-12) and values[1] <= values[0] + slack else 0
     converged = finish.status[order] == interior.CONVERGED or finish.residual[order] < 1e-4
-    return Solution(options[pick], float(values[pick]), bool(converged), finish.value, starts)
+    return Solution(options[pick], float(values[pick]), bool(converged), finish.value, starts, region, smoothing)
 
 
 def describe(problem: Problem, solution: Solution) -> MixtureResult:
@@ -417,10 +452,9 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
     still, moving = split_function(problem.outcomes)
     objective, weights = problem.goal.objective, solution.weights
     pair = jnp.asarray(np.stack([weights, problem.reference]))
-    point, draws = jax.tree.map(np.asarray, _outcomes(still, moving, pair))
-    costs, slopes = (np.asarray(a) for a in costs_and_slopes(still, moving, problem.goal, pair))
+    point, draws, plain, drawn = jax.tree.map(np.asarray, _report(still, moving, problem.goal, pair))
+    costs, slopes = (np.asarray(a) for a in costs_and_slopes(still, moving, problem.goal, pair, solution.smoothing))
     sign = -1.0 if objective.maximize else 1.0
-    plain = np.asarray(jax.vmap(objective.cost)(point))
     nothing = np.full_like(point.losses[0], np.nan)
     if draws is None:
         drawn = np.full((2, 1), np.nan)
@@ -431,16 +465,18 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
         difference = Interval(point.losses[0] - point.losses[1], nothing, nothing)
         better = math.nan
     else:
-        drawn = np.asarray(jax.vmap(jax.vmap(objective.cost))(draws))
         losses = _widen(_interval(point.losses[0], draws.losses[0]), getattr(problem.outcomes, "interval_scale", None))
         accuracies = None if draws.accuracies is None else _interval(point.accuracies[0], draws.accuracies[0])
         difference = _interval(point.losses[0] - point.losses[1], draws.losses[0] - draws.losses[1])
         better = float(np.mean(drawn[0] < drawn[1]) + 0.5 * np.mean(drawn[0] == drawn[1]))
     risky = problem.goal.risk != "mean"
     bindings, residual, gap = feasibility.multipliers(problem.limits, weights, slopes[0])
-    convex, chords = _chords_are_convex(problem)
+    region, chords = problem.regions[0], 128
+    convex = _chords_are_convex(still, moving, problem.goal, region, problem.curved, chords)
     near = np.abs(solution.costs - solution.cost) <= 1e-6 * max(1.0, abs(solution.cost))
-    certificate = Certificate(gap, convex, chords, residual, solution.starts, int(near.sum()), len(solution.costs))
+    certificate = Certificate(
+        gap, bool(convex), chords, residual, solution.starts, int(near.sum()), len(solution.costs)
+    )
     status = "converged" if solution.converged else "not converged: the optimality conditions are not met to 1e-4"
     if not np.isfinite(solution.cost):
         status = "failed: the objective is not finite at any candidate"
@@ -467,21 +503,6 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
         certificate=certificate,
         status=status,
     )
-
-
-def _chords_are_convex(problem: Problem, chords: int = 128) -> tuple[bool, int]:
-    """Midpoint test of convexity on random chords of the first region."""
-    region = problem.regions[0]
-    if not np.any(region.free):
-        return True, 0
-    still, moving = split_function(problem.outcomes)
-    size = len(problem.limits.domains)
-    points = dirichlet_design(jax.random.key(1), 2 * chords, jnp.ones(size) / size, 0.5)
-    points = jax.vmap(lambda w: interior.retract(w, region, inside_curved, problem.curved))(points)
-    one, two = points[:chords], points[chords:]
-    stacked = jnp.concatenate([one, two, 0.5 * (one + two)])
-    a, b, middle = np.split(np.asarray(costs_and_slopes(still, moving, problem.goal, stacked)[0]), 3)
-    return bool(np.all(middle <= 0.5 * (a + b) + 1e-9 * (1.0 + np.abs(middle)))), chords
 
 
 def _interval(value: Array, draws: np.ndarray) -> Interval:
