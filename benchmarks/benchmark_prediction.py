@@ -9,6 +9,8 @@ Protocol, printed with the numbers:
   corpus   leave one training corpus out, fit on all runs of the other two, predict every run. A pair is two runs of the same size
            and token multiple, one of the held-out corpus: right if the law orders their mean accuracy as measured.
            Clear: the measured difference exceeds twice its binomial noise (at 11M most accuracies are at chance).
+           Corpora: the same comparison of corpora rather than runs: per size, means over the token multiples all three have.
+           Seen: the same share for a law fitted on all three corpora, a hint of what noise leaves to be had.
 """
 
 from __future__ import annotations
@@ -140,7 +142,7 @@ def scale_split(runs: Runs, tasks: dict[str, Task], key, subset: dict[str, bool]
     law = np.asarray(fit.predict(test.losses))
     rows = {"camel_jax": score(law[:, signal], signal)}
     copies = np.broadcast_to(test.losses, (1000, *test.losses.shape))
-    drawn = np.asarray(fit.draws(copies, jax.random.key(1)))
+    drawn = np.asarray(fit.draws(copies, jax.random.key(1), measured=True))
     low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
     coverage = ((truth >= low) & (truth <= high))[:, signal].mean()
     low, high = np.quantile(drawn[..., signal].mean(-1), [0.05, 0.95], axis=0)
@@ -174,6 +176,28 @@ def scale_split(runs: Runs, tasks: dict[str, Task], key, subset: dict[str, bool]
     }
 
 
+def order_of_runs(predicted, truth, groups, held=None) -> list[bool]:
+    """Right or wrong for each pair of runs of different corpora (and one of them held out) in the same group."""
+    corpus, same = groups
+    hits = []
+    for i, j in itertools.combinations(range(len(corpus)), 2):
+        if same[i] == same[j] and corpus[i] != corpus[j] and (held is None or held in (corpus[i], corpus[j])):
+            hits.append(bool(np.sign(predicted[i] - predicted[j]) == np.sign(truth[i] - truth[j])))
+    return hits
+
+
+def corpus_means(values, corpus, size, multiple) -> np.ndarray:
+    """(size x corpus,) means over the token multiples at which every corpus has a run of that size."""
+    means = []
+    for s in np.unique(size):
+        everywhere = [
+            m for m in np.unique(multiple) if len(set(corpus[(size == s) & (multiple == m)])) == corpus.max() + 1
+        ]
+        rows = (size == s) & np.isin(multiple, everywhere)
+        means += [values[rows & (corpus == c)].mean() for c in range(corpus.max() + 1)]
+    return np.array(means)
+
+
 def corpus_split(runs: Runs, tasks: dict[str, Task], key, below: float = np.inf) -> dict:
     """Order of pairs with one corpus held out, fitted on the other corpora at or below a size."""
     corpus = np.argmax(runs.recipe.weights, 1)
@@ -184,6 +208,9 @@ def corpus_split(runs: Runs, tasks: dict[str, Task], key, below: float = np.inf)
     errors, clear = [], []
     chosen = {}
     items = np.array([tasks[t].n_items for t in runs.tasks])
+    corpora: dict[str, list[bool]] = {}
+    n_corpora, sizes = len(runs.domains), scales(runs)
+    of_means = (np.tile(np.arange(n_corpora), len(sizes)), np.repeat(sizes, n_corpora))
     for held in range(len(runs.domains)):
         train = select(runs, (corpus != held) & (size <= below))
         fit = fit_accuracies(train, tasks, key=key, resamples=0)
@@ -191,6 +218,11 @@ def corpus_split(runs: Runs, tasks: dict[str, Task], key, below: float = np.inf)
         columns = np.flatnonzero(fit.usable)
         truth = runs.accuracies[:, columns].mean(1)
         predicted = np.asarray(fit.mean(runs.losses))
+        truth_means = corpus_means(truth, corpus, size, multiple)
+        for name, value in {"camel_jax": predicted, **dict(zip(runs.sets, -runs.losses.T, strict=True))}.items():
+            name = name if name == "camel_jax" else f"loss {name}"
+            means = corpus_means(value, corpus, size, multiple)
+            corpora.setdefault(name, []).extend(order_of_runs(means, truth_means, of_means, held))
         errors.append(np.abs(predicted - truth)[corpus == held].mean())
         for i, j in itertools.product(np.flatnonzero(corpus == held), np.flatnonzero(corpus != held)):
             if size[i] == size[j] and multiple[i] == multiple[j]:
@@ -204,9 +236,16 @@ def corpus_split(runs: Runs, tasks: dict[str, Task], key, below: float = np.inf)
                     lower = np.sign(runs.losses[j, v] - runs.losses[i, v])
                     right.setdefault(f"loss {name}", []).append(sign == lower)
     pair_size = np.array(sizes_of_pairs)
+    everything = fit_accuracies(select(runs, size <= below), tasks, key=key, resamples=0)
+    truth = runs.accuracies[:, np.flatnonzero(everything.usable)].mean(1)
+    group = (corpus, list(zip(size, multiple, strict=True)))
+    seen = order_of_runs(np.asarray(everything.mean(runs.losses)), truth, group)
     return {
         "pairs": len(pair_size),
         "right": {name: float(np.mean(hits)) for name, hits in right.items()},
+        "right_all_corpora_seen": float(np.mean(seen)),
+        "corpus_pairs": len(corpora["camel_jax"]),
+        "right_corpora": {name: float(np.mean(hits)) for name, hits in corpora.items()},
         "clear_pairs": int(np.sum(clear)),
         "right_clear": {name: float(np.mean(np.array(hits)[clear])) for name, hits in right.items()},
         "right_largest_size": {
@@ -255,14 +294,18 @@ def main() -> None:
     for label, below in (("all sizes", np.inf), ("sizes <= 154M", 1.6e8)):
         corpora[label] = corpus_split(runs, tasks, key, below)
         result = corpora[label]
-        print(
-            f"\ncorpus, fitted at {label}: share in the right order, over all {result['pairs']} pairs, "
-            f"the {result['clear_pairs']} clear ones, those at 412M"
+        print(f"\ncorpus, fitted at {label}: share in the right order")
+        counts = (
+            f"{result['pairs']} runs",
+            f"{result['clear_pairs']} clear",
+            "412M",
+            f"{result['corpus_pairs']} corpora",
         )
-        for name, share in result["right"].items():
-            print(
-                f"  {name:28s}{share:8.2f}{result['right_clear'][name]:8.2f}{result['right_largest_size'][name]:8.2f}"
-            )
+        print(" " * 28 + "".join(f"{c:>12s}" for c in counts))
+        columns = [result[k] for k in ("right", "right_clear", "right_largest_size", "right_corpora")]
+        for name in result["right"]:
+            print(f"  {name:26s}" + "".join(f"{column[name]:12.2f}" for column in columns))
+        print(f"  seen: {result['right_all_corpora_seen']:.2f} of the runs")
         print(f"  camel_jax by size {result['right_by_size']}; chosen {result['chosen']}")
         print(f"  error of the held-out corpus's average: {result['held_out_mean_mae_points']:.2f} points")
 

@@ -86,7 +86,7 @@ class AccuracyFit:
             task: 1 / int(self.usable.sum()) for task, usable in zip(self.tasks, self.usable, strict=True) if usable
         }
 
-    def draws(self, losses: Array, key: Array) -> Array:
+    def draws(self, losses: Array, key: Array, *, measured: bool = False) -> Array:
         """Accuracies that carry the uncertainty of the losses, of the parameters, and of the law itself.
 
         Draw m takes the m-th losses, one bootstrap refit, and one error of the law per task. Errors of a law at a new scale
@@ -95,13 +95,16 @@ class AccuracyFit:
         Args:
           losses: (M, ..., V) draws of losses; (M identical copies if they are certain).
           key: a ``jax.random`` key.
+          measured: add the binomial noise of the items, for intervals that are to cover measured accuracies.
 
         Returns:
           (M, ..., T) accuracies in [0, 1].
         """
         losses = jnp.asarray(losses, float)
         spread = jnp.asarray(self.spread)
-        return _draw({k: getattr(self.samples, k) for k in _PER_TASK}, self.params, spread, self.common, losses, key)
+        noise = jnp.asarray(self.noise) * measured
+        samples = {k: getattr(self.samples, k) for k in _PER_TASK}
+        return _draw(samples, self.params, spread, self.common, noise, losses, key)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays under names that start with ``accuracy/``, ready for an ``.npz``; nothing in them is code."""
@@ -143,8 +146,8 @@ _predict = jax.jit(law.predict_accuracy)
 
 
 @jax.jit
-def _draw(samples: dict, params: law.AccuracyParams, spread: Array, common: Array, losses: Array, key: Array) -> Array:
-    pick_key, own_key, common_key = jax.random.split(key, 3)
+def _draw(samples, params, spread, common, noise, losses, key) -> Array:
+    pick_key, own_key, common_key, noise_key = jax.random.split(key, 4)
     n_draws, n_tasks = losses.shape[0], spread.shape[0]
     pick = jax.random.permutation(pick_key, jnp.arange(n_draws) % samples["bias"].shape[0])
     picked = params._replace(**{name: leaf[pick] for name, leaf in samples.items()})
@@ -153,7 +156,8 @@ def _draw(samples: dict, params: law.AccuracyParams, spread: Array, common: Arra
     own = jax.random.normal(own_key, (n_draws, n_tasks))
     error = jnp.sqrt(1 - common) * own + jnp.sqrt(common) * jax.random.normal(common_key, (n_draws, 1))
     error = (spread * error).reshape(n_draws, *(1,) * (losses.ndim - 2), n_tasks)
-    return jnp.clip(predicted + error, 0.0, 1.0)
+    chance_error = noise * jax.random.normal(noise_key, predicted.shape)
+    return jnp.clip(predicted + error + chance_error, 0.0, 1.0)
 
 
 def _candidates(table: Table) -> tuple[list[str], law.Basis]:

@@ -219,6 +219,8 @@ def test_draws_carry_both_uncertainties(runs, fitted):
     assert (certain >= 0).all() and (certain <= 1).all()
     assert (certain[:, :2].std(0) > 0.5 * fitted.spread[:2]).all()
     assert (unsure[:, :2].std(0) > certain[:, :2].std(0)).all()
+    noisy = np.asarray(fitted.draws(losses, key, measured=True))
+    assert (noisy[:, 3].std() > certain[:, 3].std()) and fitted.noise[3] > 0.05
     # Two identical recipes get identical accuracies in every draw.
     twice = np.asarray(fitted.draws(np.repeat(losses[:, None], 2, 1), key))
     np.testing.assert_array_equal(twice[:, 0], twice[:, 1])
@@ -235,6 +237,16 @@ def test_intervals_cover_an_unseen_scale():
         low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
         hits.append(((held.accuracies >= low) & (held.accuracies <= high))[:, :2])
     assert 0.75 <= np.mean(hits) <= 1.0
+
+
+def test_a_task_without_forward_skill_is_flagged(runs):
+    """Noise that rises once and then wanders is not a signal, whatever its item count says."""
+    rng = np.random.default_rng(0)
+    size = runs.recipe.n_active
+    jumpy = np.where(size == SIZES[0], 0.3, np.where(size == SIZES[1], 0.6, 0.52)) + 0.03 * rng.normal(size=len(size))
+    result = fit(dataclasses.replace(runs, accuracies=np.c_[runs.accuracies[:, :1], jumpy], tasks=("steep", "jumpy")))
+    assert result.flags == {"steep": benchmark.OK, "jumpy": benchmark.DROWNED}
+    assert result.objective_weights() == {"steep": 1.0}
 
 
 def test_one_scale_still_fits(runs):
