@@ -34,7 +34,6 @@ demo: install
 	.venv/bin/camel-jax demo
 
 notebooks: install
-	MPLBACKEND=module://matplotlib_inline.backend_inline $(PY) -m jupyter nbconvert --version >/dev/null 2>&1; \
 	$(PY) notebooks/execute.py
 
 # the simulated table that the demo reads

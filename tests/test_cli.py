@@ -1,10 +1,19 @@
 """The command line in process: exit codes, one-line errors, files that are whole or absent, the same bytes twice."""
 
 import contextlib
+import csv
 import io
+import json
 import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import jax
+import numpy as np
 import pytest
 from malformed import GOOD, WRONG
 
@@ -82,3 +91,152 @@ def test_too_few_runs_is_said(tmp_path):
 def put_folder(path):
     path.mkdir()
     return path
+
+
+# One small study through all commands; fits and programs are shared by the tests below.
+
+
+def small_table():
+    """Nine runs at three sizes, three domains, two sets, smooth losses."""
+    rng = np.random.default_rng(5)
+    lines = ["run,size,tokens,mix/web,mix/code,mix/wiki,loss/web,loss/code"]
+    for i in range(12):
+        size = (2e7, 8e7, 3e8)[i % 3]
+        w = np.round(rng.dirichlet([4, 2, 2]), 3)
+        w[0] = round(1 - w[1] - w[2], 3)
+        scale = (size / 1e8) ** -0.2
+        losses = 1.8 + 0.9 * scale * (w[0] + 0.1) ** -0.15, 0.7 + 0.6 * scale * (w[1] + 0.05) ** -0.25
+        noise = 1 + 0.002 * rng.standard_normal(2)
+        lines.append(
+            f"r{i},{size:.0f},{20 * size:.0f},{w[0]},{w[1]},{w[2]},{losses[0] * noise[0]},{losses[1] * noise[1]}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+SMALL = ("--skills", 2, "--starts", 1, "--resamples", 2)
+NEXT = "run,size,tokens,mix/wiki,mix/code,mix/web\nnext,1B,20B,0.2,0.3,0.5\nother,590M-A12M,1T,0,0,1\n"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Folder with runs.csv, next.csv and fit.npz."""
+    folder = tmp_path_factory.mktemp("study")
+    put(folder, "runs.csv", small_table())
+    put(folder, "next.csv", NEXT)
+    code, out, _ = call("fit", folder / "runs.csv", "--out", folder / "fit.npz", *SMALL, "--json")
+    assert code == 0
+    put(folder, "fit.json", out)
+    return folder
+
+
+def test_fit_summary_and_same_bytes(study):
+    summary = json.loads((study / "fit.json").read_text())
+    assert (
+        summary["runs"] == 12 and summary["domains"] == ["web", "code", "wiki"] and summary["sets"] == ["web", "code"]
+    )
+    assert max(summary["in_sample_error_percent"].values()) < 2
+    again = study / "again.npz"
+    code, out, err = call("fit", study / "runs.csv", "--out", again, *SMALL)
+    assert code == 0 and "12 runs" in out and "Traceback" not in err
+    assert again.read_bytes() == (study / "fit.npz").read_bytes()
+
+
+def test_predict_writes_points_inside_intervals(study):
+    arguments = ("predict", study / "fit.npz", "--recipes", study / "next.csv")
+    code, out, err = call(*arguments)
+    assert (code, err) == (0, "") or "predicting" in err
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["run"] for row in rows] == ["next", "other"] and rows[1]["size_total"] == "590000000"
+    for row in rows:
+        for s in ("web", "code"):
+            assert 0.5 < float(row[f"lo/{s}"]) < float(row[f"pred/{s}"]) < float(row[f"hi/{s}"]) < 6
+    assert call(*arguments, "--out", study / "p.csv")[0] == 0
+    assert (study / "p.csv").read_text() == out
+    told = json.loads(call(*arguments, "--json")[1])
+    assert told["predictions"][0]["pred/web"] == pytest.approx(float(rows[0]["pred/web"]), rel=1e-6)
+    narrow = list(csv.DictReader(io.StringIO(call(*arguments, "--level", 0.5)[1])))
+    assert float(narrow[0]["hi/web"]) < float(rows[0]["hi/web"])
+    assert "no domain of the fit" in refused(
+        "predict", study / "fit.npz", "--recipes", put(study, "odd.csv", NEXT.replace("mix/wiki", "mix/news"))
+    )
+
+
+def test_mix_meets_limits_and_repeats(study):
+    arguments = ("mix", study / "fit.npz", "--size", "1B", "--tokens", "20B", "--starts", 4, "--max", "code=0.2")
+    code, out, _ = call(*arguments, "--out", study / "mixture.json", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["status"] == "converged" and told["tokens"] == 2e10
+    assert told["weights"]["code"] <= 0.2 and sum(told["weights"].values()) == pytest.approx(1, abs=1e-12)
+    low, high = told["near_optimal"]["shares"]["code"]
+    assert low <= told["weights"]["code"] <= high + 1e-9
+    assert (study / "mixture.json").read_text() == out
+    code, again, _ = call(*arguments)
+    assert code == 0 and "limit reached: cap code <= 0.2" in again and "90 % interval" in again
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--max", "news=0.2"], "news"),
+        (["--max", "code"], "NAME=VALUE"),
+        (["--max", "code=much"], "'much' is not a number"),
+        (["--max", "code=0.1", "--max", "code=0.2"], "given twice"),
+        (["--min", "code=0.7", "--min", "web=0.6"], "no mixture meets all limits"),
+        (["--size", "big"], "'big' is not a count"),
+        (["--tokens", "1,000"], "comma"),
+        (["--objective", "loss/news"], "unknown validation set 'news'"),
+        (["--objective", "accuracy"], "accuracies"),
+        (["--risk", "median"], "risk must be one of"),
+        (["--kl", "0.1"], "--prior and --kl belong together"),
+        (["--supply", "web=lots"], "'lots' is not a count"),
+        (["--out", "none/mixture.json"], "no folder"),
+        (["--out", "mixture.csv"], "written as .json"),
+        (["--reference", "none.csv"], "no such file"),
+    ],
+)
+def test_mix_refuses_what_makes_no_sense(study, options, says):
+    given = {"--size": "1B", "--tokens": "20B"}
+    arguments = [x for name, value in given.items() if name not in options for x in (name, value)]
+    assert says in refused("mix", study / "fit.npz", *arguments, *options)
+
+
+def test_what_is_no_fit(study):
+    wrong = put(study, "wrong.npz", b"PK nothing")
+    for arguments in (
+        ("predict", wrong, "--recipes", study / "next.csv"),
+        ("mix", wrong, "--size", "1B", "--tokens", "1B"),
+    ):
+        assert "wrong.npz" in refused(*arguments)
+    assert "no such file" in refused("mix", study / "none.npz", "--size", "1B", "--tokens", "1B")
+
+
+def test_ten_lines_of_the_readme_run(study, monkeypatch):
+    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    lines = [line for line in block[1].splitlines() if line.strip()]
+    assert len(lines) <= 11
+    quick = block[1].replace("skills=10", "skills=2").replace("starts=4, resamples=16", "starts=1, resamples=2")
+    assert quick != block[1]
+    monkeypatch.chdir(study)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(quick, "README.md", "exec"), {})
+    assert "gain over the reference" in out.getvalue()
+
+
+def test_interrupt_leaves_nothing_half_written(study):
+    """Ctrl-C in the middle of a fit: exit code 130, one line, no new file."""
+    before = sorted(p.name for p in study.iterdir())
+    command = [sys.executable, "-c", "from camel_jax.cli import main; main()", "fit", "runs.csv", "--out", "cut.npz"]
+    command += ["--resamples", "2000", "--law", "camel"]
+    process = subprocess.Popen(command, cwd=study, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:  # announced after a second, so the fit is under way
+        if "fitting" in line:
+            break
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and err.strip().splitlines()[-1] == "interrupted" and "Traceback" not in err
+    assert sorted(p.name for p in study.iterdir()) == before
