@@ -26,9 +26,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
+from camel_jax.discover import Found, discover
 from camel_jax.linalg_batched import UNROLL, Pairs, fast_log, lower_pairs
-from camel_jax.refill import CONVERGED, MAX_STEPS, NO_DATA, NON_FINITE, Batch, Settings, in_order, run_queue
-from camel_jax.structure import Form, Structure, Term, structure
+from camel_jax.refill import CONVERGED, MAX_STEPS, NO_DATA, NON_FINITE, Batch, Controls, Settings, in_order, run_queue
+from camel_jax.structure import Form, Structure, Term, group_normal, group_pairs, group_products, structure
 
 __all__ = [
     "STATUS_NAMES",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 Array = Any
+
+LEAST_SHARE = 0.05  # of a term after projection: a term that starts at nothing has no gradient to grow from
 
 STATUS_NAMES = {
     CONVERGED: "converged",
@@ -108,15 +111,15 @@ class _Rowwise:
         one = jax.value_and_grad(self._scalar)
         over_lanes = jax.vmap(one, in_axes=(0, None))
         value, slopes = jax.vmap(over_lanes, in_axes=(None, 0))(tuple(raw), data)
-        jacobian = lax.optimization_barrier(jnp.stack(slopes))
-        if not self.log_link:
-            return value, jacobian
-        return fast_log(value), jacobian / value
+        jacobian = jnp.stack(slopes)
+        if self.log_link:
+            value, jacobian = fast_log(value), jacobian * (1.0 / value)
+        return value, lax.optimization_barrier(jacobian)  # else every entry of J'WJ would compute it again
 
     def normal(self, data: Any, jacobian: Array, weights: Array, weighted_residual: Array) -> tuple[Array, Array]:
         if self.n_params > UNROLL:
             return self._normal_by_matrix(jacobian, weights, weighted_residual)
-        scaled = jacobian * weights
+        scaled = lax.optimization_barrier(jacobian * weights)
         matrix = jnp.stack([jnp.sum(scaled[i] * jacobian[j], 0) for i, j in self.pairs])
         return matrix, jnp.sum(jacobian * weighted_residual, 1)
 
@@ -124,6 +127,58 @@ class _Rowwise:
         full = jnp.einsum("prl,qrl->lpq", jacobian * weights, jacobian)
         pairs = np.array(self.pairs)
         return full[:, pairs[:, 0], pairs[:, 1]].T, jnp.sum(jacobian * weighted_residual, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Grouped:
+    """A row-wise function whose parameters share slopes: only one derivative a group is taken, no Jacobian is formed."""
+
+    rowwise: _Rowwise
+    groups: tuple[tuple[int, ...], ...]
+    reference: tuple[int, ...]  # of each parameter, the row where its chain factor is read off; -1 for none
+
+    @cached_property
+    def n_params(self) -> int:
+        return self.rowwise.n_params
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        return group_pairs(self.groups)
+
+    @cached_property
+    def _chained(self) -> tuple[bool, ...]:
+        return tuple(r >= 0 for r in self.reference)
+
+    def evaluate(self, data: Any, raw: Array) -> tuple[Array, Any]:
+        rows, heads = data["rows"], [g[0] for g in self.groups]
+
+        def one(head: tuple[Array, ...], raw: tuple[Array, ...], row: Any) -> Array:
+            entries = list(raw)
+            for i, value in zip(heads, head, strict=True):
+                entries[i] = value
+            return self.rowwise._scalar(tuple(entries), row)
+
+        entries = tuple(raw)
+        over_lanes = jax.vmap(jax.value_and_grad(one), in_axes=(0, 0, None))
+        value, slopes = jax.vmap(over_lanes, in_axes=(None, None, 0))(tuple(raw[i] for i in heads), entries, rows)
+        # chain factors: the ratio of two slopes at the one row where the feature is 1
+        chain: list[Any] = [None] * self.n_params
+        needed = sorted(set(self.reference) - {-1})
+        if needed:
+            at = jax.tree.map(lambda leaf: leaf[np.array(needed)], rows)
+            full = jax.vmap(jax.vmap(jax.grad(self.rowwise._scalar), in_axes=(0, None)), in_axes=(None, 0))(entries, at)
+            for i, group in ((i, g) for g in self.groups for i in g if self._chained[i]):
+                k = needed.index(self.reference[i])
+                below = full[group[0]][k]
+                chain[i] = jnp.where(below == 0, 0.0, full[i][k] / jnp.where(below == 0, 1.0, below))
+        if not self.rowwise.log_link:
+            return value, (slopes, chain)
+        inverse = 1.0 / value
+        return fast_log(value), ([s * inverse for s in slopes], chain)
+
+    def normal(self, data: Any, jacobian: Any, weights: Array, weighted_residual: Array) -> tuple[Array, Array]:
+        slopes, chain = jacobian
+        return group_normal(self.groups, self._chained, data, slopes, chain, weights, weighted_residual)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,33 +210,55 @@ class _Whole:
         return (fast_log(value), jacobian / value) if self.log_link else (value, jacobian)
 
 
-@partial(jax.jit, static_argnums=0)
-def _project(form: Form, data: Any, starts: Array, targets: Array, weights: Array) -> Array:
-    """Scale the terms of every start to the non-negative weighted least squares fit of the relative errors.
+def _scales(terms: Array, rest: Array | float, targets: Array, weights: Array) -> Array:
+    """Non-negative weighted least squares of the relative error of rest + sum_i s_i terms_i; logarithms of s, (I, L).
 
-    starts (P, L), targets (R, L) in nats, weights (R, L). Terms keep at least a hundredth of the mean prediction.
+    terms (I, R, L), rest and targets (R, L) in nats, weights (R, L). Terms keep at least ``LEAST_SHARE`` of the mean target.
     """
-    terms = jnp.stack(form.scaled_terms(data, starts))
     relative = jnp.where(weights > 0, terms / targets, 0.0)
+    wanted = jnp.where(weights > 0, 1.0 - rest / targets, 0.0)
     gram = jnp.einsum("irl,jrl->ijl", relative * weights, relative)
-    rhs = jnp.sum(relative * weights, 1)
-    mean = rhs / jnp.maximum(jnp.sum(weights, 0), 1e-300)
-    movable = np.array([bool(a) for a in form.amplitudes])[:, None]
-    lowest = 0.01 / jnp.maximum(mean, 1e-300)
+    rhs = jnp.sum(relative * weights * wanted, 1)
+    mean = jnp.sum(relative * weights, 1) / jnp.maximum(jnp.sum(weights, 0), 1e-300)
+    lowest = LEAST_SHARE / jnp.maximum(mean, 1e-300)
 
     def sweep(_, s):
-        for i in range(len(form.terms)):
+        for i in range(len(terms)):
             best = s[i] + (rhs[i] - jnp.sum(gram[i] * s, 0)) / jnp.maximum(gram[i, i], 1e-300)
-            s = s.at[i].set(jnp.where(movable[i], jnp.maximum(best, lowest[i]), s[i]))
+            s = s.at[i].set(jnp.maximum(best, lowest[i]))
         return s
 
-    factors = lax.fori_loop(0, 300, sweep, jnp.ones_like(rhs))
-    log_factors = jnp.log(factors)
+    return jnp.log(lax.fori_loop(0, 300, sweep, jnp.ones_like(rhs)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _project(form: Form, data: Any, starts: Array, targets: Array, weights: Array) -> Array:
+    """Starts (P, L) of a structured law with the scales of its terms solved for."""
+    movable = [i for i, a in enumerate(form.amplitudes) if a]
+    if not movable:
+        return starts
+    terms = form.scaled_terms(data, starts)
+    rest = sum((t for i, t in enumerate(terms) if i not in movable), start=0.0)
+    factors = _scales(jnp.stack([terms[i] for i in movable]), rest, targets, weights)
     moved = starts
-    for i, (params, power) in enumerate(zip(form.amplitudes, form.powers, strict=True)):
-        for k in params:
+    for i, factor in zip(movable, factors, strict=True):
+        for k in form.amplitudes[i]:
             # every branch of a term moves together: the term is homogeneous of degree 1 (coupled) or `power`
-            moved = moved.at[k].add(log_factors[i] / (1.0 if form.couplings[i] >= 0 else power))
+            moved = moved.at[k].add(factor / (1.0 if form.couplings[i] >= 0 else form.powers[i]))
+    return jnp.where(jnp.all(jnp.isfinite(moved), 0), moved, starts)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _project_function(
+    model: _Rowwise, amplitudes: tuple[int, ...], rows: Any, starts: Array, targets: Array, weights: Array
+) -> Array:
+    """The same for a function, at the parameters found to be logarithms of amplitudes: the derivative is the term."""
+    one = jax.value_and_grad(model._scalar)
+    over_lanes = jax.vmap(one, in_axes=(0, None))
+    value, slopes = jax.vmap(over_lanes, in_axes=(None, 0))(tuple(starts), rows)
+    terms = jnp.stack([slopes[i] for i in amplitudes])
+    factors = _scales(terms, value - jnp.sum(terms, 0), targets, weights)
+    moved = starts.at[np.array(amplitudes)].add(factors)
     return jnp.where(jnp.all(jnp.isfinite(moved), 0), moved, starts)
 
 
@@ -242,6 +319,7 @@ def least_squares(
     huber: float | None = None,
     link: str = "log",
     by_row: bool = True,
+    analyze: bool = True,
     starts_by_resample: bool = False,
     project: bool | None = None,
     max_steps: int = 200,
@@ -263,9 +341,10 @@ def least_squares(
       huber: delta of Huber's function in the unit of the residuals; None for plain squares.
       link: "log" for residuals of logarithms, "identity" for plain ones (functions only).
       by_row: False for a function whose rows depend on one another.
+      analyze: look for parameters that share slopes or scale a term, numerically, at a few points (``discover``).
       starts_by_resample: starts have leaves (B, S, V, ...): each resample its own, such as warm starts.
-      project: scale the terms of every start by linear least squares first, with the mean weights. Default: for a ``Structure``
-        whose starts are shared by the resamples.
+      project: scale the terms of every start by linear least squares first, with the mean weights. Default: where the starts
+        are shared by the resamples.
       max_steps: most trial points after the start.
       rtol: stop when the actual and the promised decrease of the objective are both below this fraction of it.
       damping: first damping, relative to the diagonal of J'WJ.
@@ -313,17 +392,27 @@ def least_squares(
         raise ValueError(f"{n_ids} fits in one call; at most {2**31 - 1}")
 
     seen = ~np.isnan(targets)
+    project = not starts_by_resample if project is None else project
     if isinstance(law, Structure):
         if link != "log":
             raise ValueError("a structured law is fitted in logarithms; give a function for link='identity'")
         model, data = law.form, law.data
         if model.n_params != n_params:
             raise ValueError(f"starts hold {n_params} parameters a set, the structure {model.n_params}")
-        if project or (project is None and not starts_by_resample):
-            flat = _project_all(law, flat, targets, seen, weights)
+        if project:
+            flat = _project_all(partial(_project, law.form, law.data), flat, targets, seen, weights)
     else:
-        model = (_Rowwise if by_row else _Whole)(law, treedef, shapes, link == "log")
-        data = rows
+        model, data = (_Rowwise if by_row else _Whole)(law, treedef, shapes, link == "log"), rows
+        if by_row and analyze:
+            found = _discover(model, rows, flat)
+            if project and found.amplitudes and link == "log":
+                flat = _project_all(
+                    partial(_project_function, model, found.amplitudes, rows), flat, targets, seen, weights
+                )
+            if len(found.groups) < n_params:
+                group_features = [found.features[list(g)] for g in found.groups]
+                model = _Grouped(model, found.groups, found.reference)
+                data = {"rows": rows, "group_features": group_features, "products": group_products(group_features)}
     with np.errstate(all="ignore"):
         linked = np.log(targets) if link == "log" else targets
     devices = list(devices) if devices is not None else jax.local_devices()
@@ -332,9 +421,11 @@ def least_squares(
         lanes = 64 if devices[0].platform == "cpu" else 65536
     # the same width whatever the number of devices: matrix products then round alike, and results agree to the last digits
     lanes = min(lanes, -(-n_ids // 64) * 64)
-    settings = Settings(max_steps, rtol, 1e-12, damping, huber, lanes, 4)
+    settings = Settings(lanes, 4, huber is not None)
+    controls = Controls(np.int32(max_steps), *np.array([rtol, 1e-12, damping, 1.0 if huber is None else huber]))
     mean, precision = _prior_arrays(prior, n_params, flat.dtype)
-    batch = Batch(flat, np.where(seen, linked, 0.0), seen, weights, mean, precision)
+    packed = precision[tuple(np.array(model.pairs).T)]
+    batch = Batch(flat, np.where(seen, linked, 0.0), seen, weights, mean, precision, packed, controls)
     with jax.default_device(devices[0]):
         out = run_queue(model, settings, mesh, data, batch)
     shape = (n_resamples, n_starts, n_sets)
@@ -344,15 +435,38 @@ def least_squares(
     return LeastSquares(params, objective.reshape(shape), status.reshape(shape), steps.reshape(shape))
 
 
-def _project_all(law: Structure, flat: np.ndarray, targets: np.ndarray, seen: np.ndarray, weights: Array) -> np.ndarray:
+def _project_all(
+    project: Callable[..., Array], flat: np.ndarray, targets: np.ndarray, seen: np.ndarray, weights: Array
+) -> np.ndarray:
     """Projected starts; every resample that shares a start shares its projection, with the mean weights."""
     n_own, n_starts, n_sets, n_params = flat.shape
     if n_own > 1:
-        each = [_project_all(law, flat[b : b + 1], targets, seen, weights[b : b + 1]) for b in range(n_own)]
+        each = [_project_all(project, flat[b : b + 1], targets, seen, weights[b : b + 1]) for b in range(n_own)]
         return np.concatenate(each)
     columns = np.tile(np.arange(n_sets), n_starts)
     mean = np.asarray(weights).mean(0, dtype=float)
     rows = np.where(seen, mean[:, None], 0.0)[:, columns]
     values = np.where(seen, targets, 1.0)[:, columns]
-    moved = _project(law.form, law.data, jnp.asarray(flat.reshape(-1, n_params).T), values, rows)
-    return np.asarray(moved).T.reshape(flat.shape)
+    return np.asarray(project(jnp.asarray(flat.reshape(-1, n_params).T), values, rows)).T.reshape(flat.shape)
+
+
+_found: dict[Any, Found] = {}
+
+
+def _discover(model: _Rowwise, rows: Any, flat: np.ndarray) -> Found:
+    """What is found about a function on a table, remembered for the next call."""
+    leaves, treedef = jax.tree.flatten(rows)
+    key = model, treedef, tuple((np.shape(x), np.asarray(x).tobytes()) for x in leaves)
+    if key not in _found:
+        points = flat.reshape(-1, flat.shape[-1])
+        points = points[np.all(np.isfinite(points), 1)]
+        if not len(points):
+            return Found(
+                tuple((i,) for i in range(model.n_params)), np.ones((model.n_params, 1)), (-1,) * model.n_params, ()
+            )
+        rng = np.random.default_rng(0)
+        points = points[rng.integers(len(points), size=6)] + 0.1 * rng.standard_normal((6, flat.shape[-1]))
+        while len(_found) >= 32:
+            _found.pop(next(iter(_found)))
+        _found[key] = discover(lambda x, row: model._scalar(tuple(x), row), rows, points)
+    return _found[key]

@@ -40,12 +40,12 @@ def diagonal_rows(pairs: Pairs) -> tuple[int, ...]:
     return tuple(row[i, i] for i in range(n))
 
 
-def _solve_unrolled(matrix: Array, rhs: Array, pairs: Pairs) -> Array:
+def _solve_unrolled(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Array:
     row, n = pair_index(pairs), rhs.shape[0]
     low: dict[tuple[int, int], Array] = {}
     inverse, y = [], []
     for j in range(n):
-        pivot = matrix[row[j, j]] - sum((low[j, k] * low[j, k] for k in range(j)), start=0.0)
+        pivot = matrix[row[j, j]] + ridge[j] - sum((low[j, k] * low[j, k] for k in range(j)), start=0.0)
         inverse.append(lax.rsqrt(pivot))
         for i in range(j + 1, n):
             low[i, j] = (matrix[row[i, j]] - sum((low[i, k] * low[j, k] for k in range(j)), start=0.0)) * inverse[j]
@@ -56,10 +56,10 @@ def _solve_unrolled(matrix: Array, rhs: Array, pairs: Pairs) -> Array:
     return jnp.stack(x)
 
 
-def _solve_by_column(matrix: Array, rhs: Array, pairs: Pairs) -> Array:
+def _solve_by_column(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Array:
     row, n = pair_index(pairs), rhs.shape[0]
     order = np.array([[row[i, j] for j in range(n)] for i in range(n)])
-    rest, y = matrix[order], rhs
+    rest, y = matrix[order] + np.eye(n)[:, :, None] * ridge, rhs
     columns, solved = [], []
     for _ in range(n):
         inverse = lax.rsqrt(rest[0, 0])
@@ -76,22 +76,36 @@ def _solve_by_column(matrix: Array, rhs: Array, pairs: Pairs) -> Array:
     return x
 
 
-def solve_packed(matrix: Array, rhs: Array, pairs: Pairs) -> Array:
+def solve_packed(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Array:
     """Solve positive definite systems, one a lane, by Cholesky.
 
     Args:
       matrix: (P (P + 1) / 2, L), packed.
       rhs: (P, L).
       pairs: which entry each packed row holds.
+      ridge: (P, L), added to the diagonal.
 
     Returns:
       (P, L); NaN in the lanes whose matrix is not positive definite.
 
-    >>> solve_packed(jnp.array([[4.0], [2.0], [3.0]]), jnp.array([[2.0], [1.0]]), lower_pairs(2)).ravel().tolist()
+    >>> matrix, rhs = jnp.array([[3.0], [2.0], [2.0]]), jnp.array([[2.0], [1.0]])
+    >>> solve_packed(matrix, rhs, lower_pairs(2), jnp.ones((2, 1))).ravel().tolist()
     [0.5, 0.0]
     """
     solve = _solve_unrolled if rhs.shape[0] <= UNROLL else _solve_by_column
-    return solve(matrix, rhs, pairs)
+    return solve(matrix, rhs, pairs, ridge)
+
+
+# Remez approximation of (log(1 + f) - 2 s) / s^3 in s^2, s = f / (2 + f): the coefficients of fdlibm's e_log.c, highest first.
+_LOG_SERIES = (
+    1.479819860511658591e-01,
+    1.531383769920937332e-01,
+    1.818357216161805012e-01,
+    2.222219843214978396e-01,
+    2.857142874366239149e-01,
+    3.999999999940941908e-01,
+    6.666666666666735130e-01,
+)
 
 
 def fast_log(x: Array) -> Array:
@@ -103,7 +117,7 @@ def fast_log(x: Array) -> Array:
       x: any shape.
 
     Returns:
-      Array of the same shape; NaN where x is negative or NaN, -inf at 0 and below the smallest normal number.
+      Array of the same shape; -inf at 0, NaN at any other value that is not a positive, finite, normal number.
 
     >>> bool(abs(fast_log(jnp.float64(10.0)) - np.log(10.0)) < 1e-15)
     True
@@ -115,9 +129,8 @@ def fast_log(x: Array) -> Array:
     mantissa = lax.bitcast_convert_type(shifted - (exponent << 52) + 0x3FE6A09E667F3BCD, jnp.float64)
     s = (mantissa - 1.0) / (mantissa + 1.0)
     z = s * s
-    series = jnp.full_like(z, 2 / 21)
-    for n in (19, 17, 15, 13, 11, 9, 7, 5, 3):
-        series = series * z + 2 / n
-    value = exponent.astype(x.dtype) * 0.6931471805599453 + s * (series * z + 2.0)
-    special = jnp.where((x >= 0) & (x < 1), -jnp.inf, jnp.where(x == jnp.inf, jnp.inf, jnp.nan))
-    return jnp.where((x >= np.finfo(np.float64).tiny) & (x < jnp.inf), value, special)
+    series = jnp.full_like(z, _LOG_SERIES[0])
+    for coefficient in _LOG_SERIES[1:]:
+        series = series * z + coefficient
+    value = exponent.astype(x.dtype) * 0.6931471805599453 + (2.0 * s + s * z * series)
+    return jnp.where((x >= np.finfo(np.float64).tiny) & (x < jnp.inf), value, jnp.where(x == 0, -jnp.inf, jnp.nan))

@@ -26,15 +26,21 @@ RUNNING, CONVERGED, MAX_STEPS, NON_FINITE, NO_DATA = -1, 0, 1, 2, 3
 
 
 class Settings(NamedTuple):
-    """Static settings of a run of the queue."""
+    """Static settings of a run of the queue: another value is another program."""
 
-    max_steps: int
-    rtol: float
-    xtol: float
-    damping: float
-    huber: float | None
     lanes: int
     steps_between_refills: int
+    robust: bool
+
+
+class Controls(NamedTuple):
+    """Scalars of a run that may change without a new program."""
+
+    max_steps: Array
+    rtol: Array
+    xtol: Array
+    damping: Array
+    huber: Array  # delta; read only by a robust run
 
 
 class Batch(NamedTuple):
@@ -47,6 +53,8 @@ class Batch(NamedTuple):
       weights: (B, R), any numeric type.
       prior_mean: (P,).
       prior_matrix: (P, P) precision.
+      prior_packed: its packed rows, in the order of the model's pairs.
+      controls: tolerances and limits.
     """
 
     starts: Array
@@ -55,6 +63,8 @@ class Batch(NamedTuple):
     weights: Array
     prior_mean: Array
     prior_matrix: Array
+    prior_packed: Array
+    controls: Controls
 
 
 class _Lanes(NamedTuple):
@@ -63,19 +73,18 @@ class _Lanes(NamedTuple):
     steps: Array  # (L,)
     x: Array  # (P, L) best point
     trial: Array  # (P, L) point to evaluate next
-    move: Array  # (P, L) trial - x in scaled parameters
-    scale: Array  # (P, L)
     matrix: Array  # (P (P + 1) / 2, L) J'WJ at x
     gradient: Array  # (P, L)
     cost: Array  # (L,)
     predicted: Array  # (L,) decrease that the model promises for trial
+    relative_move: Array  # (L,) |trial - x|^2 / |x|^2 in scaled parameters
     damping: Array  # (L,)
     growth: Array  # (L,)
     targets: Array  # (R, L)
     weights: Array  # (R, L)
 
 
-def _robust(residual: Array, delta: float | None) -> tuple[Array, Array | float]:
+def _robust(residual: Array, delta: Array | None) -> tuple[Array, Array | float]:
     """Twice the Huber loss and its IRLS weight."""
     if delta is None:
         return residual * residual, 1.0
@@ -87,29 +96,29 @@ def _robust(residual: Array, delta: float | None) -> tuple[Array, Array | float]
 
 def _step(model: Any, settings: Settings, data: Any, batch: Batch, lanes: _Lanes) -> _Lanes:
     """Evaluate every trial point once, accept or reject it, and propose the next."""
+    limits = batch.controls
     value, jacobian = model.evaluate(data, lanes.trial)
     residual = jnp.where(lanes.weights > 0, value - lanes.targets, 0.0)
-    rho, robust = _robust(residual, settings.huber)
+    rho, robust = _robust(residual, limits.huber if settings.robust else None)
     weights = lanes.weights * robust
     matrix, gradient = model.normal(data, jacobian, weights, weights * residual)
     from_prior = lanes.trial - batch.prior_mean[:, None]
     pull = batch.prior_matrix @ from_prior
     cost = 0.5 * (jnp.sum(lanes.weights * rho, 0) + jnp.sum(from_prior * pull, 0))
-    pairs = np.array(model.pairs)
-    matrix = matrix + batch.prior_matrix[pairs[:, 0], pairs[:, 1]][:, None]
+    matrix = matrix + batch.prior_packed[:, None]
     gradient = gradient + pull
 
     active, fresh = lanes.status == RUNNING, lanes.steps < 0
     finite = jnp.isfinite(cost)
     actual = lanes.cost - cost
     accept = active & finite & (cost < lanes.cost)
-    small = (jnp.abs(actual) <= settings.rtol * lanes.cost) & (lanes.predicted <= settings.rtol * lanes.cost)
-    moved = jnp.sum(lanes.move**2, 0) <= settings.xtol**2 * jnp.sum((lanes.scale * lanes.x) ** 2, 0)
+    small = (jnp.abs(actual) <= limits.rtol * lanes.cost) & (lanes.predicted <= limits.rtol * lanes.cost)
+    still = lanes.relative_move <= limits.xtol**2
     stuck = ~(lanes.damping < 1e30)
     steps = lanes.steps + 1
-    status = jnp.where(steps >= settings.max_steps, MAX_STEPS, RUNNING)
+    status = jnp.where(steps >= limits.max_steps, MAX_STEPS, RUNNING)
     status = jnp.where(stuck, NON_FINITE, status)
-    status = jnp.where(~fresh & ((finite & small) | moved), CONVERGED, status)
+    status = jnp.where(~fresh & ((finite & small) | still), CONVERGED, status)
     status = jnp.where(fresh & ~finite, NON_FINITE, status)
 
     ratio = actual / lanes.predicted
@@ -120,32 +129,25 @@ def _step(model: Any, settings: Settings, data: Any, batch: Batch, lanes: _Lanes
     x = jnp.where(accept, lanes.trial, lanes.x)
     matrix = jnp.where(accept, matrix, lanes.matrix)
     gradient = jnp.where(accept, gradient, lanes.gradient)
-    diagonal = diagonal_rows(model.pairs)
-    curvature = matrix[np.array(diagonal)]
-    scale = jnp.sqrt(jnp.where(curvature > 0, curvature, 1.0))
-    inverse = 1.0 / scale
-    scaled = matrix * inverse[pairs[:, 0]] * inverse[pairs[:, 1]]
-    on_diagonal = np.zeros((len(pairs), 1))
-    on_diagonal[np.array(diagonal)] = 1.0
-    rhs = -gradient * inverse
-    move = solve_packed(scaled + on_diagonal * damping, rhs, model.pairs)
+    curvature = jnp.stack([matrix[k] for k in diagonal_rows(model.pairs)])
+    squared_scale = jnp.where(curvature > 0, curvature, 1.0)
+    move = solve_packed(matrix, -gradient, model.pairs, damping * squared_scale)
     return lanes._replace(
         status=jnp.where(active, status, lanes.status),
         steps=jnp.where(active, steps, lanes.steps),
         x=x,
-        trial=x + move * inverse,
-        move=move,
-        scale=scale,
+        trial=x + move,
+        relative_move=jnp.sum(squared_scale * move**2, 0) / jnp.sum(squared_scale * x**2, 0),
         matrix=matrix,
         gradient=gradient,
         cost=jnp.where(accept, cost, lanes.cost),
-        predicted=0.5 * jnp.sum(move * (damping * move + rhs), 0),
+        predicted=0.5 * jnp.sum(move * (damping * squared_scale * move - gradient), 0),
         damping=damping,
         growth=growth,
     )
 
 
-def _load(settings: Settings, batch: Batch, lanes: _Lanes, new: Array, ids: Array, slots: Array) -> _Lanes:
+def _load(batch: Batch, lanes: _Lanes, new: Array, ids: Array, slots: Array) -> _Lanes:
     """Put the lanes ``ids`` into the places ``new`` of the working set."""
     n_starts, n_sets = batch.starts.shape[1:3]
     resample, start, which = ids // (n_starts * n_sets), ids // n_sets % n_starts, ids % n_sets
@@ -163,7 +165,7 @@ def _load(settings: Settings, batch: Batch, lanes: _Lanes, new: Array, ids: Arra
         trial=jnp.where(new, jnp.where(broken, jnp.nan, x), lanes.trial),
         cost=jnp.where(new, jnp.inf, lanes.cost),
         predicted=jnp.where(new, 0.0, lanes.predicted),
-        damping=jnp.where(new, settings.damping, lanes.damping),
+        damping=jnp.where(new, batch.controls.damping, lanes.damping),
         growth=jnp.where(new, 2.0, lanes.growth),
         targets=jnp.where(new, batch.targets[:, which], lanes.targets),
         weights=jnp.where(new, weights, lanes.weights),
@@ -188,10 +190,9 @@ def _queue(
         jnp.zeros(n_lanes, jnp.int32),
         zeros(n_params),
         zeros(n_params),
-        zeros(n_params),
-        zeros(n_params),
         zeros(len(model.pairs)),
         zeros(n_params),
+        zeros(),
         zeros(),
         zeros(),
         zeros(),
@@ -217,7 +218,7 @@ def _queue(
         ids = slots * n_devices + first
         new = done & (slots < n_slots) & (ids < n_ids)
         lanes = lanes._replace(slot=jnp.where(done, n_slots, lanes.slot))
-        lanes = _load(settings, batch, lanes, new, jnp.where(new, ids, 0), slots)
+        lanes = _load(batch, lanes, new, jnp.where(new, ids, 0), slots)
         waiting = jnp.minimum(waiting + jnp.sum(done, dtype=jnp.int32), n_slots)
         step = partial(_step, model, settings, data, batch)
         lanes = lax.fori_loop(0, settings.steps_between_refills, lambda _, lanes: step(lanes), lanes)

@@ -28,6 +28,64 @@ from camel_jax.linalg_batched import Pairs, fast_log
 Array = Any
 
 
+def group_pairs(groups: tuple[tuple[int, ...], ...]) -> Pairs:
+    """Parameters of each packed row of J'WJ, in the order in which ``group_normal`` computes them."""
+    out = []
+    for a, left in enumerate(groups):
+        for b, right in enumerate(groups[: a + 1]):
+            if a == b:
+                out += [(left[i], left[j]) for i in range(len(left)) for j in range(i + 1)]
+            else:
+                out += [(i, j) for i in left for j in right]
+    return tuple(out)
+
+
+def group_products(group_features: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """Products of features, one row a pair, for every two groups; what ``group_normal`` multiplies weights with."""
+    return [
+        [
+            np.stack([left[i] * left[j] for i in range(len(left)) for j in range(i + 1)])
+            if a == b
+            else np.stack([i * j for i in left for j in right])
+            for b, right in enumerate(group_features[: a + 1])
+        ]
+        for a, left in enumerate(group_features)
+    ]
+
+
+def group_normal(
+    groups: tuple[tuple[int, ...], ...],
+    chained: tuple[bool, ...],
+    data: Any,
+    slopes: Sequence[Array],
+    chain: Any,
+    weights: Array,
+    weighted_residual: Array,
+) -> tuple[Array, Array]:
+    """J'WJ, packed, and J'Wr, where J_i = (slope of i's group) x (feature of i) x (chain_i where ``chained``)."""
+    blocks = []
+    for a, left in enumerate(groups):
+        weighted = weights * slopes[a]
+        for b, right in enumerate(groups[: a + 1]):
+            block = data["products"][a][b] @ (weighted * slopes[b])
+            if any(chained[i] for i in left + right):
+                ones = jnp.ones_like(block[0])
+                block = block * jnp.stack(
+                    [
+                        (chain[i] if chained[i] else ones) * (chain[j] if chained[j] else ones)
+                        for k, i in enumerate(left)
+                        for j in (left[: k + 1] if a == b else right)
+                    ]
+                )
+            blocks.append(block)
+    rows: list[Any] = [None] * len(chained)
+    for members, features, slope in zip(groups, data["group_features"], slopes, strict=True):
+        product = features @ (weighted_residual * slope)
+        for k, i in enumerate(members):
+            rows[i] = product[k] * chain[i] if chained[i] else product[k]
+    return jnp.concatenate(blocks), jnp.stack(rows)
+
+
 class Term(NamedTuple):
     """One term of a law.
 
@@ -71,14 +129,7 @@ class Form:
     @cached_property
     def pairs(self) -> Pairs:
         """Parameters of each packed row of J'WJ, in the order in which ``normal`` computes them."""
-        out = []
-        for a, left in enumerate(self.groups):
-            for b, right in enumerate(self.groups[: a + 1]):
-                if a == b:
-                    out += [(left[i], left[j]) for i in range(len(left)) for j in range(i + 1)]
-                else:
-                    out += [(i, j) for i in left for j in right]
-        return tuple(out)
+        return group_pairs(self.groups)
 
     def _theta(self, raw: Array) -> tuple[Array, Array]:
         """Parameters as they enter, and their derivative by raw, both (P, L)."""
@@ -96,7 +147,7 @@ class Form:
             values = theta[np.array(members)] if len(members) > 1 else theta[members[0]][None]
             if constant:
                 out.append(jnp.sum(features[:, :1] * values, 0, keepdims=True))
-            elif len(members) <= 2:
+            elif len(members) <= 8:  # fused with the exponential; a matrix product this thin costs more
                 out.append(sum(features[k][:, None] * values[k] for k in range(len(members))))
             else:
                 out.append(features.T @ values)
@@ -143,21 +194,7 @@ class Form:
     def normal(self, data: Any, jacobian: Any, weights: Array, weighted_residual: Array) -> tuple[Array, Array]:
         """J'WJ, packed (P (P + 1) / 2, L), and J'Wr (P, L)."""
         slopes, chain = jacobian
-        blocks = []
-        for a in range(len(self.groups)):
-            left = weights * slopes[a]
-            for b in range(a + 1):
-                blocks.append(data["products"][a][b] @ (left * slopes[b]))
-        pairs = np.array(self.pairs)
-        matrix = jnp.concatenate(blocks)
-        if any(self.positive):
-            matrix = matrix * chain[pairs[:, 0]] * chain[pairs[:, 1]]
-        rows: list[Any] = [None] * self.n_params
-        for members, features, slope in zip(self.groups, data["group_features"], slopes, strict=True):
-            product = features @ (weighted_residual * slope)
-            for k, i in enumerate(members):
-                rows[i] = product[k]
-        return matrix, jnp.stack(rows) * chain
+        return group_normal(self.groups, self.positive, data, slopes, chain, weights, weighted_residual)
 
     def scaled_terms(self, data: Any, raw: Array) -> list[Array]:
         """Terms (R, L), one after the other; for the projection onto their amplitudes."""
@@ -263,14 +300,10 @@ def structure(leaves: Mapping[str, tuple[int, ...]], terms: Sequence[Term], posi
         tuple(amplitudes),
     )
     group_features = [*features, *(np.ones((1, n_rows)) for c in couplings if c >= 0)]
-    products = []
-    for a, left in enumerate(group_features):
-        row = []
-        for b, right in enumerate(group_features[: a + 1]):
-            if a == b:
-                row.append(np.stack([left[i] * left[j] for i in range(len(left)) for j in range(i + 1)]))
-            else:
-                row.append(np.stack([i * j for i in left for j in right]))
-        products.append(row)
-    data = {"features": features, "group_features": group_features, "products": products, "present": present}
+    data = {
+        "features": features,
+        "group_features": group_features,
+        "products": group_products(group_features),
+        "present": present,
+    }
     return Structure(form, jax.tree.map(jnp.asarray, data))

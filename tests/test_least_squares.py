@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from scipy.optimize import leastsq
 
 import camel_jax
 from camel_jax import least_squares as module
+from camel_jax.discover import discover
 from camel_jax.least_squares import Prior, Term, least_squares, quadratic_prior, structure
 from camel_jax.linalg_batched import fast_log, lower_pairs, solve_packed
 
@@ -47,7 +49,7 @@ def make(seed=0, noise=0.01, n_sets=V, n_resamples=B, n_starts=S):
     clean = jax.vmap(lambda row: jax.vmap(lambda raw: predict(raw, row))(truth))((mixture, n))
     losses = np.asarray(clean) * np.exp(noise * rng.standard_normal((R, n_sets)))
     starts = {k: v[None] + 0.3 * rng.standard_normal((n_starts, *v.shape)) for k, v in truth.items()}
-    counts = rng.multinomial(R, np.ones(R) / R, size=n_resamples).astype(np.int8)
+    counts = rng.multinomial(R, np.ones(R) / R, size=n_resamples).astype(float)
     return (mixture, n), losses, starts, counts, truth
 
 
@@ -124,7 +126,7 @@ def test_structure_and_autodiff_find_the_same_points(structured, generic):
 
 def test_recovers_a_planted_law():
     rows, losses, starts, _, truth = make(seed=3, noise=0.0)
-    fit = least_squares(declare(rows), starts, losses)
+    fit = least_squares(declare(rows), starts, losses, weights=np.ones((B, R)))
     best = fit.objective.min(1)
     assert np.all(best < 1e-16)
     found = np.take_along_axis(fit.params["exponent"], fit.objective.argmin(1)[:, None], 1)[0, 0]
@@ -216,13 +218,19 @@ def test_rows_that_depend_on_one_another(problem, generic):
 
 
 def sodm(raw, row):
-    mixture, n, d, upgraded = row
+    mixture, n, d, _ = row
     present = mixture > 0
     log_share = jnp.log(jnp.where(present, mixture, 1.0))
     demand = jnp.sum(jnp.where(present, jnp.exp(raw["c"] + jnp.exp(raw["g"]) * log_share), 0.0))
     p = 1.0 + jnp.exp(raw["p"])
     size, data = raw["a"] - jnp.exp(raw["alpha"]) * n, raw["b"] - jnp.exp(raw["beta"]) * d
     return jnp.exp(raw["e"]) + 1.0 / demand + (jnp.exp(p * size) + jnp.exp(p * data)) ** (1.0 / p)
+
+
+@partial(jax.jit, static_argnums=0)
+def normal_equations(model, data, raw, weights, residual):
+    value, jacobian = model.evaluate(data, raw)
+    return value, *model.normal(data, jacobian, weights, weights * residual)
 
 
 def test_inverse_sums_couplings_and_absent_branches_have_the_derivatives_of_autodiff():
@@ -244,10 +252,8 @@ def test_inverse_sums_couplings_and_absent_branches_have_the_derivatives_of_auto
     raw = 0.5 * rng.standard_normal((auto.n_params, 4))
     weights, residual = rng.uniform(size=(2, R, 4))
     data = (mixture, n, d, np.ones(R))
-    value, jacobian = law.form.evaluate(law.data, jnp.asarray(raw))
-    matrix, gradient = law.form.normal(law.data, jacobian, weights, weights * residual)
-    value2, jacobian2 = auto.evaluate(data, jnp.asarray(raw))
-    matrix2, gradient2 = auto.normal(data, jacobian2, weights, weights * residual)
+    value, matrix, gradient = normal_equations(law.form, law.data, raw, weights, residual)
+    value2, matrix2, gradient2 = normal_equations(auto, data, raw, weights, residual)
     np.testing.assert_allclose(value, value2, rtol=1e-12)
     np.testing.assert_allclose(gradient, gradient2, rtol=1e-9, atol=1e-12)
     mine = {frozenset(p): matrix[k] for k, p in enumerate(law.form.pairs)}
@@ -262,7 +268,8 @@ def test_projection_never_raises_the_error_it_minimises(problem):
     law = declare(rows)
     start = flat({k: a[None] for k, a in starts.items()})
     seen = np.ones_like(losses, bool)
-    moved = module._project_all(law, start, losses, seen, np.ones((1, R)))
+    project = partial(module._project, law.form, law.data)
+    moved = module._project_all(project, start, losses, seen, np.ones((1, R)))
 
     def error(x):
         value, _ = law.form.evaluate(law.data, jnp.asarray(x[0].reshape(-1, K + 4).T))
@@ -305,11 +312,13 @@ def test_packed_solve_and_logarithm(n):
     full, rhs = root @ root.transpose(0, 2, 1), rng.standard_normal((6, n))
     packed = jnp.stack([full[:, i, j] for i, j in lower_pairs(n)])
     want = np.linalg.solve(full, rhs[..., None])[..., 0]
-    np.testing.assert_allclose(solve_packed(packed, rhs.T, lower_pairs(n)).T, want, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        solve_packed(packed, rhs.T, lower_pairs(n), jnp.zeros((n, 6))).T, want, rtol=1e-7, atol=1e-9
+    )
     x = np.concatenate([np.logspace(-300, 300, 20001), np.linspace(0.5, 2.0, 10001)])
     np.testing.assert_allclose(fast_log(jnp.asarray(x)), np.log(x), rtol=1e-15, atol=1e-16)
     np.testing.assert_array_equal(
-        fast_log(jnp.array([0.0, -1.0, np.inf, np.nan, 1.0])), [-np.inf, np.nan, np.inf, np.nan, 0.0]
+        fast_log(jnp.array([0.0, -1.0, np.inf, np.nan, 1.0])), [-np.inf, np.nan, np.nan, np.nan, 0.0]
     )
 
 
@@ -337,3 +346,19 @@ def test_eight_devices_give_the_numbers_of_one(structured):
     assert n_devices == 8
     np.testing.assert_allclose(objective, structured.objective, rtol=1e-10)
     np.testing.assert_allclose(params, flat(structured.params), rtol=1e-10, atol=1e-10)
+
+
+def test_structure_is_found_in_a_plain_function(problem, structured):
+    rows, _, starts, _, _ = problem
+    shapes = tuple(np.shape(starts[k])[2:] for k in NAMES)
+    model = module._Rowwise(predict, jax.tree.structure(dict.fromkeys(NAMES, 0)), shapes, True)
+    points = np.random.default_rng(1).standard_normal((5, model.n_params))
+    found = discover(lambda x, row: model._scalar(tuple(x), row), rows, points)
+    assert {frozenset(g) for g in found.groups} == {frozenset({1}), frozenset({2, 4, 5, 6}), frozenset({0, 3})}
+    assert found.amplitudes == (1, 2, 3)
+
+    def curved(x, row):  # no two slopes are proportional, nothing is an amplitude
+        return jnp.sin(x[0] * row) + jnp.cos(x[1] + x[0] * row**2) + 3.0
+
+    alone = discover(curved, np.linspace(0.1, 1.0, 7), points[:, :2])
+    assert alone.groups == ((0,), (1,)) and alone.amplitudes == ()
