@@ -3,6 +3,9 @@
 import dataclasses
 import io
 import math
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -175,6 +178,12 @@ def test_recipes_in_the_order_of_the_fit():
         tables.read_recipes(frame, domains=("code", "web", "books"))
     with pytest.raises(TableError, match="column 'mix/code' is no domain of the fit"):
         tables.read_recipes(frame, domains=("web",))
+
+
+def test_demo_table_is_what_its_script_makes():
+    script = pathlib.Path(__file__).parents[1] / "benchmarks" / "make_demo_table.py"
+    out = subprocess.run([sys.executable, script, "--check"], check=False, capture_output=True, text=True, timeout=300)
+    assert (out.returncode, out.stdout.strip()) == (0, "same bytes"), out.stderr
 
 
 def test_public_tables_read(data_folder):
