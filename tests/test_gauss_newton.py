@@ -1,0 +1,98 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from camel_jax import gauss_newton, laws, simulate, solve
+from camel_jax.laws import camel_newton
+from camel_jax.laws.law import scale_runs, table_units
+from camel_jax.objective import Robust, as_data, objective, residuals
+
+LAW = laws.camel(skills=3)
+
+
+@pytest.fixture(scope="module")
+def table():
+    runs = simulate.study(jax.random.key(0), n_domains=3, n_mixtures=8, sizes=(1e7, 4e7))
+    scaled = scale_runs(table_units(runs), runs)
+    return scaled, as_data(scaled)
+
+
+def start(scaled, seed):
+    return LAW.init(jax.random.key(seed), scaled)
+
+
+def test_pack_and_unpack(table):
+    raw = start(table[0], 0)
+    again = camel_newton.unpack(*camel_newton.pack(raw))
+    assert set(again) == set(raw)
+    for name in raw:
+        np.testing.assert_array_equal(again[name], raw[name])
+
+
+def test_arrow_is_the_hessian(table):
+    """Against automatic differentiation, for slopes and curvatures of any sign."""
+    scaled, data = table
+    theta, phi = camel_newton.pack(start(scaled, 1))
+    shape, size = phi.shape, theta.size
+    recipe = data.recipe
+    rows = camel_newton.Table(recipe.weights, jnp.log(recipe.n_active), jnp.log(recipe.tokens))
+
+    def total(x):
+        log_ratio = residuals(LAW, camel_newton.unpack(x[:size], x[size:].reshape(shape)), data)
+        return jnp.sum(jnp.sin(3 * log_ratio) * data.weights[:, None])
+
+    x = jnp.concatenate([theta, phi.ravel()])
+    gradient, hessian = jax.jit(lambda x: (jax.grad(total)(x), jax.hessian(total)(x)))(x)
+    ratio = residuals(LAW, camel_newton.unpack(theta, phi), data).T
+    slope, curvature = 3 * jnp.cos(3 * ratio) * data.weights, -9 * jnp.sin(3 * ratio) * data.weights
+    arrow, by_theta, by_phi = jax.jit(camel_newton.arrow)(theta, phi, rows, curvature, slope, 1.0)
+    np.testing.assert_allclose(jnp.concatenate([by_theta, by_phi.ravel()]), gradient, atol=1e-11)
+    scale = np.abs(hessian).max()
+    np.testing.assert_allclose(arrow.shared, hessian[:size, :size], atol=1e-12 * scale)
+    width = shape[1]
+    for v in range(shape[0]):
+        own = slice(size + v * width, size + (v + 1) * width)
+        np.testing.assert_allclose(arrow.cross[v], hessian[:size, own], atol=1e-12 * scale)
+        np.testing.assert_allclose(arrow.own[v], hessian[own, own], atol=1e-12 * scale)
+
+
+@pytest.fixture(scope="module")
+def solver(table):
+    scaled, data = table
+    robust = Robust()
+
+    @jax.jit
+    def run(raw, counts):
+        own = data._replace(weights=data.weights * counts)
+        return gauss_newton.minimize_joint(LAW, raw, own, robust)
+
+    return run
+
+
+def test_converges_below_lbfgs_and_reports_the_true_objective(table, solver):
+    scaled, data = table
+    raw = start(scaled, 2)
+    function = objective(LAW, data, Robust())
+    ours = solver(raw, jnp.ones(len(scaled)))
+    theirs = jax.jit(lambda raw: solve.lbfgs(function, raw, max_steps=1500))(raw)
+    assert ours.status == solve.CONVERGED
+    np.testing.assert_allclose(jax.jit(function)(ours.params), ours.objective, rtol=1e-10)
+    assert ours.objective <= 1.01 * theirs.objective
+    assert ours.steps < 250
+
+
+def test_a_broken_start_is_a_status(table, solver):
+    scaled, _ = table
+    raw = start(scaled, 3)
+    raw["floors"] = raw["floors"] + jnp.nan
+    assert solver(raw, jnp.ones(len(scaled))).status == solve.NON_FINITE
+
+
+def test_which_fits_have_the_structure(table):
+    scaled, data = table
+    assert gauss_newton.supports(LAW, data, start(scaled, 0))
+    exact = laws.camel(skills=3, exact=True)
+    assert not gauss_newton.supports(exact, data, exact.init(jax.random.key(0), scaled))
+    added = laws.camel(skills=3, coupled=False)
+    assert not gauss_newton.supports(added, data, added.init(jax.random.key(0), scaled))
