@@ -92,6 +92,7 @@ class _State(NamedTuple):
 
 
 RUNNING = -1
+DEFAULT = Schedule()
 
 
 def minimize(
@@ -102,7 +103,7 @@ def minimize(
     weights: Array,
     prior: Quadratic,
     robust: Robust,
-    schedule: Schedule = Schedule(),  # noqa: B008
+    schedule: Schedule = DEFAULT,
     warm: bool = False,
 ) -> Solution:
     """Minimise ``sum_rv w_rv huber(log L_rv - y_rv) / (delta noise) + prior`` over (theta, phi).
@@ -244,9 +245,9 @@ def minimize_joint(
     raw: Any,
     data: Data,
     robust: Robust,
-    schedule: Schedule = Schedule(),
+    schedule: Schedule = DEFAULT,
     *,
-    warm: bool = False,  # noqa: B008
+    warm: bool = False,
 ) -> Solution:
     """Fit a joint law from one start; map over starts and resamples.
 

@@ -21,7 +21,6 @@ LINES = [
     {"laws", "schema", "constraints"},
     {"tables", "feasibility", "objective", "field"},
     {"draws", "simulate", "identifiability", "benchmark_tasks", "gauss_newton"},
-    {"gauss_newton"},
     {"lanes", "sigmoid_fits"},
     {"fit"},
     {"uncertainty", "bayes", "benchmark", "goals"},
