@@ -139,9 +139,12 @@ def main() -> None:
     """Run both solvers and print and write the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=200)
-    parser.add_argument("--starts", type=int, default=16)
+    parser.add_argument("--starts", type=int, default=16, help="starts of SLSQP")
+    parser.add_argument(
+        "--our-starts", type=int, default=64, help="starts of ours; the first of them are those of SLSQP"
+    )
     parser.add_argument("--finishers", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=0, help="softmax steps before the finish")
+    parser.add_argument("--steps", type=int, default=30, help="softmax steps before the finish")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
@@ -152,7 +155,7 @@ def main() -> None:
         p = random_problem(rng)
         problems.append(p)
     batch = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *problems)
-    points = random_starts(jax.random.key(0), options.starts, WIDTH)
+    points = random_starts(jax.random.key(0), max(options.our_starts, options.starts), WIDTH)
     program = jax.jit(jax.vmap(lambda p, q: solve_one(p, q, options.finishers, options.steps), in_axes=(0, None)))
     began = time.perf_counter()
     jax.block_until_ready(program(batch, points))
@@ -167,7 +170,7 @@ def main() -> None:
         ours.append(len(problems) / (time.perf_counter() - began))
         began = time.perf_counter()
         for i in chunk:
-            rival[i] = slsqp(problems[i], np.asarray(points))
+            rival[i] = slsqp(problems[i], np.asarray(points)[: options.starts])
         theirs.append(len(chunk) / (time.perf_counter() - began))
     assert mine is not None
     values, weights, status, steps = mine
@@ -181,7 +184,10 @@ def main() -> None:
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     report = {
         "problems": len(problems),
-        "starts": options.starts,
+        "starts_slsqp": options.starts,
+        "starts_ours": options.our_starts,
+        "finishers": options.finishers,
+        "softmax_steps": options.steps,
         "ours_worse_than_slsqp_by_more_than_1e-6": int((excess > 1e-6).sum()),
         "ours_better_by_more_than_1e-6": int((excess < -1e-6).sum()),
         "agree_within_1e-6": int((np.abs(excess) <= 1e-6).sum()),

@@ -25,6 +25,12 @@ def _log_terms(shift: Array, z: Array, log_inverse_range: Array) -> Array:
     return -jnp.logaddexp(log_inverse_range, -(z + shift))
 
 
+def _log_slopes(shift: Array, z: Array, log_inverse_range: Array) -> Array:
+    """Logarithm of the derivative of each share by the shift: share x (1 - share / range)."""
+    logs = _log_terms(shift, z, log_inverse_range)
+    return 2.0 * logs - (z + shift)
+
+
 def _log_excess(shift: Array, z: Array, log_inverse_range: Array, log_mass: Array) -> Array:
     return jax.nn.logsumexp(_log_terms(shift, z, log_inverse_range)) - log_mass
 
@@ -35,15 +41,18 @@ def _shift(z: Array, log_inverse_range: Array, log_mass: Array) -> Array:
     low = log_mass - jax.nn.logsumexp(z)  # without caps this is the root, and caps only push it up
     high = low + 1e3 + jnp.max(z) - jnp.min(z)
 
-    def step(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        low, high, t = state
-        value, slope = jax.value_and_grad(_log_excess)(t, z, log_inverse_range, log_mass)
+    def step(state: tuple) -> tuple:
+        low, high, t, value, i = state
+        slope = jnp.exp(jax.nn.logsumexp(_log_slopes(t, z, log_inverse_range)) - value - log_mass)
         low, high = jnp.where(value < 0, t, low), jnp.where(value < 0, high, t)
         newton = t - value / jnp.where(slope > 0, slope, 1.0)
         inside = (slope > 0) & (newton >= low) & (newton <= high)
-        return low, high, jnp.where(inside, newton, 0.5 * (low + high))
+        t = jnp.where(inside, newton, 0.5 * (low + high))
+        return low, high, t, _log_excess(t, z, log_inverse_range, log_mass), i + 1
 
-    return jax.lax.fori_loop(0, 60, step, (low, high, low))[2]
+    tolerance = 4 * jnp.finfo(z.dtype).eps
+    first = (low, high, low, _log_excess(low, z, log_inverse_range, log_mass), 0)
+    return jax.lax.while_loop(lambda s: (jnp.abs(s[3]) > tolerance) & (s[4] < 60), step, first)[2]
 
 
 @_shift.defjvp

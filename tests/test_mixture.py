@@ -58,7 +58,7 @@ def test_known_optimum_with_floors_and_caps(n):
         if n == 2 and bounds:
             bounds, lower, upper = {"d0": (0.6, None)}, np.array([0.6, 0]), np.ones(2)
         best = optimize_mixture(at(scale), domains=domains, bounds=bounds, starts=starts)
-        np.testing.assert_allclose(best.weights, filled(scale, lower, upper), atol=1e-6)
+        np.testing.assert_allclose(best.weights, filled(scale, lower, upper), atol=1e-5)
         assert best.weights.sum() == pytest.approx(1, abs=1e-15)
         assert (best.weights >= lower).all() and (best.weights <= upper).all()
         assert best.violation <= 1e-15
