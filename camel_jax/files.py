@@ -8,6 +8,8 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
+_unfinished: set[pathlib.Path] = set()
+
 
 def check_target(path: str | os.PathLike[str]) -> pathlib.Path:
     """Fail before the work begins if ``path`` cannot be written.
@@ -43,6 +45,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
     os.close(handle)
     part = pathlib.Path(name)
+    _unfinished.add(part)
     try:
         yield part
         mask = os.umask(0)
@@ -50,4 +53,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         os.chmod(part, 0o666 & ~mask)
         os.replace(part, target)
     finally:
+        part.unlink(missing_ok=True)
+        _unfinished.discard(part)
+
+
+def discard_unfinished() -> None:
+    """Remove the temporary files of this process, for an exit that runs no ``finally``."""
+    for part in list(_unfinished):
         part.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -43,8 +42,9 @@ def refused(*arguments):
     """The one line of a command that must refuse its input."""
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
-    assert err.count("\n") == 1 and err.startswith("error: ") and "Traceback" not in err
-    return err
+    lines = [line for line in err.splitlines() if not line.endswith(" ...")]  # progress, where the machine is slow
+    assert len(lines) == 1 and lines[0].startswith("error: ") and "Traceback" not in err
+    return lines[0]
 
 
 def put(folder, name, content):
@@ -236,8 +236,7 @@ def test_interrupt_leaves_nothing_half_written(study):
     for line in process.stderr:  # announced after a second, so the fit is under way
         if "fitting" in line:
             break
-    time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=30)  # while a compilation holds the main thread, too
     assert process.returncode == 130 and err.strip().splitlines()[-1] == "interrupted" and "Traceback" not in err
     assert sorted(p.name for p in study.iterdir()) == before

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 
 import typer
 
 from camel_jax.cli import demo, fit, mix, predict
+from camel_jax.files import discard_unfinished
 
 app = typer.Typer(
     name="camel-jax",
@@ -44,9 +47,12 @@ def main(argv: Sequence[str] | None = None) -> None:
       SystemExit: always, with the exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that unfinished files are cleaned up
+    if argv is None:
+        _watch_signals()
     try:
         code = app(arguments or ["--help"], prog_name="camel-jax", standalone_mode=False)
+        if code == 130:  # some versions of typer turn Ctrl-C into a return value
+            raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
         code = 130
@@ -66,5 +72,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
+def _watch_signals(grace: float = 1.0) -> None:
+    """Ctrl-C at once, even while a compilation holds the main thread for minutes; unfinished files are removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if os.name != "posix":
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            if number[0] in (signal.SIGINT, signal.SIGTERM):
+                time.sleep(grace)  # Python's own way out, if the main thread gets there
+                discard_unfinished()
+                if number[0] == signal.SIGINT and not _said:
+                    _say("interrupted")
+                os._exit(128 + number[0])
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+_said: list[str] = []
+
+
 def _say(text: str) -> None:
-    print(" ".join(str(text).split()), file=sys.stderr)
+    _said.append(" ".join(str(text).split()))
+    print(_said[-1], file=sys.stderr, flush=True)
