@@ -14,9 +14,8 @@ normal equations together; lanes are refilled as they finish (``refill``).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,9 +26,9 @@ from jax import lax
 from jax.sharding import Mesh
 
 from camel_jax.discover import Found, discover
-from camel_jax.linalg_batched import UNROLL, Pairs, fast_log, lower_pairs
+from camel_jax.plain_law import Grouped, Rowwise, Whole
 from camel_jax.refill import CONVERGED, MAX_STEPS, NO_DATA, NON_FINITE, Batch, Controls, Settings, in_order, run_queue
-from camel_jax.structure import Form, Structure, Term, group_normal, group_pairs, group_products, structure
+from camel_jax.structure import Form, Structure, Term, group_products, structure
 
 __all__ = [
     "STATUS_NAMES",
@@ -82,134 +81,6 @@ class Prior(NamedTuple):
     precision: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class _Rowwise:
-    """Any law: a function of raw parameters and one row, differentiated in reverse mode over rows and lanes."""
-
-    predict: Callable[[Any, Any], Array]
-    treedef: Any
-    shapes: tuple[tuple[int, ...], ...]
-    log_link: bool
-
-    @cached_property
-    def n_params(self) -> int:
-        return sum(int(np.prod(s, dtype=int)) for s in self.shapes)
-
-    @cached_property
-    def pairs(self) -> Pairs:
-        return lower_pairs(self.n_params)
-
-    def _scalar(self, entries: tuple[Array, ...], row: Any) -> Array:
-        leaves, at = [], 0
-        for shape in self.shapes:
-            size = int(np.prod(shape, dtype=int))
-            leaves.append(jnp.stack(entries[at : at + size]).reshape(shape) if shape else entries[at])
-            at += size
-        return jnp.reshape(self.predict(jax.tree.unflatten(self.treedef, leaves), row), ())
-
-    def evaluate(self, data: Any, raw: Array) -> tuple[Array, Array]:
-        one = jax.value_and_grad(self._scalar)
-        over_lanes = jax.vmap(one, in_axes=(0, None))
-        value, slopes = jax.vmap(over_lanes, in_axes=(None, 0))(tuple(raw), data)
-        jacobian = jnp.stack(slopes)
-        if self.log_link:
-            value, jacobian = fast_log(value), jacobian * (1.0 / value)
-        return value, lax.optimization_barrier(jacobian)  # else every entry of J'WJ would compute it again
-
-    def normal(self, data: Any, jacobian: Array, weights: Array, weighted_residual: Array) -> tuple[Array, Array]:
-        if self.n_params > UNROLL:
-            return self._normal_by_matrix(jacobian, weights, weighted_residual)
-        scaled = lax.optimization_barrier(jacobian * weights)
-        matrix = jnp.stack([jnp.sum(scaled[i] * jacobian[j], 0) for i, j in self.pairs])
-        return matrix, jnp.sum(jacobian * weighted_residual, 1)
-
-    def _normal_by_matrix(self, jacobian: Array, weights: Array, weighted_residual: Array) -> tuple[Array, Array]:
-        full = jnp.einsum("prl,qrl->lpq", jacobian * weights, jacobian)
-        pairs = np.array(self.pairs)
-        return full[:, pairs[:, 0], pairs[:, 1]].T, jnp.sum(jacobian * weighted_residual, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Grouped:
-    """A row-wise function whose parameters share slopes: only one derivative a group is taken, no Jacobian is formed."""
-
-    rowwise: _Rowwise
-    groups: tuple[tuple[int, ...], ...]
-    reference: tuple[int, ...]  # of each parameter, the row where its chain factor is read off; -1 for none
-
-    @cached_property
-    def n_params(self) -> int:
-        return self.rowwise.n_params
-
-    @cached_property
-    def pairs(self) -> Pairs:
-        return group_pairs(self.groups)
-
-    @cached_property
-    def _chained(self) -> tuple[bool, ...]:
-        return tuple(r >= 0 for r in self.reference)
-
-    def evaluate(self, data: Any, raw: Array) -> tuple[Array, Any]:
-        rows, heads = data["rows"], [g[0] for g in self.groups]
-
-        def one(head: tuple[Array, ...], raw: tuple[Array, ...], row: Any) -> Array:
-            entries = list(raw)
-            for i, value in zip(heads, head, strict=True):
-                entries[i] = value
-            return self.rowwise._scalar(tuple(entries), row)
-
-        entries = tuple(raw)
-        over_lanes = jax.vmap(jax.value_and_grad(one), in_axes=(0, 0, None))
-        value, slopes = jax.vmap(over_lanes, in_axes=(None, None, 0))(tuple(raw[i] for i in heads), entries, rows)
-        # chain factors: the ratio of two slopes at the one row where the feature is 1
-        chain: list[Any] = [None] * self.n_params
-        needed = sorted(set(self.reference) - {-1})
-        if needed:
-            at = jax.tree.map(lambda leaf: leaf[np.array(needed)], rows)
-            full = jax.vmap(jax.vmap(jax.grad(self.rowwise._scalar), in_axes=(0, None)), in_axes=(None, 0))(entries, at)
-            for i, group in ((i, g) for g in self.groups for i in g if self._chained[i]):
-                k = needed.index(self.reference[i])
-                below = full[group[0]][k]
-                chain[i] = jnp.where(below == 0, 0.0, full[i][k] / jnp.where(below == 0, 1.0, below))
-        if not self.rowwise.log_link:
-            return value, (slopes, chain)
-        inverse = 1.0 / value
-        return fast_log(value), ([s * inverse for s in slopes], chain)
-
-    def normal(self, data: Any, jacobian: Any, weights: Array, weighted_residual: Array) -> tuple[Array, Array]:
-        slopes, chain = jacobian
-        return group_normal(self.groups, self._chained, data, slopes, chain, weights, weighted_residual)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Whole:
-    """A function of raw parameters and the whole table, whose rows may depend on one another; forward mode."""
-
-    predict: Callable[[Any, Any], Array]
-    treedef: Any
-    shapes: tuple[tuple[int, ...], ...]
-    log_link: bool
-
-    n_params = _Rowwise.n_params
-    pairs = _Rowwise.pairs
-    normal = _Rowwise.normal
-    _normal_by_matrix = _Rowwise._normal_by_matrix
-
-    def evaluate(self, data: Any, raw: Array) -> tuple[Array, Array]:
-        def values(flat: Array) -> tuple[Array, Array]:
-            leaves, at = [], 0
-            for shape in self.shapes:
-                size = int(np.prod(shape, dtype=int))
-                leaves.append(flat[at : at + size].reshape(shape))
-                at += size
-            value = self.predict(jax.tree.unflatten(self.treedef, leaves), data)
-            return value, value
-
-        jacobian, value = jax.vmap(jax.jacfwd(values, has_aux=True), in_axes=1, out_axes=(2, 1))(raw)
-        jacobian = jnp.swapaxes(jacobian, 0, 1)
-        return (fast_log(value), jacobian / value) if self.log_link else (value, jacobian)
-
-
 def _scales(terms: Array, rest: Array | float, targets: Array, weights: Array) -> Array:
     """Non-negative weighted least squares of the relative error of rest + sum_i s_i terms_i; logarithms of s, (I, L).
 
@@ -250,10 +121,10 @@ def _project(form: Form, data: Any, starts: Array, targets: Array, weights: Arra
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _project_function(
-    model: _Rowwise, amplitudes: tuple[int, ...], rows: Any, starts: Array, targets: Array, weights: Array
+    model: Rowwise, amplitudes: tuple[int, ...], rows: Any, starts: Array, targets: Array, weights: Array
 ) -> Array:
     """The same for a function, at the parameters found to be logarithms of amplitudes: the derivative is the term."""
-    one = jax.value_and_grad(model._scalar)
+    one = jax.value_and_grad(model.scalar)
     over_lanes = jax.vmap(one, in_axes=(0, None))
     value, slopes = jax.vmap(over_lanes, in_axes=(None, 0))(tuple(starts), rows)
     terms = jnp.stack([slopes[i] for i in amplitudes])
@@ -283,15 +154,15 @@ def quadratic_prior(log_prior: Callable[[Any], Array], raw: Any) -> Prior:
     def penalty(x: Array) -> Array:
         return -log_prior(unravel(x)) * jnp.ones(())
 
-    zero = jnp.zeros_like(flat)
-    precision = np.asarray(jax.hessian(penalty)(zero), float)
-    slope = np.asarray(jax.grad(penalty)(zero), float)
-    mean = -np.linalg.pinv(precision, rcond=1e-12, hermitian=True) @ slope
-    probe = jnp.asarray(np.sin(1.0 + 7.0 * np.arange(flat.size)) * 2.0, flat.dtype)
-    expected = precision @ (np.asarray(probe) - mean)
-    if not np.allclose(
-        jax.grad(penalty)(probe), expected, rtol=1e-6, atol=1e-6 * (1.0 + np.abs(expected).max(initial=0))
-    ):
+    # the gradient of a quadratic at 0 and at the unit vectors is all there is; one more point tells whether it is one
+    probe = 2.0 * np.sin(1.0 + 7.0 * np.arange(flat.size))
+    points = np.concatenate([np.zeros((1, flat.size)), np.eye(flat.size), probe[None]])
+    slopes = np.asarray(jax.jit(jax.vmap(jax.grad(penalty)))(points), float)
+    precision = slopes[1:-1] - slopes[0]
+    precision = 0.5 * (precision + precision.T)
+    mean = -np.linalg.pinv(precision, rcond=1e-12, hermitian=True) @ slopes[0]
+    expected = precision @ (probe - mean)
+    if not np.allclose(slopes[-1], expected, rtol=1e-6, atol=1e-6 * (1.0 + np.abs(expected).max(initial=0))):
         raise ValueError("log_prior is not quadratic in the raw parameters; least squares takes quadratic priors only")
     if np.linalg.eigvalsh(precision).min(initial=0) < -1e-9 * (1 + np.abs(precision).max(initial=0)):
         raise ValueError("log_prior is not concave: its precision matrix has a negative eigenvalue")
@@ -374,8 +245,8 @@ def least_squares(
     leaves, treedef = jax.tree.flatten(starts)
     leaves = [np.asarray(leaf, float) for leaf in leaves]
     n_rows, n_sets = targets.shape
-    weights = np.ones((1, n_rows), np.int8) if weights is None else weights
-    n_resamples = weights.shape[0]
+    counts: Any = np.ones((1, n_rows), np.int8) if weights is None else weights
+    n_resamples = counts.shape[0]
     lead = 3 if starts_by_resample else 2
     shapes = tuple(leaf.shape[lead:] for leaf in leaves)
     heads = {leaf.shape[:lead] for leaf in leaves}
@@ -385,8 +256,8 @@ def least_squares(
     flat = np.concatenate([leaf.reshape(*leaf.shape[:lead], -1) for leaf in leaves], -1)
     flat = flat if starts_by_resample else flat[None]
     _, n_starts, _, n_params = flat.shape
-    if weights.shape != (n_resamples, n_rows):
-        raise ValueError(f"weights have shape {weights.shape}; targets have {n_rows} rows")
+    if counts.shape != (n_resamples, n_rows):
+        raise ValueError(f"weights have shape {counts.shape}; targets have {n_rows} rows")
     n_ids = n_resamples * n_starts * n_sets
     if n_ids >= 2**31:
         raise ValueError(f"{n_ids} fits in one call; at most {2**31 - 1}")
@@ -400,18 +271,18 @@ def least_squares(
         if model.n_params != n_params:
             raise ValueError(f"starts hold {n_params} parameters a set, the structure {model.n_params}")
         if project:
-            flat = _project_all(partial(_project, law.form, law.data), flat, targets, seen, weights)
+            flat = _project_all(partial(_project, law.form, law.data), flat, targets, seen, counts)
     else:
-        model, data = (_Rowwise if by_row else _Whole)(law, treedef, shapes, link == "log"), rows
-        if by_row and analyze:
+        model, data = (Rowwise if by_row else Whole)(law, treedef, shapes, link == "log"), rows
+        if isinstance(model, Rowwise) and analyze:
             found = _discover(model, rows, flat)
             if project and found.amplitudes and link == "log":
                 flat = _project_all(
-                    partial(_project_function, model, found.amplitudes, rows), flat, targets, seen, weights
+                    partial(_project_function, model, found.amplitudes, rows), flat, targets, seen, counts
                 )
             if len(found.groups) < n_params:
                 group_features = [found.features[list(g)] for g in found.groups]
-                model = _Grouped(model, found.groups, found.reference)
+                model = Grouped(model, found.groups, found.reference)
                 data = {"rows": rows, "group_features": group_features, "products": group_products(group_features)}
     with np.errstate(all="ignore"):
         linked = np.log(targets) if link == "log" else targets
@@ -425,7 +296,7 @@ def least_squares(
     controls = Controls(np.int32(max_steps), *np.array([rtol, 1e-12, damping, 1.0 if huber is None else huber]))
     mean, precision = _prior_arrays(prior, n_params, flat.dtype)
     packed = precision[tuple(np.array(model.pairs).T)]
-    batch = Batch(flat, np.where(seen, linked, 0.0), seen, weights, mean, precision, packed, controls)
+    batch = Batch(flat, np.where(seen, linked, 0.0), seen, counts, mean, precision, packed, controls)
     with jax.default_device(devices[0]):
         out = run_queue(model, settings, mesh, data, batch)
     shape = (n_resamples, n_starts, n_sets)
@@ -453,7 +324,7 @@ def _project_all(
 _found: dict[Any, Found] = {}
 
 
-def _discover(model: _Rowwise, rows: Any, flat: np.ndarray) -> Found:
+def _discover(model: Rowwise, rows: Any, flat: np.ndarray) -> Found:
     """What is found about a function on a table, remembered for the next call."""
     leaves, treedef = jax.tree.flatten(rows)
     key = model, treedef, tuple((np.shape(x), np.asarray(x).tobytes()) for x in leaves)
@@ -468,5 +339,5 @@ def _discover(model: _Rowwise, rows: Any, flat: np.ndarray) -> Found:
         points = points[rng.integers(len(points), size=6)] + 0.1 * rng.standard_normal((6, flat.shape[-1]))
         while len(_found) >= 32:
             _found.pop(next(iter(_found)))
-        _found[key] = discover(lambda x, row: model._scalar(tuple(x), row), rows, points)
+        _found[key] = discover(lambda x, row: model.scalar(tuple(x), row), rows, points)
     return _found[key]

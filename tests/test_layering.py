@@ -16,6 +16,7 @@ ROOT = pathlib.Path(camel_jax.__file__).parent
 LINES = [
     {"numerics", "files", "sizes", "linalg_batched", "discover"},
     {"simplex", "solve", "archive", "refill", "structure"},
+    {"plain_law"},
     {"least_squares", "interior"},
     {"runs"},
     {"laws", "schema", "constraints"},

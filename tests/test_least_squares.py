@@ -248,7 +248,7 @@ def test_inverse_sums_couplings_and_absent_branches_have_the_derivatives_of_auto
     law = structure(shapes, terms, positive=["g", "alpha", "beta"])
     names = sorted(shapes)
     tree = jax.tree.structure(dict.fromkeys(names, 0))
-    auto = module._Rowwise(sodm, tree, tuple(shapes[k] for k in names), True)
+    auto = module.Rowwise(sodm, tree, tuple(shapes[k] for k in names), True)
     raw = 0.5 * rng.standard_normal((auto.n_params, 4))
     weights, residual = rng.uniform(size=(2, R, 4))
     data = (mixture, n, d, np.ones(R))
@@ -351,9 +351,9 @@ def test_eight_devices_give_the_numbers_of_one(structured):
 def test_structure_is_found_in_a_plain_function(problem, structured):
     rows, _, starts, _, _ = problem
     shapes = tuple(np.shape(starts[k])[2:] for k in NAMES)
-    model = module._Rowwise(predict, jax.tree.structure(dict.fromkeys(NAMES, 0)), shapes, True)
+    model = module.Rowwise(predict, jax.tree.structure(dict.fromkeys(NAMES, 0)), shapes, True)
     points = np.random.default_rng(1).standard_normal((5, model.n_params))
-    found = discover(lambda x, row: model._scalar(tuple(x), row), rows, points)
+    found = discover(lambda x, row: model.scalar(tuple(x), row), rows, points)
     assert {frozenset(g) for g in found.groups} == {frozenset({1}), frozenset({2, 4, 5, 6}), frozenset({0, 3})}
     assert found.amplitudes == (1, 2, 3)
 
