@@ -104,10 +104,15 @@ def inner_point(p: dict) -> jax.Array:
         del smoothing
         return 0.004 * jax.nn.logsumexp((args["rows"] @ w - args["limits"]) / 0.004)
 
-    return interior.interior_finish(
+    inside = interior.interior_finish(
         worst, interior.nothing_inside, center, region, p, jnp.asarray(1.0), max_steps=25, barrier=1e-3,
         last_barrier=1e-3,
     ).weights  # fmt: skip
+    middle = interior.interior_finish(  # analytic center: starts pulled toward it stay spread out
+        lambda w, args, smoothing: 0.0 * w[0], interior.nothing_inside, inside, region_of(p, inside), p, jnp.asarray(1.0),
+        max_steps=15, barrier=1.0, last_barrier=1.0,
+    )  # fmt: skip
+    return jnp.where(middle.status == interior.NOT_FINITE, inside, middle.weights)
 
 
 def region_of(p: dict, center: jax.Array) -> Region:

@@ -344,7 +344,7 @@ def test_pareto_front_runs_between_the_two_optima():
     t = np.sqrt((front.first - 2) / 2)
     np.testing.assert_allclose(np.sqrt((front.second - 2) / 2), 1 - t, atol=1e-5)
     assert len(t) == 5 and (np.diff(t) > 0.05).all() and t[0] == 0.0 and t[-1] == pytest.approx(1.0)
-    np.testing.assert_allclose(front.weights[:, 2], 0.0, atol=1e-6)
+    np.testing.assert_allclose(front.weights[:, 2], 0.0, atol=1e-4)  # its multiplier is zero: weakly active
 
 
 def test_path_follows_the_optimum():
