@@ -195,7 +195,7 @@ def least_squares(
     project: bool | None = None,
     max_steps: int = 200,
     rtol: float = 1e-8,
-    damping: float = 1e-2,
+    damping: float = 0.1,
     lanes: int | None = None,
     devices: Sequence[Any] | None = None,
 ) -> LeastSquares:
