@@ -192,6 +192,7 @@ def _solve(limits: Limits, items: Sequence[Limit], cost: np.ndarray | None = Non
             bound.append(0.0)
     count = next((limit for limit in items if limit.kind == "count"), None)
     rows, values = np.reshape(table, (-1, size)), np.asarray(bound, float)
+    upper: Any = values  # the stubs of scipy know only scalars
     if count is None:
         return _linear_program(cost, rows, values)
     from scipy.optimize import Bounds, LinearConstraint, milp
@@ -203,7 +204,7 @@ def _solve(limits: Limits, items: Sequence[Limit], cost: np.ndarray | None = Non
         LinearConstraint(np.concatenate([np.zeros(size), np.ones(size)])[None], -np.inf, count.value),
     ]
     if len(values):
-        constraints.append(LinearConstraint(np.concatenate([rows, np.zeros_like(rows)], 1), -np.inf, values))
+        constraints.append(LinearConstraint(np.concatenate([rows, np.zeros_like(rows)], 1), -np.inf, upper))
     result = milp(
         np.concatenate([cost, np.zeros(size)]),
         constraints=constraints,
