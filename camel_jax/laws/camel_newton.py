@@ -128,19 +128,19 @@ def arrow(
         return jnp.concatenate([natural.reshape(*natural.shape[:-2], -1), *others], -1)
 
     z = jnp.sum(share * h_tau, -1, keepdims=True)  # (V, R, 1)
-    jacobian = columns(
-        share * local[0] + z * n[0],
-        [share * local[1] + z * n[1], share * local[2] + z * n[2], *(share * h for h in local[3:])],
+    by_q = (share * local[0] + z * n[0]) / q
+    by_skill = jnp.concatenate(
+        [share * local[1] + z * n[1], share * local[2] + z * n[2], *(share * h for h in local[3:])], -1
     )
     own = jnp.concatenate([floor_share[..., None], share], -1)
     weight = curvature - second * slope
-    weighted = weight[..., None] * jacobian
-    width = jacobian.shape[-1]
-    flat = jacobian.reshape(-1, width)
-    shared = weighted.reshape(-1, width).T @ flat
-    cross = jnp.einsum("vrp,vrq->vpq", weighted, own)
+    heavy_q, heavy_skill = weight[..., None] * by_q, weight[..., None] * by_skill
+    start, width = n_domains * skills, n_domains * skills + by_skill.shape[-1]
+    natural = (table.weights[:, :, None] * heavy_q[:, :, None, :]).reshape(n_sets, rows, start)
+    cross = jnp.concatenate([jnp.einsum("vrp,vrq->vpq", natural, own), jnp.einsum("vrp,vrq->vpq", heavy_skill, own)], 1)
     own_block = jnp.einsum("vrp,vrq->vpq", own * weight[..., None], own)
-    gradient = slope.reshape(-1) @ flat
+    pull_q, pull_skill = jnp.einsum("vr,vrs->rs", slope, by_q), jnp.einsum("vr,vrk->k", slope, by_skill)
+    gradient = jnp.concatenate([(table.weights.T @ pull_q).ravel(), pull_skill])
     own_gradient = jnp.einsum("vr,vrq->vq", slope, own)
 
     # second derivatives of the law: c (G G' + d2 log l), local blocks, rank-one rows, and tau's own curvature
@@ -181,14 +181,27 @@ def arrow(
     mixed = [block(j, 5) for j in range(5)] + [block_psi(5)]  # local by tau
     tau_tau = jnp.sum(block(5, 5), -1, keepdims=True)
     zeros = jnp.zeros_like(omega)
-    by_n = columns(n[0], [n[1], n[2], zeros, zeros, zeros])
+    by_n = [n[0] / q, jnp.concatenate([n[1], n[2], zeros, zeros, zeros], -1)]
     half = 0.5 * tau_tau
-    by_m = columns(
-        mixed[0] + half * n[0], [mixed[1] + half * n[1], mixed[2] + half * n[2], mixed[3], mixed[4], mixed[5]]
-    )
-    by_omega = columns(omega, [omega, omega, zeros, zeros, zeros])
-    outer = by_m.T @ by_n
-    shared = shared + outer + outer.T + (by_omega * (g_tau / one_a)).T @ by_omega
+    by_m = [
+        (mixed[0] + half * n[0]) / q,
+        jnp.concatenate([mixed[1] + half * n[1], mixed[2] + half * n[2], *mixed[3:]], -1),
+    ]
+    by_omega = [omega / q, jnp.concatenate([omega, omega, zeros, zeros, zeros], -1)]
+    bent = g_tau / one_a
+    # rank-one rows join the sets: m n' + n m' + omega omega'
+    left_q = jnp.concatenate([heavy_q, by_m[0][None], by_n[0][None], bent * by_omega[0][None]])
+    right_q = jnp.concatenate([by_q, by_n[0][None], by_m[0][None], by_omega[0][None]])
+    left_skill = jnp.concatenate([heavy_skill, by_m[1][None], by_n[1][None], bent * by_omega[1][None]])
+    right_skill = jnp.concatenate([by_skill, by_n[1][None], by_m[1][None], by_omega[1][None]])
+    pairs = (table.weights[:, :, None] * table.weights[:, None, :]).reshape(rows, -1)
+    in_row = jnp.einsum("vrs,vrt->rst", left_q, right_q)
+    natural = (pairs.T @ in_row.reshape(rows, -1)).reshape(n_domains, n_domains, skills, skills)
+    natural = jnp.swapaxes(natural, 1, 2).reshape(start, start)
+    side = table.weights.T @ jnp.einsum("vrs,vrk->rsk", left_q, right_skill).reshape(rows, -1)
+    side = side.reshape(start, width - start)
+    corner = left_skill.reshape(-1, width - start).T @ right_skill.reshape(-1, width - start)
+    shared = jnp.block([[natural, side], [side.T, corner]])
     toward_a = jnp.concatenate([jnp.zeros(width - 4 * skills), a_bar, jnp.zeros(3 * skills)])
     tilt = omega * (w["zeta"] - m1) / one_a
     by_tilt = g_tau[:, 0] @ columns(tilt, [tilt, tilt, zeros, zeros, zeros])
@@ -197,9 +210,7 @@ def arrow(
     shared = shared - jnp.sum(g_tau * variance) / one_a * toward_a[:, None] * toward_a
 
     # local blocks: skill s with itself
-    start = n_domains * skills
     index = jnp.arange(skills)
-    pairs = (table.weights[:, :, None] * table.weights[:, None, :]).reshape(rows, -1)
     t_t = (pairs.T @ (block(0, 0) / q**2)).reshape(n_domains, n_domains, skills)
     natural = shared[:start, :start].reshape(n_domains, skills, n_domains, skills)
     natural = natural.at[:, index, :, index].add(jnp.moveaxis(t_t, -1, 0))
@@ -219,7 +230,7 @@ def arrow(
 
     # shared by own: psi P G' in the column of the skill, psi P on the diagonal of the own block
     pulled = second * slope[..., None] * share  # (V, R, S)
-    rank = jnp.einsum("vrs,rp->vps", pulled * h_tau, by_n)
+    rank = jnp.einsum("vrs,rp->vps", pulled * h_tau, columns(n[0], [n[1], n[2], zeros, zeros, zeros]))
     cross = cross.at[:, :, 1:].add(rank)
     spread = cross[:, :start, 1:].reshape(n_sets, n_domains, skills, skills)
     spread = spread.at[:, :, index, index].add(jnp.einsum("vrs,ri->vis", pulled * (local[0] / q), table.weights))
