@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import io
 import json
 import os
@@ -231,7 +232,9 @@ def test_interrupt_leaves_nothing_half_written(study):
     before = sorted(p.name for p in study.iterdir())
     command = [sys.executable, "-c", "from camel_jax.cli import main; main()", "fit", "runs.csv", "--out", "cut.npz"]
     command += ["--resamples", "2000", "--law", "camel"]
-    process = subprocess.Popen(command, cwd=study, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored where a shell started us with &
+    process = subprocess.Popen(command, cwd=study, preexec_fn=heed, **pipes)
     assert process.stderr is not None
     for line in process.stderr:  # announced after a second, so the fit is under way
         if "fitting" in line:
