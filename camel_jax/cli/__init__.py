@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 
 import typer
@@ -72,11 +71,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
-def _watch_signals(grace: float = 1.0) -> None:
-    """Ctrl-C at once, even while a compilation holds the main thread for minutes; unfinished files are removed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if os.name != "posix":
+def _watch_signals() -> None:
+    """Ctrl-C at once, even while a compilation holds the main thread; unfinished files are removed.
+
+    The handlers do nothing: an exception raised inside a callback of the compiler would be printed and lost. A thread
+    that hears of the signal through a pipe ends the process.
+    """
+    if os.name != "posix" or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -84,18 +88,12 @@ def _watch_signals(grace: float = 1.0) -> None:
     def watch() -> None:
         while number := os.read(reader, 1):
             if number[0] in (signal.SIGINT, signal.SIGTERM):
-                time.sleep(grace)  # Python's own way out, if the main thread gets there
                 discard_unfinished()
-                if number[0] == signal.SIGINT and not _said:
-                    _say("interrupted")
+                _say("interrupted")
                 os._exit(128 + number[0])
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-_said: list[str] = []
-
-
 def _say(text: str) -> None:
-    _said.append(" ".join(str(text).split()))
-    print(_said[-1], file=sys.stderr, flush=True)
+    print(" ".join(str(text).split()), file=sys.stderr, flush=True)
