@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.field import ResidualField, field_correction
 from camel_jax.laws.law import Law, Units, in_units
 from camel_jax.runs import Recipe, Runs
 from camel_jax.sizes import parse_size, parse_tokens
@@ -70,6 +71,7 @@ class Draws:
       center: constrained parameters of the point prediction, leaves (S, ...): the geometric mean over S is the center.
       units: ``Units`` of the table.
       discrepancy: ``Discrepancy``.
+      field: ``ResidualField``, the correction of the point prediction near measured mixtures.
       bias: (M, V) standard normals. slope: (M, V, K) standard normals.
       law: the law in units of the table (static).
       domains, sets: names (static).
@@ -79,6 +81,7 @@ class Draws:
     center: Any
     units: Units
     discrepancy: Discrepancy
+    field: ResidualField
     bias: Array
     slope: Array
     law: Law = dataclasses.field(metadata={"static": True})
@@ -86,8 +89,9 @@ class Draws:
     sets: tuple[str, ...] = dataclasses.field(metadata={"static": True})
 
     def point(self, recipe: Recipe) -> Array:
-        """Point prediction for one recipe, (V,) nats: the geometric mean over the center's members."""
-        return jnp.exp(jnp.mean(jnp.log(self._members(self.center, recipe)), axis=0))
+        """Point prediction for one recipe, (V,) nats: the geometric mean over the center's members, and the field."""
+        law = jnp.mean(jnp.log(self._members(self.center, recipe)), axis=0)
+        return jnp.exp(law + field_correction(self.field, recipe))
 
     def predict(self, recipe: Recipe) -> Array:
         """Losses of every draw for one recipe, (M, V) nats; vmap over recipes."""

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax import laws, solve
+from camel_jax import gauss_newton, laws, solve
 from camel_jax.archive import ArchiveError, read_archive, write_archive
+from camel_jax.backtest import GROWTH, LEVEL, backtest_below, backtest_sizes, scale_factor
 from camel_jax.draws import Discrepancy, Draws, LossesAt, draw_errors, table_discrepancy
+from camel_jax.field import ResidualField, field_correction, fit_field, no_field
 from camel_jax.identifiability import FitError, check_table
 from camel_jax.lanes import Lanes, Progress, solve_lanes
 from camel_jax.laws.law import Law, Units, in_units, predict_rows, scale_runs, table_units
@@ -22,11 +24,11 @@ from camel_jax.runs import Recipe, Runs, resample_counts
 
 Array = Any
 
-SOLVERS = ("auto", "lbfgs", "adam", "least_squares")
+SOLVERS = ("auto", "newton", "lbfgs", "adam", "least_squares")
 ROBUST = Robust()
 _ARRAYS = ("objective", "status", "steps", "resampled_objective", "resampled_status")
 _HEADER = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "extra")
-LEVEL, GROWTH = 0.75, 0.75  # discrepancy of a law that no back-test has calibrated, in units of its in-sample residual
+_TUPLES: dict[str, Any] = {"units": Units, "discrepancy": Discrepancy, "field": ResidualField}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Fit:
       inner_law: the law in units of the table, the one that was fitted.
       units: the units of the table.
       discrepancy: expected error of the law within and beyond the table.
+      field: correction near measured mixtures, from the residuals of the law; empty if ``fit(..., field=False)``.
       domains, sets: names.
       size_range, tokens_range: smallest and largest active size and token count fitted.
       notes: what the table could not tell, in plain words.
@@ -61,6 +64,7 @@ class Fit:
     inner_law: Law
     units: Units
     discrepancy: Discrepancy
+    field: ResidualField
     domains: tuple[str, ...]
     sets: tuple[str, ...]
     size_range: tuple[float, float]
@@ -97,10 +101,8 @@ class Fit:
           (V,) or (R, V) losses in nats per token.
         """
         if np.ndim(recipe.tokens) == 0:
-            return _point(
-                self.inner_law, self.members, self.units, jax.tree.map(lambda x: jnp.asarray(x)[None], recipe)
-            )[0]
-        return _point(self.inner_law, self.members, self.units, recipe)
+            return self.predict(jax.tree.map(lambda x: jnp.asarray(x)[None], recipe))[0]
+        return _point(self.inner_law, self.members, self.units, self.field, recipe)
 
     def draws(self) -> Draws:
         """The bootstrap resamples (the starts, if there are none) with their errors in scale."""
@@ -115,7 +117,15 @@ class Fit:
         errors = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
         params = jax.vmap(self.inner_law.constrain)(raw)
         return Draws(
-            params, self.members, self.units, self.discrepancy, *errors, self.inner_law, self.domains, self.sets
+            params,
+            self.members,
+            self.units,
+            self.discrepancy,
+            self.field,
+            *errors,
+            self.inner_law,
+            self.domains,
+            self.sets,
         )
 
     def losses_at(self, size: str | float, tokens: str | float, supply: Array | None = None) -> LossesAt:
@@ -133,7 +143,7 @@ class Fit:
         header = {name: getattr(self, name) for name in _HEADER}
         header |= {"law": self.inner_law.name, "settings": dict(self.inner_law.settings)}
         groups = {name: getattr(self, name) for name in ("raw", "resampled", "attached")}
-        groups |= {"units": self.units._asdict(), "discrepancy": self.discrepancy._asdict()}
+        groups |= {name: getattr(self, name)._asdict() for name in _TUPLES}
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         arrays |= {f"{group}/{leaf}": x for group, leaves in groups.items() for leaf, x in leaves.items()}
         write_archive(path, header, arrays)
@@ -157,20 +167,16 @@ class Fit:
                     raise ArchiveError(f"{path}: unknown law {header['law']!r}")
                 settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["settings"].items()}
                 law = laws.CONSTRUCTORS[header["law"]](**settings)
-            groups: dict[str, dict[str, Any]] = {
-                k: {} for k in ("raw", "resampled", "attached", "units", "discrepancy")
-            }
+            groups: dict[str, Any] = {name: {} for name in ("raw", "resampled", "attached", *_TUPLES)}
             for name in [name for name in arrays if "/" in name]:
                 group, _, leaf = name.partition("/")
                 groups[group][leaf] = arrays.pop(name)
-            units, discrepancy = Units(**groups.pop("units")), Discrepancy(**groups.pop("discrepancy"))
+            groups |= {name: build(**groups[name]) for name, build in _TUPLES.items()}
             plain = {k: tuple(v) if isinstance(v, list) else v for k, v in header.items() if k in _HEADER}
             known = {name: arrays[name] for name in _ARRAYS}
             return cls(
-                law=in_units(law, units),
+                law=in_units(law, groups["units"]),
                 inner_law=law,
-                units=units,
-                discrepancy=discrepancy,
                 **groups,
                 **plain,
                 **known,
@@ -209,10 +215,11 @@ def good_starts(values: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=0)
-def _point(law: Law, members: Any, units: Units, recipe: Recipe) -> Array:
+def _point(law: Law, members: Any, units: Units, field: ResidualField, recipe: Recipe) -> Array:
     seen = in_units(law, units)
-    losses = jax.vmap(lambda params: predict_rows(seen, params, recipe))(members)
-    return jnp.exp(jnp.mean(jnp.log(losses), axis=0))
+    log_losses = jnp.log(jax.vmap(lambda params: predict_rows(seen, params, recipe))(members))
+    bare = dataclasses.replace(recipe, supply=None)  # a shared supply has no leading axis to map over
+    return jnp.exp(jnp.mean(log_losses, axis=0) + jax.vmap(partial(field_correction, field))(bare))
 
 
 def fit(
@@ -224,6 +231,8 @@ def fit(
     starts: int = 4,
     solver: str = "auto",
     weighting: str = "balanced",
+    field: bool = True,
+    backtests: int = 1,
     robust: Robust = ROBUST,
     max_steps: int | None = None,
     chunk: int | None = None,
@@ -240,8 +249,12 @@ def fit(
       key: a ``jax.random`` key; the same key gives the same numbers.
       resamples: number of bootstrap resamples B.
       starts: number of random starts S.
-      solver: "auto", "least_squares" (separable laws with a Gaussian prior), "lbfgs" or "adam".
+      solver: "auto" (the fastest that knows the law), "newton" (CAMEL), "least_squares" (separable laws with a Gaussian
+        prior), "lbfgs" or "adam".
       weighting: row weights, "balanced", "uniform" or "final"; see ``objective.row_weights``.
+      field: correct predictions near measured mixtures by what the law left unexplained there; see ``field``.
+      backtests: how many of the largest sizes to predict from the sizes below them, to scale the intervals; a size with fewer
+        than two below it cannot be tested.
       robust: settings of the robust objective.
       max_steps: cap on the iterations of a lane; the solver's default if None.
       chunk: lanes solved between two reports of progress; bounds the memory whatever the number of resamples.
@@ -275,7 +288,8 @@ def fit(
     n_sets = len(runs.sets) if law.separable else 1
     total = (starts + resamples) * n_sets
     if solver == "auto":
-        solver = "least_squares" if law.separable else "lbfgs"
+        joint = gauss_newton.supports(law, data, raw)
+        solver = "least_squares" if law.separable else "newton" if joint else "lbfgs"
     settings = Lanes(law, solver, robust, max_steps)
 
     def report(offset: int) -> Progress | None:
@@ -293,9 +307,14 @@ def fit(
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
     warm = jax.tree.map(lambda x: x[take], first.params)
     counts = resample_counts(resample_key, runs, resamples)
-    again = solve_lanes(settings, data, warm, counts, chunk=chunk, progress=report(starts * n_sets))
+    again = solve_lanes(settings.for_resamples(), data, warm, counts, chunk=chunk, progress=report(starts * n_sets))
     again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
+
+    some = jax.tree.map(lambda x: x[: 8 if law.separable else 1], raw)
+    tests = [backtest_below(settings, data, some, scaled, size) for size in backtest_sizes(scaled, backtests)]
+    factor = scale_factor(tests)
+    tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
 
     members = jax.tree.map(lambda x: x[good], first.params)
     left = np.mean(
@@ -313,13 +332,15 @@ def fit(
         resampled_status=again_status,
         inner_law=law,
         units=Units(*(np.asarray(u) for u in units)),
-        discrepancy=table_discrepancy(runs, left, np.asarray(data.weights), LEVEL, GROWTH),
+        field=fit_field(runs, -left) if field else no_field(len(runs.domains), len(runs.sets)),
+        discrepancy=table_discrepancy(runs, left, np.asarray(data.weights), factor * LEVEL, factor * GROWTH),
         domains=runs.domains,
         sets=runs.sets,
         size_range=_range(runs.recipe.n_active),
         tokens_range=_range(runs.recipe.tokens),
         notes=notes,
         seed=int(jax.random.randint(error_key, (), 0, 2**31 - 1)),
+        extra={"backtests": tests, "factor": factor},
     )
 
 

@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from camel_jax import solve
+from camel_jax import gauss_newton, solve
 from camel_jax.laws.law import Law
 from camel_jax.least_squares import least_squares, quadratic_prior
 from camel_jax.objective import Data, Robust, objective
 
 Array = Any
 Progress = Callable[[int, int], None]
+
+RESAMPLE_STEPS = 150  # L-BFGS steps of a resample of a joint law, from the best fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +32,21 @@ class Lanes:
     robust: Robust
     max_steps: int | None
 
-    def minimize(self, function: Callable[[Any], Array], raw: Any) -> solve.Solution:
-        """Minimise a function of raw parameters with the solver of these lanes."""
+    def for_resamples(self) -> Lanes:
+        """The lanes of a bootstrap: they start near their solution, where short L-BFGS runs are cheaper than Newton steps."""
+        if self.solver != "newton":
+            return self
+        return dataclasses.replace(
+            self, solver="lbfgs", max_steps=min(self.max_steps or RESAMPLE_STEPS, RESAMPLE_STEPS)
+        )
+
+    def minimize(self, raw: Any, data: Data) -> solve.Solution:
+        """Minimise the objective from one start with the solver of these lanes."""
         limit = {} if self.max_steps is None else {"max_steps": self.max_steps}
+        if self.solver == "newton":
+            schedule = gauss_newton.Schedule(**limit)
+            return gauss_newton.minimize_joint(self.law, raw, data, self.robust, schedule)
+        function = objective(self.law, data, self.robust)
         return (solve.adam if self.solver == "adam" else solve.lbfgs)(function, raw, **limit)
 
 
@@ -64,6 +78,8 @@ def solve_lanes(
         raw = jax.tree.map(lambda x: x.reshape((n * n_sets, 1, *x.shape[2:])), raw)
         lane, which = jnp.repeat(lane, n_sets), jnp.tile(jnp.arange(n_sets), n)
     devices = np.asarray(jax.local_devices())
+    if lanes.solver == "newton" and devices[0].platform == "cpu":
+        devices = devices[:1]  # its matrix products use every core; two devices wait for each other's threads
     per_device = 16 if lanes.law.separable else 1
     chunk = min(chunk or len(devices) * per_device, -(-len(lane) // len(devices)) * len(devices))
     chunk = -(-chunk // len(devices)) * len(devices)
@@ -97,7 +113,7 @@ def _solve_chunk(
             own = data._replace(weights=data.weights * count)
             if lanes.law.separable:
                 own = own._replace(log_losses=data.log_losses[:, v][:, None], measured=data.measured[:, v][:, None])
-            return lanes.minimize(objective(lanes.law, own, lanes.robust), raw)
+            return lanes.minimize(raw, own)
 
         return jax.lax.map(one, (raw, counts, which), batch_size=None if batch == 1 else batch)
 

@@ -1,9 +1,8 @@
-"""How sure a prediction is: bootstrap and Laplace draws, intervals, and their calibration by forward back-tests in scale."""
+"""How sure a prediction is: intervals of bootstrap and discrepancy together, Laplace draws, and coverage."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,12 +15,10 @@ from jax.scipy.stats import norm
 from camel_jax.draws import Discrepancy, Draws, discrepancy_scale, draw_errors
 from camel_jax.fit import MIN_DRAWS, Fit, good_starts
 from camel_jax.laws.law import Law, Units, in_units, predict_rows, scale_runs
-from camel_jax.objective import Robust, as_data, residuals, row_weights
-from camel_jax.runs import Recipe, Runs, scales, select
+from camel_jax.objective import Robust, as_data, residuals
+from camel_jax.runs import Recipe, Runs
 
 Array = Any
-
-PRIOR_SPLITS = 1.0  # how many back-tests the default discrepancy is worth when a table calibrates its own
 
 
 class Interval(NamedTuple):
@@ -109,58 +106,7 @@ def laplace(fit: Fit, runs: Runs, key: Array, n_draws: int = MIN_DRAWS, weightin
     steps = (normals / jnp.sqrt(jnp.maximum(values, floor))) @ vectors.T
     params = jax.vmap(lambda x: law.constrain(unravel(x)))(flat + steps)
     errors = draw_errors(jax.random.key(fit.seed), n_draws, len(fit.sets), len(fit.domains))
-    return Draws(params, fit.members, fit.units, fit.discrepancy, *errors, law, fit.domains, fit.sets)
-
-
-def calibrate(
-    fit: Fit, runs: Runs, refit: Callable[[Runs], Fit], *, weighting: str = "balanced", level: float = 0.9
-) -> Fit:
-    """Scale the discrepancy by forward back-tests: fit below each next size, and see how wrong the law was there.
-
-    Args:
-      fit: the fit of the whole table.
-      runs: the table.
-      refit: fits a part of the table with the same law and settings.
-      weighting: row weights within a held-out size.
-      level: the interval whose coverage is matched.
-
-    Returns:
-      The fit with its discrepancy multiplied by the shrunk ratio of observed to expected error, and the back-tests in
-      ``extra["backtests"]``. A table with fewer than three sizes is returned unchanged.
-    """
-    sizes = scales(runs)
-    active = np.asarray(runs.recipe.n_active)
-    tests, logs = [], []
-    for size in sizes[2:]:
-        below = refit(select(runs, active < size))
-        there = select(runs, active == size)
-        ratio, error = backtest(below, there, weighting, level)
-        logs.append(np.log(ratio))
-        tests.append({"size": float(size), "ratio": float(ratio), "mean_relative_error": float(error)})
-    if not logs:
-        return fit
-    factor = float(np.exp(np.clip(np.sum(logs) / (len(logs) + PRIOR_SPLITS), np.log(0.6), np.log(3.0))))
-    d = fit.discrepancy
-    wider = d._replace(level=d.level * factor, growth=d.growth * factor)
-    return dataclasses.replace(fit, discrepancy=wider, extra={**fit.extra, "backtests": tests, "factor": factor})
-
-
-def backtest(below: Fit, there: Runs, weighting: str = "balanced", level: float = 0.9) -> tuple[float, float]:
-    """Observed over expected error of a fit at a larger scale, and its mean relative error.
-
-    The first is the weighted ``level`` quantile of |log error| over the half-width of the interval at that level.
-    """
-    interval = predict_interval(below, there.recipe, level)
-    measured = np.asarray(there.losses, float)
-    seen = np.isfinite(measured)
-    error = np.abs(np.log(np.where(seen, measured, 1.0)) - np.log(np.asarray(interval.point)))
-    half = np.log(np.asarray(interval.high) / np.asarray(interval.point))
-    weight = np.where(seen, row_weights(there, weighting)[:, None], 0.0)
-    order = np.argsort((error / half)[seen])
-    mass = np.cumsum(weight[seen][order])
-    quantile = (error / half)[seen][order][np.searchsorted(mass, level * mass[-1])]
-    relative = np.abs(np.asarray(interval.point) / np.where(seen, measured, 1.0) - 1.0)[seen].mean()
-    return float(quantile), float(relative)
+    return Draws(params, fit.members, fit.units, fit.discrepancy, fit.field, *errors, law, fit.domains, fit.sets)
 
 
 def coverage(interval: Interval, losses: Array, rows: Array | None = None) -> float:

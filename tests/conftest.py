@@ -1,6 +1,9 @@
 """Shared test set-up: float64, and where the public run tables lie if they are there."""
 
+import os
 import pathlib
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import pytest

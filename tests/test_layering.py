@@ -23,6 +23,7 @@ LINES = [
     {"tables", "feasibility", "objective", "field"},
     {"draws", "simulate", "identifiability", "benchmark_tasks", "gauss_newton"},
     {"lanes", "sigmoid_fits"},
+    {"backtest"},
     {"fit"},
     {"uncertainty", "bayes", "benchmark", "goals"},
     {"mixture", "budget", "design"},

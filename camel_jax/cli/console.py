@@ -31,6 +31,7 @@ def start_engine() -> None:
     if "xla_force_host_platform_device_count" not in flags:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={min(cores, 8)}".strip()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small factorisations: threads of its own only get in the way
     import jax
 
     jax.config.update("jax_enable_x64", True)

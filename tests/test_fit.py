@@ -1,0 +1,280 @@
+"""Fitting: planted truths come back, scipy does no better, lanes do not disturb each other, and tables that cannot tell say so."""
+
+import dataclasses
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from jax.flatten_util import ravel_pytree
+
+import camel_jax as cj
+from camel_jax import laws, simulate, solve
+from camel_jax.laws.law import scale_runs, table_units
+from camel_jax.objective import Robust, as_data, objective, row_weights
+from camel_jax.runs import Recipe, final_rows, resample_counts, scales, select, split_by_scale
+
+NAMES = ["camel", "chinchilla", "dml", "sodm", "sodm_joint"]
+KEY = jax.random.key(1)
+
+
+def build(name):
+    return laws.camel(skills=3) if name == "camel" else laws.CONSTRUCTORS[name]()
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return simulate.study(jax.random.key(0), n_domains=2, n_mixtures=7, checkpoints=2, noise=0.004)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_planted_law_is_recovered_at_an_unseen_scale(name):
+    law = build(name)
+    clean = simulate.study(
+        jax.random.key(2), law=law, n_domains=2, n_mixtures=8, sizes=(2e7, 6e7, 2e8, 8e8), checkpoints=2, noise=1e-6
+    )
+    below, above = split_by_scale(clean)
+    fitted = cj.fit(law, below, key=KEY, starts=4, robust=Robust(delta=1e-3, noise=1e-6))
+    error = np.abs(np.asarray(fitted.predict(above.recipe)) / above.losses - 1.0)
+    assert error.mean() < 1.5e-3
+    assert error.max() < 6e-3
+
+
+@pytest.mark.parametrize("name", ["dml", "sodm"])
+def test_scipy_from_the_same_starts_does_no_better(name, runs):
+    law = build(name)
+    starts = 6
+    fitted = cj.fit(law, runs, key=KEY, starts=starts)
+    scaled = scale_runs(table_units(runs), runs)
+    value = objective(law, as_data(scaled), Robust())
+    start_key = jax.random.split(KEY, 3)[0]
+    theirs = []
+    for key in jax.random.split(start_key, starts):
+        flat, unravel = ravel_pytree(law.init(key, scaled))
+        pair = jax.jit(jax.value_and_grad(lambda x, unravel=unravel: value(unravel(x))))
+        theirs.append(
+            scipy.optimize.minimize(
+                lambda x, pair=pair: [np.asarray(a) for a in pair(x)],
+                flat,
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": 3000, "maxfun": 5000},
+            ).fun
+        )
+    assert (np.sort(fitted.objective) <= 1.01 * np.sort(theirs)).mean() >= 0.99
+
+
+def test_camel_objective_is_what_scipy_reaches_from_the_same_starts(runs):
+    law = build("camel")
+    fitted = cj.fit(law, runs, key=KEY, starts=3)
+    scaled = scale_runs(table_units(runs), runs)
+    value = objective(law, as_data(scaled), Robust())
+    theirs = []
+    for key in jax.random.split(jax.random.split(KEY, 3)[0], 3):
+        flat, unravel = ravel_pytree(law.init(key, scaled))
+        pair = jax.jit(jax.value_and_grad(lambda x, unravel=unravel: value(unravel(x))))
+        theirs.append(
+            scipy.optimize.minimize(
+                lambda x, pair=pair: [np.asarray(a) for a in pair(x)],
+                flat,
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": 3000, "maxfun": 5000, "maxcor": 30},
+            ).fun
+        )
+    assert (fitted.objective <= 1.01 * np.asarray(theirs)).all()
+
+
+@pytest.mark.parametrize("name", ["camel", "dml"])
+def test_a_batch_gives_what_a_loop_gives(name, runs):
+    law = build(name)
+    together = cj.fit(law, runs, key=KEY, starts=3, resamples=3)
+    assert together.objective.shape == (3,)
+    for i in range(3):
+        raw = jax.tree.map(lambda x, i=i: jnp.asarray(x)[i], together.raw)
+        scaled = scale_runs(table_units(runs), runs)
+        value = objective(law, as_data(scaled), Robust())
+        np.testing.assert_allclose(value(raw), together.objective[i], rtol=1e-9)
+    counts = resample_counts(jax.random.split(KEY, 3)[1], runs, 3)
+    data = as_data(scale_runs(table_units(runs), runs))
+    for i in range(3):
+        value = objective(law, data._replace(weights=data.weights * counts[i]), Robust())
+        raw = jax.tree.map(lambda x, i=i: jnp.asarray(x)[i], together.resampled)
+        np.testing.assert_allclose(value(raw), together.resampled_objective[i], rtol=1e-9)
+        again = solve.lbfgs(value, raw)
+        assert together.resampled_objective[i] <= float(again.objective) * 1.002
+
+
+@pytest.mark.parametrize("name", ["camel", "dml"])
+def test_same_key_same_bytes_and_a_second_call_compiles_nothing(name, runs, tmp_path):
+    law = build(name)
+    compiled = []
+    cj.fit(law, runs, key=KEY, starts=3, resamples=3).save(tmp_path / "a.npz")
+
+    def count(event, *_, **__):
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        again = cj.fit(law, runs, key=KEY, starts=3, resamples=3)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    again.save(tmp_path / "b.npz")
+    assert not compiled
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    back = cj.load_fit(tmp_path / "a.npz")
+    np.testing.assert_array_equal(back.predict(runs.recipe), again.predict(runs.recipe))
+    assert back.domains == runs.domains
+    assert back.inner_law is law
+
+
+def test_a_saved_fit_that_is_not_one_is_refused(tmp_path):
+    junk = tmp_path / "junk.npz"
+    junk.write_bytes(b"PK\x03\x04 not a zip")
+    with pytest.raises(ValueError, match="not a saved fit"):
+        cj.load_fit(junk)
+    np.savez(tmp_path / "other.npz", a=np.ones(3))
+    with pytest.raises(ValueError, match="not a saved fit"):
+        cj.load_fit(tmp_path / "other.npz")
+    np.savez(tmp_path / "pickled.npz", header=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="not a saved fit"):
+        cj.load_fit(tmp_path / "pickled.npz")
+
+
+def test_missing_losses_are_the_same_as_absent_rows(runs):
+    law = build("dml")
+    losses = np.array(runs.losses)
+    gone = np.zeros(len(runs), bool)
+    gone[[3, 8, 20]] = True
+    losses[gone] = np.nan
+    masked = cj.fit(law, dataclasses.replace(runs, losses=losses), key=KEY, starts=4)
+    scaled = row_weights(runs)
+    assert np.isfinite(masked.objective).all()
+    full = cj.fit(law, runs, key=KEY, starts=4)
+    difference = np.abs(np.asarray(masked.predict(runs.recipe)) / np.asarray(full.predict(runs.recipe)) - 1.0)
+    assert difference.max() < 0.02
+    assert scaled.sum() == pytest.approx(2.0 * 21)
+
+
+def test_one_bad_start_does_not_disturb_the_others(runs):
+    law = build("camel")
+
+    def init(key, table):
+        raw = law.init(key, table)
+        first = jax.random.split(jax.random.split(KEY, 3)[0], 3)[0]
+        bad = jnp.all(jax.random.key_data(key) == jax.random.key_data(first))
+        return raw | {"floors": jnp.where(bad, jnp.nan, raw["floors"])}
+
+    planted = cj.fit(law._replace(init=init), runs, key=KEY, starts=3)
+    clean = cj.fit(law, runs, key=KEY, starts=3)
+    assert planted.status[0] == solve.NON_FINITE
+    np.testing.assert_allclose(planted.objective[1:], clean.objective[1:], rtol=1e-6)
+    assert "non-finite value" in planted.check()
+    assert np.isfinite(planted.predict(runs.recipe)).all()
+
+
+def test_every_start_failing_is_an_error(runs):
+    law = build("camel")
+    broken = law._replace(init=lambda key, table: jax.tree.map(lambda x: x * jnp.nan, law.init(key, table)))
+    with pytest.raises(cj.FitError, match="none of 2 starts"):
+        cj.fit(broken, runs, key=KEY, starts=2)
+
+
+def test_tables_that_cannot_tell_say_so(runs):
+    few = select(runs, np.asarray(runs.run) < 3)
+    with pytest.raises(cj.FitError, match="needs at least 5 runs"):
+        cj.fit(build("camel"), few, key=KEY)
+    one_size = select(runs, np.asarray(runs.recipe.n_active) == scales(runs)[0])
+    fitted = cj.fit(build("dml"), one_size, key=KEY, starts=2)
+    assert "size_scale" not in fitted.raw
+    assert any("one model size" in note for note in fitted.notes)
+    one_count = select(runs, final_rows(runs))
+    fitted = cj.fit(build("sodm"), one_count, key=KEY, starts=2)
+    assert "data_scale" not in fitted.raw
+    assert any("one token count" in note for note in fitted.notes)
+    unmeasured = dataclasses.replace(runs, losses=np.where(np.arange(2) == 1, np.nan, runs.losses))
+    with pytest.raises(cj.FitError, match="loss/v1 is measured in 0 runs"):
+        cj.fit(build("dml"), unmeasured, key=KEY)
+
+
+def test_bad_settings_are_named(runs):
+    with pytest.raises(ValueError, match="solver 'newton'"):
+        cj.fit(build("dml"), runs, key=KEY, solver="newton")
+    with pytest.raises(ValueError, match="weighting 'odd'"):
+        cj.fit(build("dml"), runs, key=KEY, weighting="odd")
+    with pytest.raises(ValueError, match="starts must be at least 1"):
+        cj.fit(build("dml"), runs, key=KEY, starts=0)
+
+
+def test_resamples_keep_checkpoints_together_and_sizes_full(runs):
+    counts = np.asarray(resample_counts(jax.random.key(3), runs, 50))
+    run = np.asarray(runs.run)
+    for r in np.unique(run):
+        assert (counts[:, run == r] == counts[:, run == r][:, :1]).all()
+    for size in scales(runs):
+        rows = (np.asarray(runs.recipe.n_active) == size) & final_rows(runs)
+        assert (counts[:, rows].sum(1) == rows.sum()).all()
+
+
+def test_moe_share_is_recovered_where_sparsity_varies():
+    law = laws.camel(skills=3)
+    sizes = (2e7, 6e7, 2e8)
+    base = dict(n_domains=2, n_mixtures=8, sizes=sizes, checkpoints=2, sparsity=(1.0, 4.0, 16.0))
+    plain = simulate.study(jax.random.key(4), **base)
+    raw = law.init(jax.random.key(9), plain)
+    params = law.constrain(raw)._replace(active_share=jnp.asarray(0.6))
+    table = simulate.study(jax.random.key(4), law=law, params=params, noise=1e-5, **base)
+    fitted = cj.fit(law, table, key=KEY, starts=2, robust=Robust(delta=1e-3, noise=1e-5))
+    assert float(fitted.best().active_share) == pytest.approx(0.6, abs=0.05)
+    flat = simulate.study(jax.random.key(4), **(base | {"sparsity": (8.0,)}))
+    assert any("one sparsity" in note for note in cj.fit(build("chinchilla"), flat, key=KEY, starts=1).notes)
+
+
+def test_float32_is_refused():
+    code = """
+        import jax, camel_jax as cj
+        from camel_jax import laws, simulate
+        try:
+            cj.fit(laws.dml(), simulate.study(jax.random.key(0)), key=jax.random.key(0))
+        except ValueError as error:
+            print(error)
+    """
+    out = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert "needs float64" in out.stdout
+
+
+def test_eight_devices_give_what_one_gives():
+    code = """
+        import jax, numpy as np
+        jax.config.update("jax_enable_x64", True)
+        import camel_jax as cj
+        from camel_jax import laws, simulate
+        runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(2e7, 1e8), checkpoints=1)
+        for law in (laws.dml(), laws.camel(skills=2)):
+            fitted = cj.fit(law, runs, key=jax.random.key(1), starts=3, resamples=2)
+            print(len(jax.devices()), *np.concatenate([fitted.objective, fitted.resampled_objective]).tolist())
+    """
+    import os
+
+    lines = []
+    for n in (1, 8):
+        env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={n}"}
+        out = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, env=env
+        )
+        lines.append([[float(x) for x in line.split()] for line in out.stdout.splitlines()])
+    assert [row[0] for row in lines[1]] == [8.0, 8.0]
+    for one, eight in zip(*lines, strict=True):
+        np.testing.assert_allclose(one[1:], eight[1:], rtol=1e-10)
+
+
+def test_a_recipe_with_supply_predicts_like_one_with_plenty(runs):
+    fitted = cj.fit(build("camel"), runs, key=KEY, starts=3)
+    r = jax.tree.map(lambda x: jnp.asarray(x)[:4], runs.recipe)
+    plenty = Recipe(r.n_total, r.n_active, r.tokens, r.weights, jnp.full(2, 1e15))
+    np.testing.assert_allclose(fitted.predict(plenty), fitted.predict(r), rtol=1e-12)
