@@ -116,8 +116,8 @@ class Draws:
           supply: unique tokens per domain, (K,), or None for no limit.
         """
         n_total, n_active = parse_size(size)
-        scalars = (jnp.asarray(x, float) for x in (n_total, n_active, parse_tokens(tokens)))
-        return LossesAt(self, *scalars, None if supply is None else jnp.asarray(supply, float))
+        total, active, seen = (jnp.asarray(x, float) for x in (n_total, n_active, parse_tokens(tokens)))
+        return LossesAt(self, total, active, seen, None if supply is None else jnp.asarray(supply, float))
 
 
 @jax.tree_util.register_dataclass

@@ -144,7 +144,7 @@ def methods(names: Sequence[str] = (), *, starts: int = 2, resamples: int = 0) -
     Raises:
       ValueError: an unknown name.
     """
-    common = {"starts": starts, "resamples": resamples}
+    common: dict[str, Any] = {"starts": starts, "resamples": resamples}
     table: dict[str, Method] = {
         "camel": law_method(CONSTRUCTORS["camel"](), **common),
         "camel_no_field": law_method(CONSTRUCTORS["camel"](), field=False, **common),
@@ -273,10 +273,10 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     seen = np.isfinite(a) & np.isfinite(b)
     if seen.sum() < 3:
         return np.nan
-    ranks = [_ranks(x[seen]) for x in (a, b)]
+    ranks = _ranks(a[seen]), _ranks(b[seen])
     if ranks[0].std() == 0 or ranks[1].std() == 0:
         return np.nan
-    return float(round(np.corrcoef(*ranks)[0, 1], 12))
+    return float(round(np.corrcoef(ranks[0], ranks[1])[0, 1], 12))
 
 
 def _ranks(x: np.ndarray) -> np.ndarray:

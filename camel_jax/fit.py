@@ -173,7 +173,7 @@ class Fit:
                 groups[group][leaf] = arrays.pop(name)
             groups |= {name: build(**groups[name]) for name, build in _TUPLES.items()}
             plain = {k: tuple(v) if isinstance(v, list) else v for k, v in header.items() if k in _HEADER}
-            known = {name: arrays[name] for name in _ARRAYS}
+            known: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
             return cls(
                 law=in_units(law, groups["units"]),
                 inner_law=law,
@@ -272,7 +272,7 @@ def fit(
     >>> fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=2).check()
     '2 starts: 2 converged'
     """
-    if not jax.config.jax_enable_x64:
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError("fitting needs float64: call jax.config.update('jax_enable_x64', True) before anything else")
     if solver not in SOLVERS:
         raise ValueError(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
@@ -292,8 +292,8 @@ def fit(
         solver = "least_squares" if law.separable else "newton" if joint else "lbfgs"
     settings = Lanes(law, solver, robust, max_steps)
 
-    def report(offset: int) -> Progress | None:
-        return None if progress is None else lambda done, _: progress(offset + done, total)
+    def report(offset: int) -> Progress:
+        return lambda done, _: None if progress is None else progress(offset + done, total)
 
     first = solve_lanes(settings, data, raw, None, chunk=chunk, progress=report(0))
     objective_of = np.asarray(first.objective)

@@ -133,15 +133,15 @@ def _by_least_squares(
     n = len(jax.tree.leaves(raw)[0])
     single = jax.tree.map(lambda x: x[0, 0], raw)
     prior = quadratic_prior(lambda x: law.log_prior(jax.tree.map(lambda leaf: leaf[None], x)), single)
-    shape = law if law.structure is None else law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe)
     target = np.where(np.asarray(data.measured), np.exp(np.asarray(data.log_losses)), np.nan)
     scale = np.asarray(data.weights) / (lanes.robust.delta * lanes.robust.noise)
     options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta}
     if lanes.max_steps is not None:
         options["max_steps"] = lanes.max_steps
-    rows = None
     if law.structure is None:
         shape, rows = _one_set(law), data.recipe
+    else:
+        shape, rows = law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe), None
     if counts is None:
         out = least_squares(shape, raw, target, rows=rows, weights=scale[None], **options)
         parts = [jax.tree.map(lambda x: x[0], tuple(out))]

@@ -75,11 +75,14 @@ def as_data(runs: Runs, weighting: str = "balanced") -> Data:
     measured = np.isfinite(losses)
     log_losses = np.log(np.where(measured, losses, 1.0))
     weights = np.where(measured.any(1), row_weights(runs, weighting), 0.0)
-    to_float = [jnp.asarray(x, float) for x in (runs.recipe.n_total, runs.recipe.n_active, runs.recipe.tokens)]
-    supply = runs.recipe.supply
+    r = runs.recipe
+    supply = r.supply
     if supply is not None:
-        supply = jnp.broadcast_to(jnp.asarray(supply, float), np.shape(runs.recipe.weights))
-    recipe = Recipe(*to_float, jnp.asarray(runs.recipe.weights, float), supply)
+        supply = jnp.broadcast_to(jnp.asarray(supply, float), np.shape(r.weights))
+    n_total, n_active, tokens, weights_of = (
+        jnp.asarray(x, float) for x in (r.n_total, r.n_active, r.tokens, r.weights)
+    )
+    recipe = Recipe(n_total, n_active, tokens, weights_of, supply)
     return Data(recipe, jnp.asarray(log_losses), jnp.asarray(measured), jnp.asarray(weights))
 
 

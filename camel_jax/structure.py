@@ -144,7 +144,7 @@ class Form:
         """Linear functions of each branch, (R, L), or (1, L) for a constant branch."""
         out = []
         for members, features, constant in zip(self.branches, data["features"], self.constant, strict=True):
-            values = theta[np.array(members)] if len(members) > 1 else theta[members[0]][None]
+            values = theta[np.array(members)] if len(members) > 1 else theta[int(members[0])][None]  # pyright: ignore
             if constant:
                 out.append(jnp.sum(features[:, :1] * values, 0, keepdims=True))
             elif len(members) <= 8:  # fused with the exponential; a matrix product this thin costs more

@@ -1,0 +1,82 @@
+"""``camel-jax leaderboard``: every law fitted below the largest scale of each table, and judged there."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from camel_jax.cli.console import Json, Map, Seed, parse_map, print_json, print_table, say, start_engine, tell_ignored
+from camel_jax.files import check_target
+
+COLUMNS = (
+    ("error", "error %", ".3f"),
+    ("error_final", "final %", ".3f"),
+    ("rank_sets", "rank, sets", ".3f"),
+    ("rank_mean", "rank, mean", ".3f"),
+    ("regret", "regret %", ".3f"),
+    ("cover90", "in 90 %", ".2f"),
+    ("cover50", "in 50 %", ".2f"),
+    ("width90", "width %", ".2f"),
+    ("seconds", "s", ".0f"),
+)
+
+
+def leaderboard(
+    runs: Annotated[list[pathlib.Path], typer.Argument(help="Run tables, .csv or .parquet.", show_default=False)],
+    out: Annotated[pathlib.Path, typer.Option(help="Where to write the leaderboard, .csv.", show_default=False)],
+    laws: Annotated[str, typer.Option(help="Laws by name, with commas; all if empty.")] = "",
+    holdout: Annotated[str, typer.Option(help="Scales held out: largest, or how many of the largest.")] = "largest",
+    starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 2,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals.")] = 0,
+    seed: Seed = 0,
+    columns: Map = None,
+    json: Json = False,
+) -> None:
+    """Hold out the largest scale of each table, fit every law below it, and compare the predictions with what was measured."""
+    check_target(out)
+    held = 1 if holdout == "largest" else int(holdout) if holdout.isdecimal() and int(holdout) else 0
+    if not held:
+        raise ValueError(f"--holdout {holdout}: say largest, or how many of the largest scales, such as 2")
+    names = [path.stem for path in runs]
+    if len(set(names)) < len(names):
+        raise ValueError("two tables have the same file name; the leaderboard names tables by it")
+    start_engine()
+    import jax
+
+    from camel_jax.evaluate import leaderboard as compare
+    from camel_jax.evaluate import methods
+    from camel_jax.tables import read_runs, write_columns
+
+    chosen = methods([name.strip() for name in laws.split(",") if name.strip()], starts=starts, resamples=resamples)
+    tables = {path.stem: read_runs(path, columns=parse_map(columns), on_ignored=tell_ignored) for path in runs}
+    rows = compare(tables, chosen, holdout=held, key=jax.random.key(seed), progress=say)
+    write_columns({name: [getattr(row, name) for row in rows] for name in rows[0]._fields}, out)
+    say(f"wrote {out}")
+    if json:
+        print_json([row._asdict() for row in rows])
+        return
+    for table in tables:
+        print_rows(table, [row for row in rows if row.table == table])
+
+
+def print_rows(table: str, rows: list[Any]) -> None:
+    """The rows of one table for people, best first."""
+    ordered = sorted(rows, key=lambda row: (row.error != row.error, row.error))
+    body = [
+        [row.method, *((row.failure and "") or format_number(getattr(row, name), spec) for name, _, spec in COLUMNS)]
+        for row in ordered
+    ]
+    failed = [f"{row.method}: {row.failure}" for row in ordered if row.failure]
+    print_table(
+        f"{table}: fitted on {rows[0].fitted} rows, judged on {rows[0].held_out} at the held-out scale",
+        ["law", *(title for _, title, _ in COLUMNS)],
+        body,
+        caption="; ".join(failed) or None,
+    )
+
+
+def format_number(value: float, spec: str) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value != value else format(value, spec)

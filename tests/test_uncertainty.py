@@ -1,0 +1,153 @@
+"""Intervals, the residual field, back-tests and the leaderboard, on simulated tables."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import camel_jax as cj
+from camel_jax import evaluate, laws, simulate
+from camel_jax.backtest import backtest_sizes, scale_factor
+from camel_jax.field import LENGTH, NOISE, field_correction, fit_field
+from camel_jax.runs import dense, final_rows, select, split_by_scale
+from camel_jax.uncertainty import coverage, predict_interval
+
+KEY = jax.random.key(1)
+LAW = laws.dml()
+
+
+@pytest.fixture(scope="module")
+def split():
+    table = simulate.study(
+        jax.random.key(0), law=LAW, n_domains=2, n_mixtures=12, sizes=(2e7, 6e7, 2e8, 6e8), checkpoints=2, noise=0.004
+    )
+    return split_by_scale(table)
+
+
+@pytest.fixture(scope="module")
+def fitted(split):
+    return cj.fit(LAW, split[0], key=KEY, starts=4, resamples=12)
+
+
+def test_intervals_cover_what_is_measured_at_the_next_size(split, fitted):
+    above = split[1]
+    wide, narrow = (predict_interval(fitted, above.recipe, level) for level in (0.9, 0.5))
+    assert (np.asarray(wide.low) < np.asarray(narrow.low)).all()
+    assert (np.asarray(narrow.low) < np.asarray(fitted.predict(above.recipe))).all()
+    assert coverage(wide, above.losses) >= 0.85
+    assert coverage(narrow, above.losses) >= 0.3
+    with pytest.raises(ValueError, match="level must lie"):
+        predict_interval(fitted, above.recipe, 1.0)
+
+
+def test_intervals_widen_with_distance(fitted):
+    def width(size, tokens, weights=(0.5, 0.5)):
+        interval = predict_interval(fitted, dense(size, tokens, weights))
+        return np.log(np.asarray(interval.high) / np.asarray(interval.low))
+
+    assert (width(2e9, 2e9) > width(2e8, 2e9)).all()
+    assert (width(2e8, 2e12) > width(2e8, 2e9)).all()
+    assert (width(2e8, 2e9, (1.0, 0.0)) > width(2e8, 2e9)).all()
+
+
+def test_draws_center_on_the_point_and_carry_the_error_in_scale(fitted):
+    here, far = fitted.losses_at("200M", "5B"), fitted.losses_at("5B", "5B")
+    mixture = jnp.array([0.4, 0.6])
+    draws = here.draws(mixture)
+    assert draws.shape[1] == 2
+    np.testing.assert_allclose(np.exp(np.log(draws).mean(0)), here(mixture), rtol=1e-9)
+    np.testing.assert_allclose(here(mixture), fitted.predict(dense(2e8, 5e9, mixture)), rtol=1e-12)
+    assert (np.log(far.draws(mixture)).std(0) > np.log(draws).std(0)).all()
+    slope = jax.jacfwd(here)(mixture)
+    step = 1e-6 * jnp.array([1.0, -1.0])
+    np.testing.assert_allclose(slope @ step, (here(mixture + step) - here(mixture - step)) / 2, rtol=1e-4)
+    assert here.domains == ("d0", "d1")
+    assert float(here.reference.sum()) == pytest.approx(1.0)
+
+
+def test_laplace_and_bootstrap_tell_the_same_order_of_spread(split, fitted):
+    gaussian = cj.laplace(fitted, split[0], jax.random.key(3), n_draws=200)
+    recipe = dense(6e8, 2e9, [0.5, 0.5])
+    law_only = dataclasses.replace(gaussian, bias=gaussian.bias * 0, slope=gaussian.slope * 0)
+    ours = dataclasses.replace(fitted.draws(), bias=fitted.draws().bias * 0, slope=fitted.draws().slope * 0)
+    ratio = np.log(law_only.predict(recipe)).std(0) / np.log(ours.predict(recipe)).std(0)
+    assert ((ratio > 0.2) & (ratio < 5.0)).all()
+
+
+def test_field_is_the_gaussian_process_it_says(split):
+    below = select(split[0], final_rows(split[0]))
+    left = np.asarray(jax.random.normal(jax.random.key(4), np.shape(below.losses))) * 0.01
+    left[3, 1] = np.nan
+    field = fit_field(below, left)
+    w, n = np.asarray(below.recipe.weights), np.log(np.asarray(below.recipe.n_active))
+    order = np.argsort(below.run)
+    w, n, y = w[order], n[order], left[order]
+    cov = np.exp(-((w[:, None] - w[None]) ** 2).sum(-1) / (2 * LENGTH**2) - np.abs(n[:, None] - n[None]) / 2.0)
+    at = dense(6e8, 1e9, [0.3, 0.7])
+    row = np.exp(-((w - [0.3, 0.7]) ** 2).sum(-1) / (2 * LENGTH**2) - np.abs(n - np.log(6e8)) / 2.0)
+    for v in range(2):
+        known = np.isfinite(y[:, v])
+        expected = row[known] @ np.linalg.solve(cov[np.ix_(known, known)] + NOISE * np.eye(known.sum()), y[known, v])
+        np.testing.assert_allclose(field_correction(field, at)[v], expected, rtol=1e-8)
+    nowhere = field_correction(field, dense(1e30, 1e9, [0.3, 0.7]))
+    np.testing.assert_allclose(nowhere, 0.0, atol=1e-9)
+
+
+def test_backtests_scale_the_intervals(split, fitted):
+    test = fitted.extra["backtests"][0]
+    assert test["size"] == pytest.approx(2e8)
+    assert 0 < test["mean_relative_error"] < 0.05
+    assert fitted.extra["factor"] == pytest.approx(scale_factor([test]))
+    assert scale_factor([]) == 1.0
+    assert 1.0 < scale_factor([{"ratio": 2.0}]) < 2.0
+    assert scale_factor([{"ratio": 1e9}]) == pytest.approx(3.0)
+    assert len(backtest_sizes(split[0], 1)) == 1
+    assert len(backtest_sizes(split_by_scale(split[0])[0], 1)) == 0
+
+
+def test_spearman_shares_ties():
+    from scipy.stats import spearmanr
+
+    a, b = np.array([1.0, 2.0, 2.0, 5.0, 0.0, np.nan]), np.array([2.0, 1.0, 3.0, 9.0, 0.0, 1.0])
+    assert evaluate.spearman(a, b) == pytest.approx(spearmanr(a[:5], b[:5]).statistic)
+    assert np.isnan(evaluate.spearman(np.ones(5), np.arange(5.0)))
+
+
+def test_scores_of_a_perfect_and_of_a_shuffled_prediction(split):
+    above = split[1]
+    truth = np.asarray(above.losses)
+    bounds = {0.5: (truth * 0.999, truth * 1.001), 0.9: (truth * 0.99, truth * 1.01)}
+    empty = evaluate.Row("t", "m", 1, len(above))
+    perfect = evaluate.score(empty, evaluate.Prediction(truth, bounds, 1), above)
+    assert perfect.error == 0.0
+    assert perfect.regret == 0.0
+    assert perfect.rank_mean == perfect.rank_sets == pytest.approx(1.0)
+    assert perfect.cover90 == perfect.cover50 == 1.0
+    assert perfect.width90 == pytest.approx(1.0)
+    wrong = evaluate.score(empty, evaluate.Prediction(truth[::-1] * 1.1, {}, 1), above)
+    assert wrong.error > 5.0
+    assert np.isnan(wrong.cover90)
+    assert wrong.regret >= 0.0
+    assert wrong.error_low <= wrong.error <= wrong.error_high
+
+
+def test_leaderboard_judges_every_method_and_says_why_one_cannot(split):
+    table = cj.Runs(**{f.name: getattr(split[0], f.name) for f in dataclasses.fields(split[0])})
+    chosen = {
+        "dml": evaluate.law_method(LAW, starts=2, field=False),
+        "nearest_run": evaluate.nearest_run,
+        "boosted_trees": evaluate.boosted_trees,
+        "needs more": evaluate.law_method(LAW._replace(min_runs=lambda runs: 10**6)),
+    }
+    said = []
+    rows = {r.method: r for r in cj.leaderboard({"t": table}, chosen, key=KEY, progress=said.append)}
+    assert rows["dml"].error < rows["nearest_run"].error
+    assert rows["dml"].error < rows["boosted_trees"].error
+    assert "needs at least 1000000 runs" in rows["needs more"].failure
+    assert said[0] == "t: dml"
+    with pytest.raises(ValueError, match="unknown law nothing"):
+        evaluate.methods(["nothing"])
+    with pytest.raises(ValueError, match="cannot hold out 5"):
+        cj.leaderboard({"t": table}, chosen, holdout=5, key=KEY)
