@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from camel_jax.runs import Recipe, Runs, dense, select, split_by_scale
     from camel_jax.schema import TableError
     from camel_jax.tables import read_recipes, read_runs, runs_to_frame, write_runs
-    from camel_jax.uncertainty import laplace, predict_interval
+    from camel_jax.uncertainty import predict_interval
 
 __version__ = "0.1.0"
 
@@ -40,7 +40,6 @@ _HOME = {
     "Recipe": "runs",
     "Runs": "runs",
     "TableError": "schema",
-    "laplace": "uncertainty",
     "dense": "runs",
     "fit": "fit",
     "laws": "laws",
@@ -77,7 +76,6 @@ __all__ = [
     "TableError",
     "dense",
     "fit",
-    "laplace",
     "laws",
     "leaderboard",
     "load_fit",

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from camel_jax import gauss_newton, solve
 from camel_jax.laws.law import Law
-from camel_jax.least_squares import least_squares, quadratic_prior
+from camel_jax.least_squares import Prior, least_squares, quadratic_prior
 from camel_jax.objective import Data, Robust, objective
 
 Array = Any
@@ -131,8 +131,7 @@ def _by_least_squares(
     """Every set of a separable law as a lane of the batched least squares solver."""
     law, n_sets = lanes.law, data.log_losses.shape[1]
     n = len(jax.tree.leaves(raw)[0])
-    single = jax.tree.map(lambda x: x[0, 0], raw)
-    prior = quadratic_prior(lambda x: law.log_prior(jax.tree.map(lambda leaf: leaf[None], x)), single)
+    prior = _prior_of_one_set(law, tuple((name, np.shape(x)[2:]) for name, x in sorted(raw.items())))
     target = np.where(np.asarray(data.measured), np.exp(np.asarray(data.log_losses)), np.nan)
     scale = np.asarray(data.weights) / (lanes.robust.delta * lanes.robust.noise)
     options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta}
@@ -159,6 +158,13 @@ def _by_least_squares(
                 progress(some.stop * n_sets, n * n_sets)
     params, *rest = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
     return solve.Solution(jax.tree.map(jnp.asarray, params), *(x.reshape(-1) for x in rest))
+
+
+@lru_cache(maxsize=64)
+def _prior_of_one_set(law: Law, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Prior:
+    """The Gaussian prior of one set of a separable law, found once a law and layout."""
+    single = {name: jnp.zeros(shape) for name, shape in shapes}
+    return quadratic_prior(lambda x: law.log_prior(jax.tree.map(lambda leaf: leaf[None], x)), single)
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""How sure a prediction is: intervals of bootstrap and discrepancy together, Laplace draws, and coverage."""
+"""How sure a prediction is: intervals of bootstrap and discrepancy together, and what they cover."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 
-from camel_jax.draws import Discrepancy, Draws, discrepancy_scale, draw_errors
-from camel_jax.fit import MIN_DRAWS, Fit, good_starts
-from camel_jax.laws.law import Law, Units, in_units, predict_rows, scale_runs
-from camel_jax.objective import Robust, as_data, residuals
-from camel_jax.runs import Recipe, Runs
+from camel_jax.draws import Discrepancy, discrepancy_scale
+from camel_jax.fit import Fit, good_starts
+from camel_jax.laws.law import Law, Units, in_units, predict_rows
+from camel_jax.runs import Recipe
 
 Array = Any
 
@@ -67,46 +66,6 @@ def _log_spread(law: Law, params: Any, units: Units, discrepancy: Discrepancy, r
     between = jnp.var(jnp.log(losses), axis=0)
     wrong = jax.vmap(partial(discrepancy_scale, discrepancy))(recipe)
     return jnp.sqrt(between + wrong**2)
-
-
-def laplace(fit: Fit, runs: Runs, key: Array, n_draws: int = MIN_DRAWS, weighting: str = "balanced") -> Draws:
-    """Draws from a Gaussian at the best start, with the Gauss-Newton curvature of the robust objective.
-
-    The curvature is J' W J plus that of the prior, J the Jacobian of the log residuals and W the weights of iteratively
-    re-weighted least squares (Huber's objective itself is flat beyond delta, and has no curvature there).
-
-    Args:
-      fit: a fitted law.
-      runs: the table it was fitted on.
-      key: a ``jax.random`` key.
-      n_draws: M.
-      weighting: row weights of the fit.
-
-    Returns:
-      ``Draws`` whose params are the Gaussian draws.
-    """
-    law, robust = fit.inner_law, Robust()
-    data = as_data(scale_runs(fit.units, runs), weighting)
-    best = int(good_starts(fit.objective, 0.0)[0])
-    flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x)[best], fit.raw))
-
-    def left(x: Array) -> Array:
-        return residuals(law, unravel(x), data).reshape(-1)
-
-    r = left(flat)
-    basis = jnp.eye(flat.size)
-    jacobian = jax.lax.map(lambda v: jax.jvp(left, (flat,), (v,))[1], basis)  # (P, R V)
-    weights = jnp.repeat(data.weights, data.log_losses.shape[1])
-    weights = weights / (jnp.maximum(jnp.abs(r), robust.delta) * robust.noise)
-    curvature = (jacobian * weights) @ jacobian.T
-    curvature += jax.hessian(lambda x: -law.log_prior(unravel(x)))(flat)
-    values, vectors = jnp.linalg.eigh(curvature)
-    floor = 1e-8 * values[-1]
-    normals = jax.random.normal(key, (n_draws, flat.size))
-    steps = (normals / jnp.sqrt(jnp.maximum(values, floor))) @ vectors.T
-    params = jax.vmap(lambda x: law.constrain(unravel(x)))(flat + steps)
-    errors = draw_errors(jax.random.key(fit.seed), n_draws, len(fit.sets), len(fit.domains))
-    return Draws(params, fit.members, fit.units, fit.discrepancy, fit.field, *errors, law, fit.domains, fit.sets)
 
 
 def coverage(interval: Interval, losses: Array, rows: Array | None = None) -> float:

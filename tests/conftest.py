@@ -4,6 +4,7 @@ import os
 import pathlib
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests compile much and compute little
 
 import jax
 import pytest

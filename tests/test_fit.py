@@ -105,8 +105,8 @@ def test_a_batch_gives_what_a_loop_gives(name, runs):
         value = objective(law, data._replace(weights=data.weights * counts[i]), Robust())
         raw = jax.tree.map(lambda x, i=i: jnp.asarray(x)[i], together.resampled)
         np.testing.assert_allclose(value(raw), together.resampled_objective[i], rtol=1e-9)
-        again = solve.lbfgs(value, raw)
-        assert together.resampled_objective[i] <= float(again.objective) * 1.002
+        start = jax.tree.map(lambda x: jnp.asarray(x)[int(np.argmin(together.objective))], together.raw)
+        assert together.resampled_objective[i] <= float(value(start)) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("name", ["camel", "dml"])
@@ -203,8 +203,8 @@ def test_tables_that_cannot_tell_say_so(runs):
 
 
 def test_bad_settings_are_named(runs):
-    with pytest.raises(ValueError, match="solver 'newton'"):
-        cj.fit(build("dml"), runs, key=KEY, solver="newton")
+    with pytest.raises(ValueError, match="solver 'simplex'"):
+        cj.fit(build("dml"), runs, key=KEY, solver="simplex")
     with pytest.raises(ValueError, match="weighting 'odd'"):
         cj.fit(build("dml"), runs, key=KEY, weighting="odd")
     with pytest.raises(ValueError, match="starts must be at least 1"):
@@ -224,7 +224,7 @@ def test_resamples_keep_checkpoints_together_and_sizes_full(runs):
 def test_moe_share_is_recovered_where_sparsity_varies():
     law = laws.camel(skills=3)
     sizes = (2e7, 6e7, 2e8)
-    base = dict(n_domains=2, n_mixtures=8, sizes=sizes, checkpoints=2, sparsity=(1.0, 4.0, 16.0))
+    base = dict(n_domains=2, n_mixtures=6, sizes=sizes, checkpoints=1, sparsity=(1.0, 4.0, 16.0))
     plain = simulate.study(jax.random.key(4), **base)
     raw = law.init(jax.random.key(9), plain)
     params = law.constrain(raw)._replace(active_share=jnp.asarray(0.6))
