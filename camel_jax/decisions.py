@@ -97,7 +97,7 @@ def near_optimal(
     Raises:
       ValueError: ``within`` is not above zero, or as for ``optimize_mixture``.
 
-    >>> losses = lambda w: 2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2
+    >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> flat = near_optimal(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
     >>> flat.upper.round(3).tolist()
     [0.441, 0.441, 0.6]

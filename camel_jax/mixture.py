@@ -184,7 +184,7 @@ def optimize_mixture(
       InfeasibleError: no mixture meets all limits; the message names the limits that exclude each other.
       ValueError: a name, share or option that makes no sense, or float64 is off.
 
-    >>> losses = lambda w: 2.0 + jnp.array([0.1, 0.2, 0.1]) @ (w + 0.05) ** -0.5
+    >>> losses = lambda w: (2.0 + jnp.array([0.1, 0.2, 0.1]) @ (w + 0.05) ** -0.5)[None]
     >>> best = optimize_mixture(losses, domains=["web", "code", "wiki"], bounds={"code": (None, 0.3)}, starts=4)
     >>> best.weights.round(4).tolist(), best.limits[0].binds
     ([0.35, 0.3, 0.35], True)

@@ -336,7 +336,10 @@ print(json.dumps([len(jax.devices()), fit.objective.tolist(), t.flat(fit.params)
 
 
 def test_eight_devices_give_the_numbers_of_one(structured):
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    env = os.environ | {
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+    }
     here = str(pathlib.Path(__file__).parent)
     root = str(pathlib.Path(camel_jax.__file__).parents[1])
     done = subprocess.run(

@@ -72,7 +72,7 @@ def effective_tokens(tokens: Array, supply: Array, repeat: Array) -> Array:
       Effective tokens, same shape; equal to ``tokens`` up to one epoch.
 
     >>> [round(float(x), 3) for x in effective_tokens(jnp.array([1.0, 4.0]), jnp.array([2.0, 2.0]), 15.4)]
-    [1.0, 3.937]
+    [1.0, 3.936]
     """
     limited = jnp.isfinite(supply)
     unique = jnp.where(limited, supply, 1.0)
