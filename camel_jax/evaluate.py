@@ -137,7 +137,7 @@ def regression_forest(runs: Runs, recipe: Recipe, key: Array) -> Prediction:
 def methods(names: Sequence[str] = (), *, starts: int = 2, resamples: int = 0) -> dict[str, Method]:
     """The leaderboard's methods by name; all of them if ``names`` is empty.
 
-    Baselines appear as published (additive, no priors, uniform rows, best start), upgraded (the same coupling, priors, row
+    Baselines appear as published (additive, no priors to speak of, uniform rows, best start), upgraded (the same coupling, priors, row
     weights and mean over starts as CAMEL) and with its residual field on top (``_field``), so that the table says where a
     gain comes from.
 
@@ -216,6 +216,9 @@ def judge(table: str, label: str, method: Method, below: Runs, above: Runs, key:
 def score(row: Row, said: Prediction, above: Runs, resamples: int = 400) -> Row:
     """Fill a row with the scores of a prediction on held-out runs."""
     measured = np.asarray(above.losses, float)
+    lost = np.isfinite(measured) & ~np.isfinite(said.point)
+    if lost.any():  # an average over the rest would flatter
+        return row._replace(failure=f"{lost.sum()} of {np.isfinite(measured).sum()} predictions are not finite")
     relative = 100.0 * np.abs(said.point / measured - 1.0)
     final = final_rows(above)
     low, high = _over_runs(relative, np.asarray(above.run), resamples)

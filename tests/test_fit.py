@@ -44,6 +44,15 @@ def test_planted_law_is_recovered_at_an_unseen_scale(name):
     assert error.max() < 6e-3
 
 
+@pytest.mark.parametrize("name", ["chinchilla", "dml", "sodm", "sodm_joint"])
+def test_published_forms_have_a_finite_optimum(name, runs):
+    fitted = cj.fit(laws.CONSTRUCTORS[name](upgraded=False), runs, key=KEY, starts=4, weighting="uniform", field=False)
+    best = fitted.only_best()
+    assert (fitted.status != solve.NON_FINITE).all()
+    assert np.isfinite(best.predict(runs.recipe)).all()
+    assert max(float(np.abs(x).max()) for x in jax.tree.leaves(best.raw)) < 1e3
+
+
 def scipy_objectives(law, runs, starts, memory=10):
     """What L-BFGS-B reaches from the starts that ``fit`` draws with ``KEY``."""
     scaled = scale_runs(table_units(runs), runs)

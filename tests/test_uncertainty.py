@@ -124,6 +124,15 @@ def test_scores_of_a_perfect_and_of_a_shuffled_prediction(split):
     assert wrong.error_low <= wrong.error <= wrong.error_high
 
 
+def test_a_prediction_that_is_not_a_number_is_a_failure_not_a_gap(split):
+    above = split[1]
+    point = np.array(above.losses)
+    point[2, 1] = np.nan
+    row = evaluate.score(evaluate.Row("t", "m", 1, len(above)), evaluate.Prediction(point, {}, 1), above)
+    assert row.failure == f"1 of {point.size} predictions are not finite"
+    assert np.isnan(row.error)
+
+
 def test_leaderboard_judges_every_method_and_says_why_one_cannot(split):
     table = cj.Runs(**{f.name: getattr(split[0], f.name) for f in dataclasses.fields(split[0])})
     chosen = {

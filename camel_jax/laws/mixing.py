@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.chinchilla import (
+    faint_prior,
     gaussian,
     join_terms,
-    no_prior,
     scaling_constrain,
     scaling_init,
     scaling_log_prior,
@@ -70,7 +70,7 @@ def dml(upgraded: bool = True) -> Law:
         init,
         predict,
         constrain,
-        log_prior if upgraded else no_prior,
+        log_prior if upgraded else faint_prior,
         separable=True,
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("upgraded", upgraded),),
