@@ -104,8 +104,13 @@ class Fit:
             return self.predict(jax.tree.map(lambda x: jnp.asarray(x)[None], recipe))[0]
         return _point(self.inner_law, self.members, self.units, self.field, recipe)
 
-    def draws(self) -> Draws:
-        """The bootstrap resamples (the starts, if there are none) with their errors in scale."""
+    def draws(self, field: bool = False) -> Draws:
+        """The bootstrap resamples (the starts, if there are none) with their errors in scale.
+
+        Args:
+          field: correct near measured mixtures, as ``predict`` does. Off for decisions: a correction that leans towards the
+            mixtures that happened to be measured has bumps of its own, and an optimiser would climb them.
+        """
         usable = np.isfinite(self.resampled_objective) & (self.resampled_status != solve.NON_FINITE)
         if usable.sum() >= 2:
             raw = jax.tree.map(lambda x: jnp.asarray(x)[usable], self.resampled)
@@ -121,16 +126,21 @@ class Fit:
             self.members,
             self.units,
             self.discrepancy,
-            self.field,
+            self.field if field else no_field(len(self.domains), len(self.sets)),
             *errors,
             self.inner_law,
             self.domains,
             self.sets,
         )
 
-    def losses_at(self, size: str | float, tokens: str | float, supply: Array | None = None) -> LossesAt:
-        """Losses as a differentiable function of the mixture at one size and token count; see ``Draws.losses_at``."""
-        return self.draws().losses_at(size, tokens, supply)
+    def losses_at(
+        self, size: str | float, tokens: str | float, supply: Array | None = None, *, field: bool = False
+    ) -> LossesAt:
+        """Losses as a differentiable function of the mixture at one size and token count.
+
+        See ``Draws.losses_at``, and ``draws`` for ``field``.
+        """
+        return self.draws(field).losses_at(size, tokens, supply)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one ``.npz`` with a JSON header; it appears whole or not at all, and equal fits give equal bytes.

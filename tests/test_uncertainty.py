@@ -10,7 +10,7 @@ import pytest
 import camel_jax as cj
 from camel_jax import evaluate, laws, simulate
 from camel_jax.backtest import backtest_sizes, scale_factor
-from camel_jax.field import LENGTH, NOISE, field_correction, fit_field
+from camel_jax.field import LENGTH, NOISE, field_correction, fit_field, no_field
 from camel_jax.runs import dense, final_rows, select, split_by_scale
 from camel_jax.uncertainty import coverage, predict_interval
 
@@ -53,7 +53,7 @@ def test_intervals_widen_with_distance(fitted):
 
 
 def test_draws_center_on_the_point_and_carry_the_error_in_scale(fitted):
-    here, far = fitted.losses_at("200M", "5B"), fitted.losses_at("5B", "5B")
+    here, far = fitted.losses_at("200M", "5B", field=True), fitted.losses_at("5B", "5B", field=True)
     mixture = jnp.array([0.4, 0.6])
     draws = here.draws(mixture)
     assert draws.shape[1] == 2
@@ -65,6 +65,14 @@ def test_draws_center_on_the_point_and_carry_the_error_in_scale(fitted):
     np.testing.assert_allclose(slope @ step, (here(mixture + step) - here(mixture - step)) / 2, rtol=1e-4)
     assert here.domains == ("d0", "d1")
     assert float(here.reference.sum()) == pytest.approx(1.0)
+
+
+def test_decisions_see_the_law_and_not_the_field(fitted):
+    bare = dataclasses.replace(fitted, field=no_field(2, 2))
+    for mixture in ([0.4, 0.6], [1.0, 0.0]):
+        seen = fitted.losses_at("200M", "5B")(jnp.array(mixture))
+        np.testing.assert_allclose(seen, bare.predict(dense(2e8, 5e9, mixture)), rtol=1e-12)
+    assert np.abs(field_correction(fitted.field, dense(2e8, 5e9, [0.4, 0.6]))).max() > 1e-6
 
 
 def test_field_is_the_gaussian_process_it_says(split):
