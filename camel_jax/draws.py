@@ -12,6 +12,7 @@ decisions see it:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -61,6 +62,12 @@ def discrepancy_scale(d: Discrepancy, recipe: Recipe) -> Array:
     return d.scale * discrepancy_factor(d, recipe) * jnp.sqrt(1.0 - d.mixture_share + d.mixture_share * away)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _predict_members(law: Law, units: Units, params: Any, recipe: Recipe) -> Array:
+    """Losses (M, V) of every member for one recipe; traced once for all the programs that use it."""
+    return jax.vmap(in_units(law, units).predict, in_axes=(0, None))(params, recipe)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Draws:
@@ -104,8 +111,7 @@ class Draws:
         return self.point(recipe) * jnp.exp(centered + error)
 
     def _members(self, params: Any, recipe: Recipe) -> Array:
-        law = in_units(self.law, self.units)
-        return jax.vmap(law.predict, in_axes=(0, None))(params, recipe)
+        return _predict_members(self.law, self.units, params, recipe)
 
     def losses_at(self, size: str | float, tokens: str | float, supply: Array | None = None) -> LossesAt:
         """The draws as a function of the mixture, at one model size and token count.
