@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import pathlib
 import platform
 import subprocess
@@ -21,50 +23,68 @@ def main() -> None:
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7,regmix_pile17")
     parser.add_argument("--holdout", type=int, default=1)
-    parser.add_argument("--laws", default="")
+    parser.add_argument("--laws", default="", help="names with commas; all if empty")
     parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--resamples", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="processes, one core each; seconds are then those of one core"
+    )
     args = parser.parse_args()
 
+    from camel_jax.cli.leaderboard import print_rows
+    from camel_jax.evaluate import Row, methods
+
+    tables = args.tables.split(",")
+    laws = list(methods([x for x in args.laws.split(",") if x]))
+    tasks = [(args, table, law) for law in laws for table in tables]
+    found: dict[tuple[str, str], dict] = {}
+    with multiprocessing.get_context("spawn").Pool(args.jobs, pin, (args.jobs,)) as pool:
+        for row, versions in pool.imap_unordered(judge_one, tasks):
+            found[row["table"], row["method"]] = row
+            print(f"{len(found)} of {len(tasks)}", row, flush=True)
+            ordered = [found[table, law] for table in tables for law in laws if (table, law) in found]
+            settings = {k: str(v) for k, v in vars(args).items() if k != "folder"}
+            write(args.holdout, {"settings": settings, **versions, "rows": ordered})
+    for table in tables:
+        print_rows(table, [Row(**row) for row in ordered if row["table"] == table])
+
+
+def pin(jobs: int) -> None:
+    """One core for each of several processes."""
+    if jobs > 1 and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[(multiprocessing.current_process()._identity[0] - 1) % len(cores)]})
+
+
+def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[dict, dict]:
+    """One law on one table: its row, and the versions that made it."""
     from camel_jax.cli.console import start_engine
 
     start_engine()
     import jax
     import jaxlib
 
-    from camel_jax.cli.leaderboard import print_rows
     from camel_jax.evaluate import judge, methods
     from camel_jax.runs import split_by_scale
     from camel_jax.tables import read_runs
 
-    key = jax.random.key(args.seed)
-    chosen = methods([x for x in args.laws.split(",") if x], starts=args.starts, resamples=args.resamples)
-    rows = []
-    for name in args.tables.split(","):
-        runs = read_runs(args.folder / f"{name}.csv")
-        below, above = few_large(runs) if name.startswith("regmix") else split_by_scale(runs, args.holdout)
-        mine = []
-        for label, method in chosen.items():
-            mine.append(judge(name, label, method, below, above, key))
-            print(mine[-1], flush=True)
-        print_rows(name, mine)
-        rows += mine
-        result = {
-            "settings": {k: str(v) for k, v in vars(args).items() if k != "folder"},
-            "commit": subprocess.run(
-                ["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True
-            ).stdout.strip(),
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-            "device": jax.devices()[0].device_kind,
-            "dtype": "float64",
-            "python": platform.python_version(),
-            "rows": [row._asdict() for row in rows],
-        }
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"leaderboard_holdout{args.holdout}.json"
-        path.write_text(json.dumps(result, indent=1, default=float) + "\n")
+    args, table, law = task
+    runs = read_runs(args.folder / f"{table}.csv")
+    below, above = few_large(runs) if table.startswith("regmix") else split_by_scale(runs, args.holdout)
+    method = methods([law], starts=args.starts, resamples=args.resamples)[law]
+    row = judge(table, law, method, below, above, jax.random.key(args.seed))
+    versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "device": jax.devices()[0].device_kind}
+    return row._asdict(), versions | {"dtype": "float64", "python": platform.python_version()}
+
+
+def write(holdout: int, result: dict) -> None:
+    """The result so far, whole or not at all."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True).stdout.strip()
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"leaderboard_holdout{holdout}.json"
+    path.with_suffix(".part").write_text(json.dumps({"commit": commit, **result}, indent=1, default=float) + "\n")
+    path.with_suffix(".part").replace(path)
 
 
 def few_large(runs, count: int = 25):

@@ -1,11 +1,11 @@
-"""What a law leaves unexplained and a mixture keeps: a Gaussian process on log residuals over mixtures and sizes.
+"""What a law leaves unexplained and a mixture keeps: a Gaussian process on log residuals over mixtures, sizes and tokens.
 
-The residual of a mixture at one size tells a good part of its residual at the next. Per run, the residuals of its
-checkpoints are averaged with weights progress^3; over runs, their covariance is
+The residual of a mixture at one size tells a good part of its residual at the next. Over rows, the covariance of residuals is
 
-    k((r, N), (r', N')) = exp(-|r - r'|^2 / (2 length^2)) exp(-|log N - log N'| / reach)   + noise where both are the same run
+    k = exp(-|r - r'|^2 / (2 length^2)) exp(-|log N - log N'| / reach) (steady + (1 - steady) exp(-|log D - log D'| / fade))
 
-The correction decays to nothing far from the measured mixtures and sizes, so that extrapolation is left to the law.
+plus noise on the diagonal, which is larger for checkpoints early in their run. The correction decays to nothing far from the
+measured mixtures and sizes, so that extrapolation is left to the law.
 """
 
 from __future__ import annotations
@@ -19,62 +19,90 @@ from camel_jax.runs import Recipe, Runs, progress
 
 Array = Any
 
-LENGTH, REACH, NOISE, POWER = 0.15, 2.0, 0.2, 3.0
+LENGTH, REACH, STEADY, FADE = 0.15, 2.0, 0.3, 0.3
+NOISE, POWER = 0.4, 1.5  # noise = NOISE / progress^POWER
+MAX_ROWS = 3000
+
+
+class Place(NamedTuple):
+    """Where rows lie: mixtures (G, K), log active parameters (G,), log tokens (G,)."""
+
+    weights: Array
+    log_size: Array
+    log_tokens: Array
 
 
 class ResidualField(NamedTuple):
     """The posterior mean of the process, ready to evaluate.
 
     Attributes:
-      weights: (G, K) mixtures of the runs. log_size: (G,) log active parameters.
+      weights: (G, K) mixtures of the rows. log_size: (G,) log active parameters. log_tokens: (G,).
       coefficients: (G, V); the correction of set v is the kernel row times column v.
     """
 
     weights: Array
     log_size: Array
+    log_tokens: Array
     coefficients: Array
 
 
 def no_field(n_domains: int, n_sets: int) -> ResidualField:
-    """A field without runs: no correction."""
-    return ResidualField(np.zeros((0, n_domains)), np.zeros(0), np.zeros((0, n_sets)))
+    """A field without rows: no correction."""
+    return ResidualField(np.zeros((0, n_domains)), np.zeros(0), np.zeros(0), np.zeros((0, n_sets)))
 
 
-def fit_field(runs: Runs, residuals: Array) -> ResidualField:
+def fit_field(runs: Runs, residuals: Array, max_rows: int = MAX_ROWS) -> ResidualField:
     """Posterior mean of the residual process given the residuals of a fitted law.
 
     Args:
       runs: the table the law was fitted on.
       residuals: (R, V) log measured minus log predicted losses, NaN where not measured.
+      max_rows: rows used at most; runs lose checkpoints, evenly spaced and never the last, before runs are left out.
     """
-    run, left = np.asarray(runs.run), np.asarray(residuals, float)
-    seen = np.isfinite(left)
-    weight = np.where(seen, progress(runs)[:, None] ** POWER, 0.0)
-    total = np.zeros((run.max() + 1, left.shape[1]))
-    mass = np.zeros_like(total)
-    np.add.at(total, run, weight * np.where(seen, left, 0.0))
-    np.add.at(mass, run, weight)
-    mean = total / np.maximum(mass, 1e-300)
-    first = np.unique(run, return_index=True)[1]
-    mixtures = np.asarray(runs.recipe.weights, float)[first]
-    log_size = np.log(np.asarray(runs.recipe.n_active, float)[first])
-    cov = np.asarray(_kernel(mixtures, log_size, mixtures, log_size, np))
-    coefficients = np.zeros_like(mean)
-    for v in range(mean.shape[1]):
-        known = mass[:, v] > 0
-        noisy = cov[np.ix_(known, known)] + NOISE * np.eye(known.sum())
-        coefficients[known, v] = np.linalg.solve(noisy, mean[known, v])
-    return ResidualField(mixtures, log_size, coefficients)
+    keep = thin(runs, max_rows)
+    r = runs.recipe
+    weights, active, tokens = (np.asarray(x, float)[keep] for x in (r.weights, r.n_active, r.tokens))
+    left, done = np.asarray(residuals, float)[keep], progress(runs)[keep]
+    place = Place(weights, np.log(active), np.log(tokens))
+    cov = np.asarray(_kernel(place, place, np)) + np.diag(NOISE / done**POWER)
+    coefficients = np.zeros_like(left)
+    patterns, which = np.unique(np.isfinite(left), axis=1, return_inverse=True)
+    for i, known in enumerate(patterns.T):
+        sets = np.flatnonzero(which.ravel() == i)
+        if known.any():
+            coefficients[np.ix_(known, sets)] = np.linalg.solve(cov[np.ix_(known, known)], left[np.ix_(known, sets)])
+    return ResidualField(*place, coefficients)
+
+
+def thin(runs: Runs, max_rows: int) -> np.ndarray:
+    """Indices of at most ``max_rows`` rows, spread over the checkpoints of every run; larger models first where runs are too many."""
+    run, tokens = np.asarray(runs.run), np.asarray(runs.recipe.tokens, float)
+    if len(run) <= max_rows:
+        return np.arange(len(run))
+    names = np.unique(run)
+    each = max(1, max_rows // len(names))
+    kept = []
+    for name in names:
+        rows = np.flatnonzero(run == name)
+        rows = rows[np.argsort(tokens[rows], kind="stable")][::-1]
+        kept.append(rows[np.unique(np.linspace(0, len(rows) - 1, min(each, len(rows))).round().astype(int))])
+    rows = np.concatenate(kept)
+    if len(rows) > max_rows:
+        rows = rows[np.argsort(-np.asarray(runs.recipe.n_active, float)[rows], kind="stable")[:max_rows]]
+    return np.sort(rows)
 
 
 def field_correction(field: ResidualField, recipe: Recipe) -> Array:
     """Log correction of the losses of one recipe, shape (V,); vmap over recipes."""
-    weights, log_size = jnp.atleast_2d(recipe.weights), jnp.log(jnp.atleast_1d(recipe.n_active))
-    row = _kernel(weights, log_size, jnp.asarray(field.weights), jnp.asarray(field.log_size), jnp)[0]
-    return row @ jnp.asarray(field.coefficients)
+    place = Place(
+        jnp.atleast_2d(recipe.weights), *(jnp.log(jnp.atleast_1d(x)) for x in (recipe.n_active, recipe.tokens))
+    )
+    rows = Place(*(jnp.asarray(x) for x in field[:3]))
+    return _kernel(place, rows, jnp)[0] @ jnp.asarray(field.coefficients)
 
 
-def _kernel(weights: Array, log_size: Array, others: Array, other_sizes: Array, xp: Any) -> Array:
-    apart = xp.sum((weights[:, None] - others[None]) ** 2, axis=-1)
-    scale = xp.abs(log_size[:, None] - other_sizes[None])
-    return xp.exp(-apart / (2.0 * LENGTH**2) - scale / REACH)
+def _kernel(one: Place, other: Place, xp: Any) -> Array:
+    apart = xp.sum((one.weights[:, None] - other.weights[None]) ** 2, axis=-1)
+    scale = xp.abs(one.log_size[:, None] - other.log_size[None])
+    later = xp.abs(one.log_tokens[:, None] - other.log_tokens[None])
+    return xp.exp(-apart / (2.0 * LENGTH**2) - scale / REACH) * (STEADY + (1.0 - STEADY) * xp.exp(-later / FADE))

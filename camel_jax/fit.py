@@ -229,7 +229,8 @@ def _point(law: Law, members: Any, units: Units, field: ResidualField, recipe: R
     seen = in_units(law, units)
     log_losses = jnp.log(jax.vmap(lambda params: predict_rows(seen, params, recipe))(members))
     bare = dataclasses.replace(recipe, supply=None)  # a shared supply has no leading axis to map over
-    return jnp.exp(jnp.mean(log_losses, axis=0) + jax.vmap(partial(field_correction, field))(bare))
+    corrections = jax.lax.map(partial(field_correction, field), bare, batch_size=256)
+    return jnp.exp(jnp.mean(log_losses, axis=0) + corrections)
 
 
 def fit(

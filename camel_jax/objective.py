@@ -13,6 +13,7 @@ from camel_jax.runs import Recipe, Runs, final_rows, progress
 
 Array = Any
 
+PROGRESS_POWER = 1.5
 ROWS_PER_RUN = 2.0  # what the checkpoints of one run are worth together, however many there are
 
 
@@ -47,8 +48,8 @@ class Robust(NamedTuple):
 def row_weights(runs: Runs, weighting: str = "balanced") -> np.ndarray:
     """Weights of rows, shape (R,), adding up to two rows a run.
 
-    "balanced": progress of the checkpoint (tokens over the final tokens of its run) over the root of the total progress at
-    that model size, so that early checkpoints on an undecayed learning rate count less and every size is heard.
+    "balanced": progress^1.5 of the checkpoint (tokens over the final tokens of its run) over the root of the total of that at
+    each model size, so that early checkpoints on an undecayed learning rate count less and every size is heard.
     "uniform": every row counts the same.
     "final": only the last checkpoint of every run.
 
@@ -60,7 +61,7 @@ def row_weights(runs: Runs, weighting: str = "balanced") -> np.ndarray:
     elif weighting == "final":
         weights = final_rows(runs).astype(float)
     elif weighting == "balanced":
-        weights = progress(runs)
+        weights = progress(runs) ** PROGRESS_POWER
         sizes = np.asarray(runs.recipe.n_active)
         for size in np.unique(sizes):
             weights[sizes == size] /= np.sqrt(weights[sizes == size].sum())

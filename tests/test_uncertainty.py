@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import camel_jax as cj
-from camel_jax import evaluate, laws, simulate
+from camel_jax import evaluate, field, laws, simulate
 from camel_jax.backtest import backtest_sizes, scale_factor
-from camel_jax.field import LENGTH, NOISE, field_correction, fit_field, no_field
-from camel_jax.runs import dense, final_rows, select, split_by_scale
+from camel_jax.field import field_correction, fit_field, no_field, thin
+from camel_jax.runs import dense, final_rows, progress, split_by_scale
 from camel_jax.uncertainty import coverage, predict_interval
 
 KEY = jax.random.key(1)
@@ -76,22 +76,39 @@ def test_decisions_see_the_law_and_not_the_field(fitted):
 
 
 def test_field_is_the_gaussian_process_it_says(split):
-    below = select(split[0], final_rows(split[0]))
+    below = split[0]
     left = np.asarray(jax.random.normal(jax.random.key(4), np.shape(below.losses))) * 0.01
     left[3, 1] = np.nan
-    field = fit_field(below, left)
-    w, n = np.asarray(below.recipe.weights), np.log(np.asarray(below.recipe.n_active))
-    order = np.argsort(below.run)
-    w, n, y = w[order], n[order], left[order]
-    cov = np.exp(-((w[:, None] - w[None]) ** 2).sum(-1) / (2 * LENGTH**2) - np.abs(n[:, None] - n[None]) / 2.0)
-    at = dense(6e8, 1e9, [0.3, 0.7])
-    row = np.exp(-((w - [0.3, 0.7]) ** 2).sum(-1) / (2 * LENGTH**2) - np.abs(n - np.log(6e8)) / 2.0)
+    fitted = fit_field(below, left)
+    w, n, d = (np.asarray(x) for x in (below.recipe.weights, below.recipe.n_active, below.recipe.tokens))
+
+    def kernel(weights, size, tokens):
+        near = np.exp(-((w - weights) ** 2).sum(-1) / (2 * field.LENGTH**2)) * np.abs(n / size) ** (
+            -np.sign(np.log(n / size)) / field.REACH
+        )
+        late = np.minimum(d / tokens, tokens / d) ** (1 / field.FADE)
+        return near * (field.STEADY + (1 - field.STEADY) * late)
+
+    cov = np.stack([kernel(*row) for row in zip(w, n, d, strict=True)])
+    cov += np.diag(field.NOISE * progress(below) ** -field.POWER)
+    row = kernel(np.array([0.3, 0.7]), 6e8, 1e9)
     for v in range(2):
-        known = np.isfinite(y[:, v])
-        expected = row[known] @ np.linalg.solve(cov[np.ix_(known, known)] + NOISE * np.eye(known.sum()), y[known, v])
-        np.testing.assert_allclose(field_correction(field, at)[v], expected, rtol=1e-8)
-    nowhere = field_correction(field, dense(1e30, 1e9, [0.3, 0.7]))
+        known = np.isfinite(left[:, v])
+        expected = row[known] @ np.linalg.solve(cov[np.ix_(known, known)], left[known, v])
+        np.testing.assert_allclose(field_correction(fitted, dense(6e8, 1e9, [0.3, 0.7]))[v], expected, rtol=1e-8)
+    nowhere = field_correction(fitted, dense(1e30, 1e9, [0.3, 0.7]))
     np.testing.assert_allclose(nowhere, 0.0, atol=1e-9)
+
+
+def test_field_thins_checkpoints_before_runs(split):
+    below = split[0]
+    names, counts = np.unique(below.run, return_counts=True)
+    assert counts.min() > 1
+    few = thin(below, 2 * len(names))
+    assert len(few) <= 2 * len(names) and set(np.asarray(below.run)[few]) == set(names)
+    assert set(np.flatnonzero(final_rows(below))) <= set(few)
+    fewer = thin(below, 3)
+    np.testing.assert_allclose(np.asarray(below.recipe.n_active)[fewer], np.max(below.recipe.n_active))
 
 
 def test_backtests_scale_the_intervals(split, fitted):

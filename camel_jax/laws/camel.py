@@ -110,14 +110,14 @@ class CamelPrior(NamedTuple):
     capacity_exponent: float = 0.12
     data_exponent: float = 0.22
     exponent_mean: float = 100.0
-    exponent_spread: float = 30.0
+    exponent_spread: float = 80.0
     coupling: float = -1.0
     coupling_mean: float = 2.0
     coupling_spread: float = 30.0
     transfer: float = 0.5
-    coefficients: float = 0.1
+    coefficients: float = 1.0
     floor: float = 0.5
-    floors: float = 3.0
+    floors: float = 1.0
     data_scales: float = 1.0
     amplitudes: float = 1.0
 

@@ -101,7 +101,7 @@ def gaussian(value: Array, center: float, precision: float) -> Array:
 def scaling_log_prior(raw: dict[str, Array]) -> Array:
     """Priors of the upgraded baselines, the same in kind and strength as CAMEL's."""
     centers = {
-        "floor": (np.log(FLOOR), 3.0),
+        "floor": (np.log(FLOOR), 1.0),
         "size_scale": (np.log(0.2), 0.1),
         "size_exponent": (np.log(SIZE_EXPONENT), 30.0),
         "data_scale": (np.log(0.2), 0.1),
