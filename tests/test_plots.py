@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from camel_jax import plots
+from camel_jax.evaluate import Row
 
 SETS = ("web", "code", "math")
 
@@ -90,3 +91,16 @@ def test_pyplot_is_not_used(panels):
     before = "matplotlib.pyplot" in sys.modules
     plots.overview(panels, title="t")
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+def test_leaderboard_draws_every_law_that_has_an_error():
+    rows = [
+        Row("t", name, 10, 5, error=e, error_low=0.9 * e, error_high=1.1 * e, error_final=e)
+        for name, e in (("camel", 0.4), ("dml", 0.9), ("dml_published", 1.5))
+    ]
+    failed = Row("t", "trees", 10, 5, failure="not installed")
+    ax = plots.leaderboard([*rows, failed])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["dml published", "dml", "camel"]
+    assert len(written(plots.leaderboards({"t": rows, "u": rows, "v": rows[:1]}))) > 1000
+    with pytest.raises(ValueError, match="no row"):
+        plots.leaderboard([failed])

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from camel_jax.cli.console import Json, Map, Seed, parse_map, print_json, print_table, say, start_engine, tell_ignored
-from camel_jax.files import check_target
+from camel_jax.files import check_target, replacing
 
 COLUMNS = (
     ("error", "error %", ".3f"),
@@ -28,6 +28,7 @@ def leaderboard(
     out: Annotated[pathlib.Path, typer.Option(help="Where to write the leaderboard, .csv.", show_default=False)],
     laws: Annotated[str, typer.Option(help="Laws by name, with commas; all if empty.")] = "",
     holdout: Annotated[str, typer.Option(help="Scales held out: largest, or how many of the largest.")] = "largest",
+    figure: Annotated[pathlib.Path | None, typer.Option(help="Where to write a figure, .png, .pdf or .svg.")] = None,
     starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 2,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals.")] = 0,
     seed: Seed = 0,
@@ -36,6 +37,10 @@ def leaderboard(
 ) -> None:
     """Hold out the largest scale of each table, fit every law below it, and compare the predictions with what was measured."""
     check_target(out)
+    if figure is not None:
+        check_target(figure)
+        if figure.suffix not in (".png", ".pdf", ".svg"):
+            raise ValueError(f"--figure {figure}: write a .png, .pdf or .svg")
     held = 1 if holdout == "largest" else int(holdout) if holdout.isdecimal() and int(holdout) else 0
     if not held:
         raise ValueError(f"--holdout {holdout}: say largest, or how many of the largest scales, such as 2")
@@ -54,11 +59,19 @@ def leaderboard(
     rows = compare(tables, chosen, holdout=held, key=jax.random.key(seed), progress=say)
     write_columns({name: [getattr(row, name) for row in rows] for name in rows[0]._fields}, out)
     say(f"wrote {out}")
+    by_table = {table: [row for row in rows if row.table == table] for table in tables}
+    drawn = {table: mine for table, mine in by_table.items() if any(row.error == row.error for row in mine)}
+    if figure is not None and drawn:
+        from camel_jax import plots
+
+        with replacing(figure) as part:
+            plots.leaderboards(drawn).savefig(part)
+        say(f"wrote {figure}")
     if json:
         print_json([row._asdict() for row in rows])
         return
-    for table in tables:
-        print_rows(table, [row for row in rows if row.table == table])
+    for table, mine in by_table.items():
+        print_rows(table, mine)
 
 
 def print_rows(table: str, rows: list[Any]) -> None:
