@@ -12,6 +12,9 @@ import pytest
 import camel_jax
 
 jax.config.update("jax_enable_x64", True)
+# the workers of one run, and the next run, share what they compile
+jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 DATA = pathlib.Path(camel_jax.__file__).parents[2] / "shared" / "data"
 
