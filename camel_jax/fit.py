@@ -192,7 +192,7 @@ class Fit:
         >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
         >>> knows = 1 / (1 + np.exp(runs.losses - runs.losses.mean(0)))  # a table of runs would have measured these
         >>> runs = dataclasses.replace(runs, tasks=("qa", "code"), accuracies=0.25 + 0.5 * knows)
-        >>> fitted = fit(laws.dml(), runs, key=jax.random.key(1), starts=1, backtests=0)
+        >>> fitted = fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
         >>> fitted = fitted.with_benchmarks(fit_accuracies(runs, key=jax.random.key(2), resamples=0, starts=1))
         >>> outcome = fitted.outcomes_at("300M", "10B")(np.array([0.5, 0.5]))
         >>> outcome.losses.shape, outcome.accuracies.shape
