@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camel_jax import laws
+    from camel_jax.benchmark import AccuracyFit, fit_accuracies
+    from camel_jax.benchmark_tasks import read_tasks
     from camel_jax.decisions import near_optimal, optimum_path, pareto_front
     from camel_jax.draws import Discrepancy, Draws, LossesAt
     from camel_jax.evaluate import leaderboard
@@ -20,15 +22,17 @@ if TYPE_CHECKING:
     from camel_jax.identifiability import FitError
     from camel_jax.laws.law import Law
     from camel_jax.mixture import MixtureResult, optimize_mixture
+    from camel_jax.outcomes import OutcomesAt
     from camel_jax.runs import Recipe, Runs, dense, select, split_by_scale
     from camel_jax.schema import TableError
     from camel_jax.tables import read_recipes, read_runs, runs_to_frame, write_runs
-    from camel_jax.uncertainty import predict_interval
+    from camel_jax.uncertainty import accuracy_interval, predict_interval
 
 __version__ = "0.1.0"
 
 # public name -> module it lives in
 _HOME = {
+    "AccuracyFit": "benchmark",
     "Discrepancy": "draws",
     "Draws": "draws",
     "Fit": "fit",
@@ -37,11 +41,14 @@ _HOME = {
     "Law": "laws.law",
     "LossesAt": "draws",
     "MixtureResult": "mixture",
+    "OutcomesAt": "outcomes",
     "Recipe": "runs",
     "Runs": "runs",
     "TableError": "schema",
+    "accuracy_interval": "uncertainty",
     "dense": "runs",
     "fit": "fit",
+    "fit_accuracies": "benchmark",
     "laws": "laws",
     "leaderboard": "evaluate",
     "load_fit": "fit",
@@ -54,6 +61,7 @@ _HOME = {
     "predict_interval": "uncertainty",
     "read_recipes": "tables",
     "read_runs": "tables",
+    "read_tasks": "benchmark_tasks",
     "runs_to_frame": "tables",
     "select": "runs",
     "single_set": "goals",
@@ -63,6 +71,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AccuracyFit",
     "Discrepancy",
     "Draws",
     "Fit",
@@ -71,11 +80,14 @@ __all__ = [
     "Law",
     "LossesAt",
     "MixtureResult",
+    "OutcomesAt",
     "Recipe",
     "Runs",
     "TableError",
+    "accuracy_interval",
     "dense",
     "fit",
+    "fit_accuracies",
     "laws",
     "leaderboard",
     "load_fit",
@@ -88,6 +100,7 @@ __all__ = [
     "predict_interval",
     "read_recipes",
     "read_runs",
+    "read_tasks",
     "runs_to_frame",
     "select",
     "single_set",

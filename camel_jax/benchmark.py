@@ -7,10 +7,11 @@ be trusted, and turns into plain arrays.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,35 @@ from camel_jax.laws import accuracy as law
 from camel_jax.runs import Runs
 from camel_jax.sigmoid_fits import MIN_ROWS, Fitted, Table
 
-__all__ = ["AccuracyFit", "Task", "fit_accuracies", "read_tasks"]
+__all__ = ["AccuracyDraws", "AccuracyFit", "Task", "fit_accuracies", "read_tasks"]
 
 Array = Any
 
 OK, NO_DATA, AT_CHANCE, DROWNED, LATE = "ok", "no data", "at chance", "drowned in noise", "late take-off"
+
+
+class AccuracyDraws(NamedTuple):
+    """M draws of a benchmark law for T tasks, as arrays: one bootstrap refit and one error of the law each.
+
+    Attributes:
+      params: best fit; leaves (T, ...).
+      refits: leaves (M, T, ...), centre and scale shared.
+      error: (M, T) error of the law at a new scale, as accuracy; the same for every recipe.
+    """
+
+    params: law.AccuracyParams
+    refits: law.AccuracyParams
+    error: Array
+
+    def point(self, losses: Array) -> Array:
+        """Accuracies (..., T) of the best fit from losses (..., V) in nats per token."""
+        return law.predict_accuracy(self.params, losses)
+
+    def predict(self, losses: Array, noise: Array | float = 0.0) -> Array:
+        """Accuracies (M, ..., T) in [0, 1] of every draw from its own losses (M, ..., V); ``noise`` is added before clipping."""
+        predicted = jax.vmap(law.predict_accuracy, in_axes=(_PER_DRAW, 0))(self.refits, losses)
+        error = self.error.reshape(len(self.error), *(1,) * (predicted.ndim - 2), -1)
+        return jnp.clip(predicted + error + noise, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +126,34 @@ class AccuracyFit:
           (M, ..., T) accuracies in [0, 1].
         """
         losses = jnp.asarray(losses, float)
-        spread = jnp.asarray(self.spread)
-        noise = jnp.asarray(self.noise) * measured
+        law_key, noise_key = jax.random.split(key)
+        noise = self.noise * jax.random.normal(noise_key, (*losses.shape[:-1], len(self.tasks))) if measured else 0.0
+        return _predict_draws(self.sample(law_key, len(losses)), losses, noise)
+
+    def sample(self, key: Array, n_draws: int, tasks: Sequence[str] | None = None) -> AccuracyDraws:
+        """Draws of the law, to be paired with as many draws of losses.
+
+        Args:
+          key: a ``jax.random`` key; a task gets the same draws whichever other tasks are asked for.
+          n_draws: number of draws M; refits are repeated, each time with its own error.
+          tasks: names, in the order wanted; None for all tasks.
+
+        Raises:
+          ValueError: a task that the law does not have.
+        """
+        at = positions(self.tasks if tasks is None else tasks, self.tasks, "acc/", "the benchmark law")
         samples = {k: getattr(self.samples, k) for k in _PER_TASK}
-        return _draw(samples, self.params, spread, self.common, noise, losses, key)
+        refits, error = _sample(samples, jnp.asarray(self.spread), self.common, key, n_draws)
+
+        def some(leaves: Mapping[str, Array]) -> law.AccuracyParams:
+            kept = {
+                k: jnp.asarray(leaves[k])[(..., at, slice(None)) if k == "weights" else (..., at)] for k in _PER_TASK
+            }
+            return law.AccuracyParams(
+                **kept, center=jnp.asarray(self.params.center), scale=jnp.asarray(self.params.scale)
+            )
+
+        return AccuracyDraws(some(self.params._asdict()), some(refits), error[:, at])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays under names that start with ``accuracy/``, ready for an ``.npz``; nothing in them is code."""
@@ -129,6 +178,7 @@ class AccuracyFit:
 
         Raises:
           ValueError: the arrays hold no benchmark law.
+          KeyError, TypeError: they hold a damaged one.
         """
         if "accuracy/header" not in arrays:
             raise ValueError("no benchmark law in this file: it was fitted on a table without accuracies")
@@ -142,22 +192,37 @@ class AccuracyFit:
 
 
 _PER_TASK = ("floor", "ceiling", "bias", "weights")
+_PER_DRAW = law.AccuracyParams(0, 0, 0, 0, None, None)  # axes of a draw  # pyright: ignore[reportArgumentType]
 _predict = jax.jit(law.predict_accuracy)
+_predict_draws = jax.jit(AccuracyDraws.predict)
 
 
-@jax.jit
-def _draw(samples, params, spread, common, noise, losses, key) -> Array:
-    pick_key, own_key, common_key, noise_key = jax.random.split(key, 4)
-    n_draws, n_tasks = losses.shape[0], spread.shape[0]
+@functools.partial(jax.jit, static_argnames="n_draws")
+def _sample(samples: dict[str, Array], spread: Array, common: Array, key: Array, n_draws: int) -> tuple[Any, Array]:
+    pick_key, own_key, common_key = jax.random.split(key, 3)
     pick = jax.random.permutation(pick_key, jnp.arange(n_draws) % samples["bias"].shape[0])
-    picked = params._replace(**{name: leaf[pick] for name, leaf in samples.items()})
-    axes = law.AccuracyParams(0, 0, 0, 0, None, None)  # pyright: ignore[reportArgumentType]
-    predicted = jax.vmap(law.predict_accuracy, in_axes=(axes, 0))(picked, losses)
-    own = jax.random.normal(own_key, (n_draws, n_tasks))
+    own = jax.random.normal(own_key, (n_draws, len(spread)))
     error = jnp.sqrt(1 - common) * own + jnp.sqrt(common) * jax.random.normal(common_key, (n_draws, 1))
-    error = (spread * error).reshape(n_draws, *(1,) * (losses.ndim - 2), n_tasks)
-    chance_error = noise * jax.random.normal(noise_key, predicted.shape)
-    return jnp.clip(predicted + error + chance_error, 0.0, 1.0)
+    return {name: leaf[pick] for name, leaf in samples.items()}, spread * error
+
+
+def positions(wanted: Sequence[str], names: Sequence[str], prefix: str, owner: str) -> np.ndarray:
+    """Where names stand in a longer list, (len(wanted),).
+
+    Args:
+      wanted: names to find. names: where to find them. prefix, owner: what they are and whose, for the message.
+
+    Raises:
+      ValueError: naming every name that is not there.
+
+    >>> positions(["b"], ["a", "b"], "loss/", "the fit").tolist()
+    [1]
+    """
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        shown = ", ".join(prefix + name for name in missing)
+        raise ValueError(f"{owner} does not have {shown}; it has {', '.join(prefix + name for name in names)}")
+    return np.array([list(names).index(name) for name in wanted], int)
 
 
 def _candidates(table: Table) -> tuple[list[str], law.Basis]:
@@ -202,7 +267,7 @@ def _flags(table: Table, fitted: Fitted, misfit: np.ndarray) -> tuple[list[str],
         # Models answer the same items, so averaging over models does not average the items' noise away.
         item_noise = math.sqrt(table.binomial[best, t].mean())
         noise = math.sqrt(table.binomial[rows, t].mean() + misfit[0, t])
-        numbers = f"best quarter {top:.3f}, chance {chance:.3f}, rise {rise:.3f}, noise {noise:.3f}"
+        numbers = f"best {top:.3f}, chance {chance:.3f}, rise {rise:.3f}, noise {noise:.3f}"
         if rise <= 0 or top - chance < max(item_noise, 1e-3):
             flags.append(AT_CHANCE)
         elif top - floor < 0.05 * (1 - floor):
@@ -297,7 +362,7 @@ def fit_accuracies(
         for t in np.flatnonzero([flag == OK for flag in flags]):
             if skill[t] <= 0:
                 flags[t] = DROWNED
-                reasons[t] += ": the smaller sizes predict the largest no better than a constant does"
+                reasons[t] += "; at the largest size no better than a constant"
     good = np.array([flag == OK for flag in flags])
     spread, common = _next_scale_error(table, misfit, inner_error, good)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,14 @@ import numpy as np
 from camel_jax import gauss_newton, laws, solve
 from camel_jax.archive import ArchiveError, read_archive, write_archive
 from camel_jax.backtest import GROWTH, LEVEL, backtest_below, backtest_sizes, scale_factor
+from camel_jax.benchmark import AccuracyFit
 from camel_jax.draws import Discrepancy, Draws, LossesAt, draw_errors, table_discrepancy
 from camel_jax.field import ResidualField, field_correction, fit_field, no_field
 from camel_jax.identifiability import FitError, check_table
 from camel_jax.lanes import Lanes, Progress, solve_lanes
 from camel_jax.laws.law import Law, Units, in_units, predict_rows, scale_runs, table_units
 from camel_jax.objective import Data, Robust, as_data, residuals
+from camel_jax.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.runs import Recipe, Runs, resample_counts
 
 Array = Any
@@ -141,6 +144,63 @@ class Fit:
         See ``Draws.losses_at``, and ``draws`` for ``field``.
         """
         return self.draws(field).losses_at(size, tokens, supply)
+
+    @property
+    def benchmarks(self) -> AccuracyFit | None:
+        """The benchmark law that travels with this fit, or None; see ``with_benchmarks``."""
+        return read_benchmarks(self.attached)
+
+    @property
+    def benchmark_key(self) -> Array:
+        """Key of the benchmark law's draws: the same for every recipe, decision and process."""
+        return jax.random.fold_in(jax.random.key(self.seed), 1)
+
+    def with_benchmarks(self, benchmarks: AccuracyFit) -> Fit:
+        """The same fit with a benchmark law, which is saved with it.
+
+        Raises:
+          ValueError: the benchmark law reads validation sets that this fit does not predict; the message names them.
+        """
+        columns_read(benchmarks, self.sets)
+        kept = {name: x for name, x in self.attached.items() if not name.startswith("accuracy/")}
+        return dataclasses.replace(self, attached=kept | benchmarks.to_arrays())
+
+    def outcomes_at(
+        self,
+        size: str | float,
+        tokens: str | float,
+        supply: Array | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
+        field: bool = False,
+    ) -> OutcomesAt:
+        """Losses and benchmark accuracies as a differentiable function of the mixture, at one size and token count.
+
+        Args:
+          size, tokens, supply, field: as for ``losses_at``.
+          tasks: names of the tasks, flagged or not; None for all tasks without a flag.
+
+        Returns:
+          A function from weights (K,) to an ``Outcome`` with losses (V,) in nats per token and accuracies (T,) in [0, 1], for
+          ``optimize_mixture(..., objective=mean_accuracy())``.
+
+        Raises:
+          ValueError: no benchmark law, an unknown task, or every task is flagged and none is named.
+
+        >>> from camel_jax import laws, simulate
+        >>> from camel_jax.benchmark import fit_accuracies
+        >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+        >>> knows = 1 / (1 + np.exp(runs.losses - runs.losses.mean(0)))  # a table of runs would have measured these
+        >>> runs = dataclasses.replace(runs, tasks=("qa", "code"), accuracies=0.25 + 0.5 * knows)
+        >>> fitted = fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+        >>> fitted = fitted.with_benchmarks(fit_accuracies(runs, key=jax.random.key(2), resamples=0, starts=1))
+        >>> outcome = fitted.outcomes_at("300M", "10B")(np.array([0.5, 0.5]))
+        >>> outcome.losses.shape, outcome.accuracies.shape
+        ((2,), (2,))
+        """
+        if (benchmarks := self.benchmarks) is None:
+            raise ValueError(NO_BENCHMARKS)
+        return pair(self.losses_at(size, tokens, supply, field=field), benchmarks, self.benchmark_key, tasks)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one ``.npz`` with a JSON header; it appears whole or not at all, and equal fits give equal bytes.

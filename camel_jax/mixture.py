@@ -88,6 +88,7 @@ class MixtureResult:
       reference: (K,) mixture to compare with. reference_value: its objective. reference_losses: (V,).
       gain: how much better the objective is than at the reference; positive is better.
       loss_difference: losses minus those of the reference, (V,); negative is better.
+      reference_accuracies, accuracy_difference: the same for accuracies, (T,), where positive is better; None without.
       probability_better: share of draws in which the mixture beats the reference; NaN without draws.
       limits: every limit with slack and multiplier. violation: largest violation of any limit or of the sum.
       certificate: evidence of global optimality. status: "converged" or what went wrong.
@@ -108,6 +109,8 @@ class MixtureResult:
     reference_losses: np.ndarray
     gain: Interval
     loss_difference: Interval
+    reference_accuracies: np.ndarray | None
+    accuracy_difference: Interval | None
     probability_better: float
     limits: tuple[Binding, ...]
     violation: float
@@ -455,20 +458,16 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
     point, draws, plain, drawn = jax.tree.map(np.asarray, _report(still, moving, problem.goal, pair))
     costs, slopes = (np.asarray(a) for a in costs_and_slopes(still, moving, problem.goal, pair, solution.smoothing))
     sign = -1.0 if objective.maximize else 1.0
-    nothing = np.full_like(point.losses[0], np.nan)
     if draws is None:
         drawn = np.full((2, 1), np.nan)
-        losses = Interval(point.losses[0], nothing, nothing)
-        accuracies = (
-            None if point.accuracies is None else Interval(point.accuracies[0], *2 * (point.accuracies[0] * np.nan,))
-        )
-        difference = Interval(point.losses[0] - point.losses[1], nothing, nothing)
         better = math.nan
     else:
-        losses = _widen(_interval(point.losses[0], draws.losses[0]), getattr(problem.outcomes, "interval_scale", None))
-        accuracies = None if draws.accuracies is None else _interval(point.accuracies[0], draws.accuracies[0])
-        difference = _interval(point.losses[0] - point.losses[1], draws.losses[0] - draws.losses[1])
         better = float(np.mean(drawn[0] < drawn[1]) + 0.5 * np.mean(drawn[0] == drawn[1]))
+    losses, difference = _compare(point.losses, None if draws is None else draws.losses)
+    losses = losses if draws is None else _widen(losses, getattr(problem.outcomes, "interval_scale", None))
+    accuracies, accuracy_gap = None, None
+    if point.accuracies is not None:
+        accuracies, accuracy_gap = _compare(point.accuracies, None if draws is None else draws.accuracies)
     risky = problem.goal.risk != "mean"
     bindings, residual, gap = feasibility.multipliers(problem.limits, weights, slopes[0])
     region, chords = problem.regions[0], 128
@@ -497,12 +496,20 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
         reference_losses=point.losses[1],
         gain=_interval((costs[1] - costs[0]) if risky else plain[1] - plain[0], drawn[1] - drawn[0]),
         loss_difference=difference,
+        reference_accuracies=None if point.accuracies is None else point.accuracies[1],
+        accuracy_difference=accuracy_gap,
         probability_better=better,
         limits=tuple(Binding(*binding) for binding in bindings),
         violation=constraints.violation(problem.limits, weights),
         certificate=certificate,
         status=status,
     )
+
+
+def _compare(point: Array, draws: np.ndarray | None) -> tuple[Interval, Interval]:
+    """Of outcomes at the mixture and the reference, (2, V) and draws (2, M, V): those at the mixture, and how far apart."""
+    drawn = np.full((2, 1, *point.shape[1:]), np.nan) if draws is None else draws
+    return _interval(point[0], drawn[0]), _interval(point[0] - point[1], drawn[0] - drawn[1])
 
 
 def _interval(value: Array, draws: np.ndarray) -> Interval:

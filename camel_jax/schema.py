@@ -122,8 +122,11 @@ class Checked:
       run_ids: run id per row; ``run_names`` the distinct ones and ``run_index`` the index of each row's run.
     """
 
-    def __init__(self, sheet: Sheet, need_losses: bool = False, only_mixtures: bool = False):
+    def __init__(
+        self, sheet: Sheet, need_losses: bool = False, only_mixtures: bool = False, need_mixtures: bool = True
+    ):
         self.sheet, self.need_losses, self.only_mixtures = sheet, need_losses, only_mixtures
+        self.need_mixtures = need_mixtures
         self.problems: list[Problem] = []
         self.values: dict[str, np.ndarray] = {}
         self.cells = dict(zip(sheet.names, sheet.cells, strict=True))
@@ -169,7 +172,8 @@ class Checked:
         if self.supplied:
             unlimited = np.full(self.n_rows, np.inf)
             supply = np.stack([self.values.get(f"supply/{d}", unlimited) for d in domains], -1)
-        weights = np.stack([self.values[f"mix/{d}"] for d in domains], -1)
+        shares = [self.values[f"mix/{d}"] for d in domains]
+        weights = np.stack(shares, -1) if shares else np.zeros((self.n_rows, 0))
         return Recipe(self.values["size_total"], self.values["size"], self.values["tokens"], weights, supply)
 
     def _header(self) -> None:
@@ -196,7 +200,7 @@ class Checked:
             self.problem(name, rule)
         required = () if self.only_mixtures else ("run", "size", "tokens")
         missing = [name for name in required if name not in names]
-        missing += [] if self.domains else ["mix/<domain>"]
+        missing += [] if self.domains or not self.need_mixtures else ["mix/<domain>"]
         missing += [] if self.sets or not self.need_losses else ["loss/<set>"]
         if missing:
             self.problem("", f"no column {', '.join(map(repr, missing))}; the table has {_listed(names)}")

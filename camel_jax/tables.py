@@ -42,6 +42,7 @@ def read_runs(
     columns: Mapping[str, str | None] | None = None,
     name: str | None = None,
     on_ignored: Callable[[list[str]], None] | None = None,
+    need_mixtures: bool = True,
 ) -> Runs:
     """Read a table of runs and check it.
 
@@ -51,6 +52,7 @@ def read_runs(
         ``*`` stands for any text; None drops a column.
       name: what to call the table in messages, the file name by default.
       on_ignored: called with the names of columns that are no part of the schema, if there are any.
+      need_mixtures: whether a table without ``mix/`` columns is refused; one that tells accuracies from losses needs none.
 
     Returns:
       ``Runs`` with float64 numpy arrays; losses and accuracies that were not measured are NaN, never filled in.
@@ -65,11 +67,11 @@ def read_runs(
     >>> runs.domains, runs.recipe.n_active.tolist()
     (('web', 'code'), [70000000.0, 1200000000.0])
     """
-    return _to_runs(rename(_load(source, name), columns), on_ignored)
+    return _to_runs(rename(_load(source, name), columns), on_ignored, need_mixtures)
 
 
-def _to_runs(sheet: Sheet, on_ignored: Callable[[list[str]], None] | None = None) -> Runs:
-    table = Checked(sheet, need_losses=True)
+def _to_runs(sheet: Sheet, on_ignored: Callable[[list[str]], None] | None = None, need_mixtures: bool = True) -> Runs:
+    table = Checked(sheet, need_losses=True, need_mixtures=need_mixtures)
     table.finish(on_ignored)
     return Runs(
         table.recipe(table.domains),

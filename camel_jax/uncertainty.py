@@ -12,16 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 
-from camel_jax.draws import Discrepancy, discrepancy_scale
+from camel_jax.benchmark import AccuracyDraws
+from camel_jax.draws import Discrepancy, Draws, discrepancy_scale
 from camel_jax.fit import Fit, good_starts
 from camel_jax.laws.law import Law, Units, in_units, predict_rows
+from camel_jax.outcomes import NO_BENCHMARKS, columns_read
 from camel_jax.runs import Recipe
 
 Array = Any
 
 
 class Interval(NamedTuple):
-    """Predicted losses with an interval: (R, V) or (V,) arrays in nats per token."""
+    """Predictions with an interval: losses (R, V) or (V,) in nats per token, or accuracies (R, T) or (T,) in [0, 1]."""
 
     point: Array
     low: Array
@@ -45,11 +47,7 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie in (0, 1); got {level}")
     point = fit.predict(recipe)
-    single = np.ndim(recipe.tokens) == 0
-    rows = jax.tree.map(lambda x: jnp.asarray(x, float)[None], recipe) if single else recipe
-    supply = rows.supply
-    if supply is not None and np.ndim(supply) == 1:
-        rows = dataclasses.replace(rows, supply=jnp.broadcast_to(supply, np.shape(rows.weights)))
+    single, rows = np.ndim(recipe.tokens) == 0, _rows(recipe)
     usable = np.isfinite(fit.resampled_objective)
     raw = fit.resampled if usable.sum() >= 2 else fit.raw
     keep = np.flatnonzero(usable) if usable.sum() >= 2 else good_starts(fit.objective)
@@ -66,6 +64,69 @@ def _log_spread(law: Law, params: Any, units: Units, discrepancy: Discrepancy, r
     between = jnp.var(jnp.log(losses), axis=0)
     wrong = jax.vmap(partial(discrepancy_scale, discrepancy))(recipe)
     return jnp.sqrt(between + wrong**2)
+
+
+def accuracy_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
+    """Predicted benchmark accuracies with a central interval for a measured accuracy.
+
+    The point is the benchmark law at the predicted losses. The bounds are quantiles of draws that carry, each, one draw of
+    the losses (bootstrap and discrepancy, as in ``predict_interval``), one refit and one error of the benchmark law, and the
+    binomial noise of the items where their number is known; widened where they would leave the point outside.
+
+    Args:
+      fit: a fitted law with a benchmark law; see ``Fit.with_benchmarks``.
+      recipe: one recipe, or recipes with a leading axis R.
+      level: probability mass of the interval, in (0, 1).
+
+    Returns:
+      Accuracies (R, T) or (T,) of every task of the law, flagged or not, in the order of ``fit.benchmarks.tasks``.
+
+    Raises:
+      ValueError: level outside (0, 1), or no benchmark law.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie in (0, 1); got {level}")
+    if (benchmarks := fit.benchmarks) is None:
+        raise ValueError(NO_BENCHMARKS)
+    single, rows = np.ndim(recipe.tokens) == 0, _rows(recipe)
+    columns = columns_read(benchmarks, fit.sets)
+    point = benchmarks.predict(jnp.asarray(fit.predict(rows))[:, columns])
+    draws = fit.draws(field=True)
+    copies = -(-ACCURACY_DRAWS // len(draws.bias))
+    law_key, noise_key = jax.random.split(fit.benchmark_key)
+    sampled = benchmarks.sample(law_key, copies * len(draws.bias))
+    noise = benchmarks.noise * jax.random.normal(noise_key, sampled.error.shape)
+    low, high = _accuracy_bounds(draws, sampled, noise, columns, rows, level)
+    found = Interval(point, jnp.minimum(low, point), jnp.maximum(high, point))
+    return Interval(*(x[0] for x in found)) if single else found
+
+
+ACCURACY_DRAWS = (
+    1024  # draws of losses are repeated until there are this many, each with its own error of the benchmark law
+)
+
+
+def _rows(recipe: Recipe) -> Recipe:
+    """Recipes with a leading axis throughout: a single one gets it, a shared supply is repeated."""
+    single = np.ndim(recipe.tokens) == 0
+    rows = jax.tree.map(lambda x: jnp.asarray(x, float)[None], recipe) if single else recipe
+    supply = rows.supply
+    if supply is not None and np.ndim(supply) == 1:
+        rows = dataclasses.replace(rows, supply=jnp.broadcast_to(supply, np.shape(rows.weights)))
+    return rows
+
+
+@jax.jit
+def _accuracy_bounds(
+    draws: Draws, law: AccuracyDraws, noise: Array, columns: Array, recipe: Recipe, level: Array
+) -> tuple[Array, Array]:
+    def one(row: Recipe) -> Array:
+        losses = draws.predict(row)[:, columns]
+        drawn = law.predict(jnp.tile(losses, (len(law.error) // len(losses), 1)), noise)
+        return jnp.quantile(drawn, jnp.stack([0.5 - level / 2, 0.5 + level / 2]), axis=0)
+
+    bounds = jax.lax.map(one, recipe, batch_size=16)
+    return bounds[:, 0], bounds[:, 1]
 
 
 def coverage(interval: Interval, losses: Array, rows: Array | None = None) -> float:

@@ -137,16 +137,16 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str | None = None
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str | None = None, words: int = 1
 ) -> None:
-    """A table on stdout; the first column is text, the others are numbers."""
+    """A table on stdout; the first ``words`` columns are text, the others are numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
     for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0)
+        table.add_column(name, justify="left" if i < words else "right", no_wrap=i >= words)
     for row in rows:
         table.add_row(*row)
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, soft_wrap=True)

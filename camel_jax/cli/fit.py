@@ -1,4 +1,4 @@
-"""``camel-jax fit``: a law from a table of runs."""
+"""``camel-jax fit``: a law from a table of runs, and a benchmark law where there are accuracies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from camel_jax.cli.benchmarks import (
+    add_benchmarks,
+    print_benchmarks,
+    read_benchmark_table,
+    summarize_benchmarks,
+)
 from camel_jax.cli.console import (
     Json,
     Map,
@@ -30,23 +36,46 @@ def fit(
     starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 2,
     seed: Seed = 0,
     skills: Annotated[int | None, typer.Option(min=1, help="Latent skills of camel.", show_default=False)] = None,
+    benchmarks: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Run table with loss/ and acc/ columns for the benchmark law; by default the runs, if they have acc/.",
+            show_default=False,
+        ),
+    ] = None,
+    tasks: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Table of tasks: task, chance or n_choices, n_items.", show_default=False),
+    ] = None,
     columns: Map = None,
+    benchmark_columns: Annotated[
+        list[str] | None,
+        typer.Option("--map-benchmarks", metavar="THEIRS=OURS", help="As --map, for the table of --benchmarks."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Fit a law to a table of runs and save it."""
+    """Fit a law to a table of runs and save it, with a benchmark law (losses to accuracies) where accuracies are given."""
     check_npz(out)
     from camel_jax.tables import read_runs
 
     table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
     chosen = make_law(law, skills)
+    accuracies, known = read_benchmark_table(table, benchmarks, tasks, benchmark_columns)
     result = run_fit(chosen, table, seed=seed, resamples=resamples, starts=starts)
+    if accuracies is not None:
+        given = benchmarks is not None
+        result = add_benchmarks(result, accuracies, known, given=given, seed=seed, resamples=resamples)
     result.save(out)
     say(f"wrote {out}")
     summary = summarize(result, table)
+    if (law_of_tasks := result.benchmarks) is not None:
+        summary["benchmarks"] = summarize_benchmarks(law_of_tasks, accuracies)
     if json:
         print_json(summary)
     else:
         print_summary(summary)
+        if "benchmarks" in summary:
+            print_benchmarks(summary["benchmarks"])
 
 
 def check_npz(path: pathlib.Path) -> None:

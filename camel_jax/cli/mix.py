@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, print_table, say, working
-from camel_jax.cli.predict import open_fit
+from camel_jax.cli.predict import flagged, open_fit
 from camel_jax.files import check_target, replacing
 from camel_jax.sizes import format_count, format_size, parse_size, parse_tokens
 
@@ -87,6 +87,10 @@ def mix(
             **limits,
         )
     told = {"fit": fitted.law.name, "size": size, "tokens": n_tokens, **as_dict(result, ranges, near)}
+    if result.accuracies is not None:
+        told["flagged_tasks"] = flagged(fitted.benchmarks)
+        if named := [task for task in result.tasks if task in told["flagged_tasks"]]:
+            say("note: named, but flagged: " + ", ".join(f"{task} ({told['flagged_tasks'][task]})" for task in named))
     if out is not None:
         with replacing(out) as part:
             part.write_text(as_json(told) + "\n")
@@ -118,12 +122,34 @@ def recommend(
     known = None
     if supply:
         known = np.array([supply.get(domain, np.inf) for domain in fitted.domains])
-    at = fitted.losses_at(size, tokens, known)
-    options |= {"objective": parse_objective(objective), "key": jax.random.key(seed)}
+    goal = parse_objective(objective)
+    tasks = tasks_to_predict(fitted.benchmarks, goal)
+    at = fitted.outcomes_at(size, tokens, known, tasks=tasks) if tasks else fitted.losses_at(size, tokens, known)
+    options |= {"objective": goal, "key": jax.random.key(seed)}
     if supply:
         options |= {"supply": supply, "tokens": tokens}
     result = optimize_mixture(at, **options)
     return result, near_optimal(at, near / 100, samples=16, **options) if near else None
+
+
+def tasks_to_predict(benchmarks: Any, objective: Any) -> tuple[str, ...]:
+    """Tasks without a flag and those that an objective names; none without a benchmark law.
+
+    Raises:
+      ValueError: the objective needs accuracies that the fit cannot give.
+    """
+    wanted = objective.kind == "accuracies"
+    if benchmarks is None:
+        if wanted:
+            from camel_jax.outcomes import NO_BENCHMARKS
+
+            raise ValueError(f"--objective: {NO_BENCHMARKS}: fit such a table, or give one to fit with --benchmarks")
+        return ()
+    usable, named = list(benchmarks.objective_weights()), [task for task, _ in objective.weights]
+    if wanted and not named and not usable:
+        flags = ", ".join(f"{task}: {flag}" for task, flag in list(benchmarks.flags.items())[:8])
+        raise ValueError(f"--objective: every task is flagged ({flags}); name tasks, as in acc/{benchmarks.tasks[0]}=1")
+    return tuple(usable + [task for task in named if wanted and task in benchmarks.tasks and task not in usable])
 
 
 def as_dict(result: Any, ranges: Any, near: float) -> dict[str, Any]:
@@ -244,8 +270,26 @@ def print_shares(title: str, result: Any, ranges: Any, near: float) -> None:
     print_table(title, header, rows)
 
 
+def print_accuracies(result: Any) -> None:
+    """Predicted benchmark accuracies beside those of the reference, with 90 % intervals."""
+    here, difference = result.accuracies, result.accuracy_difference
+    rows = [
+        [
+            task,
+            f"{here.value[t]:.3f}",
+            f"{here.lower[t]:.3f} to {here.upper[t]:.3f}",
+            f"{result.reference_accuracies[t]:.3f}",
+            f"{difference.value[t]:+.3f}",
+            f"{difference.lower[t]:+.3f} to {difference.upper[t]:+.3f}",
+        ]
+        for t, task in enumerate(result.tasks)
+    ]
+    header = ["task", "accuracy", "90 % interval", "reference", "difference", "90 % interval"]
+    print_table("Predicted benchmark accuracies, shares of 1", header, rows)
+
+
 def print_outcome(result: Any) -> None:
-    """Predicted losses and the gain over the reference, with 90 % intervals."""
+    """Predicted losses, accuracies where there are any, and the gain over the reference, with 90 % intervals."""
     losses, difference = result.losses, result.loss_difference
     rows = []
     for v, name in enumerate(result.sets):
@@ -262,6 +306,8 @@ def print_outcome(result: Any) -> None:
     header = ["validation set", "loss", "90 % interval", "reference", "difference", "90 % interval"]
     print_table("Predicted losses, nats per token", header, rows)
     gain = result.gain
+    if result.accuracies is not None:
+        print_accuracies(result)
     lines = [
         f"{result.objective}: {result.value.value:.4f}, {gain.value:.4f} better than the reference"
         f" (90 % interval {gain.lower:.4f} to {gain.upper:.4f}; better in {result.probability_better:.0%} of draws)"

@@ -1,4 +1,4 @@
-"""``camel-jax predict``: losses with intervals for a table of recipes."""
+"""``camel-jax predict``: losses and benchmark accuracies with intervals for a table of recipes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def predict(
     columns: Map = None,
     json: Json = False,
 ) -> None:
-    """Predict losses: pred/<set> with lo/<set> and hi/<set> around it."""
+    """Predict losses: pred/<set> with lo/<set> and hi/<set> around it, and accuracies where the fit has a benchmark law.
+
+    Accuracies are acc/<task> with acc_lo/<task> and acc_hi/<task>; intervals are for measured values.
+    """
     if out is not None:
         if out.suffix.lower() not in (".csv", ".parquet", ".pq"):
             raise ValueError(f"--out {out}: the name must end in .csv or .parquet")
@@ -38,9 +41,14 @@ def predict(
     )
     with working(f"predicting {len(ids)} recipes"):
         columns_out = predictions(fitted, recipe, ids, level)
+    flags = flagged(fitted.benchmarks)
+    if flags:
+        shown = ", ".join(list(flags)[:8]) + (f" and {len(flags) - 8} more" if len(flags) > 8 else "")
+        say(f"note: flagged tasks, whose accuracies are not to be relied on: {shown}")
     if json:
         rows = [dict(zip(columns_out, row, strict=True)) for row in zip(*columns_out.values(), strict=True)]
-        print_json({"law": fitted.law.name, "level": level, "predictions": rows})
+        told = {"law": fitted.law.name, "level": level, "predictions": rows}
+        print_json(told if fitted.benchmarks is None else {**told, "flagged_tasks": flags})
     if out is not None:
         tables.write_columns(columns_out, out)
         say(f"wrote {out}")
@@ -58,11 +66,17 @@ def open_fit(path: pathlib.Path) -> Any:
     return load_fit(path)
 
 
+def flagged(benchmarks: Any) -> dict[str, str]:
+    """Tasks of a benchmark law that should not be relied on, and why; empty without a law."""
+    flags = {} if benchmarks is None else benchmarks.flags
+    return {task: flag for task, flag in flags.items() if flag != "ok"}
+
+
 def predictions(fitted: Any, recipe: Any, ids: list[str], level: float) -> dict[str, Any]:
     """Columns of the table of predictions."""
     import numpy as np
 
-    from camel_jax.uncertainty import predict_interval
+    from camel_jax.uncertainty import accuracy_interval, predict_interval
 
     point, low, high = (np.asarray(x) for x in predict_interval(fitted, recipe, level=level))
     table: dict[str, Any] = {"run": ids, "size": recipe.n_active, "tokens": recipe.tokens}
@@ -70,4 +84,8 @@ def predictions(fitted: Any, recipe: Any, ids: list[str], level: float) -> dict[
         table["size_total"] = recipe.n_total
     for v, s in enumerate(fitted.sets):
         table |= {f"pred/{s}": point[:, v], f"lo/{s}": low[:, v], f"hi/{s}": high[:, v]}
+    if (benchmarks := fitted.benchmarks) is not None:
+        point, low, high = (np.asarray(x) for x in accuracy_interval(fitted, recipe, level=level))
+        for t, task in enumerate(benchmarks.tasks):
+            table |= {f"acc/{task}": point[:, t], f"acc_lo/{task}": low[:, t], f"acc_hi/{task}": high[:, t]}
     return table
