@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camel_jax import laws
+    from camel_jax.budget import best_recipe, budget_path
     from camel_jax.decisions import near_optimal, optimum_path, pareto_front
+    from camel_jax.design import compare_shapes, propose_runs, worth
     from camel_jax.draws import Discrepancy, Draws, LossesAt
     from camel_jax.evaluate import leaderboard
     from camel_jax.feasibility import InfeasibleError
     from camel_jax.fit import Fit, fit, load_fit
     from camel_jax.goals import mean_accuracy, mean_loss, single_set, weighted_sum
     from camel_jax.identifiability import FitError
+    from camel_jax.knowledge import know_nothing, know_runs, mixtures_around, target_region
+    from camel_jax.ladder import make_ladder
     from camel_jax.laws.law import Law
     from camel_jax.mixture import MixtureResult, optimize_mixture
     from camel_jax.runs import Recipe, Runs, dense, select, split_by_scale
@@ -40,25 +44,35 @@ _HOME = {
     "Recipe": "runs",
     "Runs": "runs",
     "TableError": "schema",
+    "best_recipe": "budget",
+    "budget_path": "budget",
+    "compare_shapes": "design",
     "dense": "runs",
     "fit": "fit",
+    "know_nothing": "knowledge",
+    "know_runs": "knowledge",
     "laws": "laws",
     "leaderboard": "evaluate",
     "load_fit": "fit",
+    "make_ladder": "ladder",
     "mean_accuracy": "goals",
     "mean_loss": "goals",
+    "mixtures_around": "knowledge",
     "near_optimal": "decisions",
     "optimize_mixture": "mixture",
     "optimum_path": "decisions",
     "pareto_front": "decisions",
     "predict_interval": "uncertainty",
+    "propose_runs": "design",
     "read_recipes": "tables",
     "read_runs": "tables",
     "runs_to_frame": "tables",
     "select": "runs",
     "single_set": "goals",
     "split_by_scale": "runs",
+    "target_region": "knowledge",
     "weighted_sum": "goals",
+    "worth": "design",
     "write_runs": "tables",
 }
 
@@ -74,25 +88,35 @@ __all__ = [
     "Recipe",
     "Runs",
     "TableError",
+    "best_recipe",
+    "budget_path",
+    "compare_shapes",
     "dense",
     "fit",
+    "know_nothing",
+    "know_runs",
     "laws",
     "leaderboard",
     "load_fit",
+    "make_ladder",
     "mean_accuracy",
     "mean_loss",
+    "mixtures_around",
     "near_optimal",
     "optimize_mixture",
     "optimum_path",
     "pareto_front",
     "predict_interval",
+    "propose_runs",
     "read_recipes",
     "read_runs",
     "runs_to_frame",
     "select",
     "single_set",
     "split_by_scale",
+    "target_region",
     "weighted_sum",
+    "worth",
     "write_runs",
 ]
 
