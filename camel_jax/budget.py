@@ -1,7 +1,7 @@
 """The best recipe for a training budget: model size, tokens and mixture together, and how they move with the budget.
 
 A budget C leaves one free number beside the mixture: the size N, with the tokens D(N) that cost(N, D) = C leaves. The value
-of a size is the objective at its best mixture; a grid over log N brackets its minimum and a golden section finds it.
+of a size is the objective at its best mixture; a grid over log N brackets its minimum, and a bounded search finds it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ Array = Any
 At = Callable[[Any, Any], Any]
 
 _OPTIONS = ("objective", "domains", "reference", "risk", "tail")
-_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _TOKENS = (1e3, 1e19)  # what a token count may be
 
 
@@ -173,7 +172,7 @@ def best_recipe(
     if not np.isfinite(values).any():
         raise ValueError("the objective is not finite at any size of the range")
     i = int(np.nanargmin(values))
-    best = _golden(curve.value, logs[max(i - 1, 0)], logs[min(i + 1, len(logs) - 1)], logs[i])
+    best = _valley(curve.value, logs[max(i - 1, 0)], logs[min(i + 1, len(logs) - 1)], logs[i])
     result = curve.result(best)
     level = result[1].cost + within * abs(result[1].cost)
     low = _edge(curve.value, best, logs[logs < best][::-1], level)
@@ -425,31 +424,24 @@ def _reusable(source: Any) -> Any:
     return source
 
 
-def _golden(function: Callable[[float], float], low: float, high: float, best: float) -> float:
-    """Minimum of a function with one valley between two points, to 1e-6; ``best`` is the lowest point known."""
-    a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    fa, fb = function(a), function(b)
-    while high - low > 1e-6:
-        if fa <= fb:
-            high, b, fb = b, a, fa
-            a = high - _GOLDEN * (high - low)
-            fa = function(a)
-        else:
-            low, a, fa = a, b, fb
-            b = low + _GOLDEN * (high - low)
-            fb = function(b)
-    return min((best, a, b), key=function)
+def _valley(function: Callable[[float], float], low: float, high: float, best: float) -> float:
+    """Minimum of a function with one valley between two points, to 1e-5; ``best`` is the lowest point known."""
+    from scipy.optimize import minimize_scalar
+
+    if high <= low:
+        return best
+    found = float(minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x)  # type: ignore[attr-defined]
+    return min((best, found), key=function)
 
 
 def _edge(function: Callable[[float], float], best: float, outward: Array, level: float) -> float:
-    """Where a function that rises from its minimum crosses a level, along points known already."""
+    """Where a function that rises from its minimum crosses a level, to 1e-4, between points known already."""
+    from scipy.optimize import brentq
+
     inside = best
     for x in map(float, outward):
         if function(x) > level:
-            for _ in range(12):
-                middle = 0.5 * (inside + x)
-                inside, x = (middle, x) if function(middle) <= level else (inside, middle)
-            return inside
+            return float(brentq(lambda t: function(t) - level, inside, x, xtol=1e-4))  # type: ignore[arg-type]
         inside = x
     return inside
 
