@@ -41,7 +41,7 @@ def planted(law, known, key):
     """Parameters from which the runs are simulated: a random start, with the leaves of the knowledge's own table."""
     keys = jax.random.split(key, len(jax.tree.leaves(known.raw)))
     first, tree = jax.tree.flatten(jax.tree.map(lambda x: x[0], known.raw))
-    others = jax.tree.leaves(jax.tree.map(lambda x: jnp.std(x), known.raw))
+    others = jax.tree.leaves(jax.tree.map(jnp.std, known.raw))
     moved = [x + s * jax.random.normal(k, x.shape) for x, s, k in zip(first, others, keys, strict=True)]
     return law.constrain(jax.tree.unflatten(tree, moved))
 
@@ -85,6 +85,11 @@ def timing(domains):
             flush=True,
         )
     return out
+
+
+def git_hash():
+    command, folder = ["git", "rev-parse", "HEAD"], pathlib.Path(__file__).parent
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def main() -> None:
@@ -135,7 +140,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "jax": jax.__version__, "numpy": version("numpy")},
         "device": f"{jax.devices()[0].device_kind}, {jax.device_count()}",
         "dtype": "float64",
-        "git": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "git": git_hash(),
         "rows": rows,
         "timing": None if arguments.no_timing else timing(domains),
     }
