@@ -1,6 +1,6 @@
 """Which shape of a budget predicts the target best? Planted laws, simulated runs, refits: shapes and optimal design against FLOPs.
 
-    python benchmarks/design_study.py [--laws 20] [--budgets 1e19,1e20] [--law sodm] [--out benchmarks/results/design_study.json]
+    python benchmarks/design_study.py [--laws 20] [--budgets 1e20,3e20] [--law sodm] [--out benchmarks/results/design_study.json]
 
 For every planted law (a random start of the law's own family) and budget: each design is made before any run, from the prior alone;
 its runs are simulated with noise; the law is fitted to them; and the fit is judged at the target.
@@ -95,7 +95,7 @@ def git_hash():
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--laws", type=int, default=20, help="planted laws")
-    parser.add_argument("--budgets", default="1e19,1e20", help="FLOPs")
+    parser.add_argument("--budgets", default="1e20,3e20", help="FLOPs")
     parser.add_argument("--law", default="sodm", choices=["sodm", "dml", "chinchilla"])
     parser.add_argument("--noise", type=float, default=0.004)
     parser.add_argument("--max-runs", type=int, default=60)

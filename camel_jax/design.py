@@ -159,6 +159,7 @@ def propose_runs(
     Raises:
       ValueError: a budget that buys too little, mixtures that are none, or an unknown shape or criterion.
 
+    >>> import jax
     >>> from camel_jax import laws
     >>> from camel_jax.knowledge import know_nothing, target_region
     >>> from camel_jax.ladder import make_ladder
