@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from camel_jax import laws
     from camel_jax.benchmark import AccuracyFit, fit_accuracies
     from camel_jax.benchmark_tasks import read_tasks
+    from camel_jax.budget import best_recipe, budget_path
     from camel_jax.decisions import near_optimal, optimum_path, pareto_front
+    from camel_jax.design import compare_shapes, propose_runs, worth
     from camel_jax.draws import Discrepancy, Draws, LossesAt
     from camel_jax.evaluate import leaderboard
     from camel_jax.feasibility import InfeasibleError
     from camel_jax.fit import Fit, fit, load_fit
     from camel_jax.goals import mean_accuracy, mean_loss, single_set, weighted_sum
     from camel_jax.identifiability import FitError
+    from camel_jax.knowledge import know_nothing, know_runs, mixtures_around, target_region
+    from camel_jax.ladder import make_ladder
     from camel_jax.laws.law import Law
     from camel_jax.mixture import MixtureResult, optimize_mixture
     from camel_jax.outcomes import OutcomesAt
@@ -46,19 +50,27 @@ _HOME = {
     "Runs": "runs",
     "TableError": "schema",
     "accuracy_interval": "uncertainty",
+    "best_recipe": "budget",
+    "budget_path": "budget",
+    "compare_shapes": "design",
     "dense": "runs",
     "fit": "fit",
     "fit_accuracies": "benchmark",
+    "know_nothing": "knowledge",
+    "know_runs": "knowledge",
     "laws": "laws",
     "leaderboard": "evaluate",
     "load_fit": "fit",
+    "make_ladder": "ladder",
     "mean_accuracy": "goals",
     "mean_loss": "goals",
+    "mixtures_around": "knowledge",
     "near_optimal": "decisions",
     "optimize_mixture": "mixture",
     "optimum_path": "decisions",
     "pareto_front": "decisions",
     "predict_interval": "uncertainty",
+    "propose_runs": "design",
     "read_recipes": "tables",
     "read_runs": "tables",
     "read_tasks": "benchmark_tasks",
@@ -66,7 +78,9 @@ _HOME = {
     "select": "runs",
     "single_set": "goals",
     "split_by_scale": "runs",
+    "target_region": "knowledge",
     "weighted_sum": "goals",
+    "worth": "design",
     "write_runs": "tables",
 }
 
@@ -85,19 +99,27 @@ __all__ = [
     "Runs",
     "TableError",
     "accuracy_interval",
+    "best_recipe",
+    "budget_path",
+    "compare_shapes",
     "dense",
     "fit",
     "fit_accuracies",
+    "know_nothing",
+    "know_runs",
     "laws",
     "leaderboard",
     "load_fit",
+    "make_ladder",
     "mean_accuracy",
     "mean_loss",
+    "mixtures_around",
     "near_optimal",
     "optimize_mixture",
     "optimum_path",
     "pareto_front",
     "predict_interval",
+    "propose_runs",
     "read_recipes",
     "read_runs",
     "read_tasks",
@@ -105,7 +127,9 @@ __all__ = [
     "select",
     "single_set",
     "split_by_scale",
+    "target_region",
     "weighted_sum",
+    "worth",
     "write_runs",
 ]
 

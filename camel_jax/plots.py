@@ -362,6 +362,31 @@ def leaderboards(tables: Mapping[str, Sequence[Any]], *, title: str = "Error at 
     return figure
 
 
+def design_curves(designs: Sequence[Any], *, ax: Any = None, title: str = "", note: str = "") -> Any:
+    """Expected standard error at the target against the cost of the runs bought so far, one line a design.
+
+    Args:
+      designs: results of ``design.compare_shapes``: ``shape``, ``curve_cost`` and ``curve_error`` are read.
+      ax: Axes to draw on; a new figure if None. title, note: of the panel.
+
+    Returns:
+      The Axes.
+    """
+    ax = _axes(ax)
+    for i, one in enumerate(designs):
+        cost, error = np.asarray(one.curve_cost, float), 100 * np.asarray(one.curve_error, float)
+        ax.step(cost, error, where="post", color=color_of(i), lw=2, label=one.shape)
+        ax.plot(cost[-1:], error[-1:], "o", ms=5, color=color_of(i))
+    ax.set(
+        xscale="log", yscale="log", xlabel="cost of the runs so far, FLOPs", ylabel="standard error at the target, %"
+    )
+    ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+    ax.grid(color="#f0f0f0", lw=0.8)
+    ax.legend(frameon=False, fontsize=8.5)
+    _title(ax, title or "What the runs are expected to buy", note)
+    return ax
+
+
 def overview(panels: Mapping[str, Mapping[str, Any]], *, title: str, note: str = "") -> Any:
     """One page of a study: back-test, recommended mixture, losses against size, path of the optimum.
 

@@ -1,0 +1,125 @@
+"""``camel-jax budget``: size, tokens and mixture for a training budget."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, print_table, say, working
+from camel_jax.cli.mix import Pairs, pairs, parse_objective, share_limits
+from camel_jax.cli.predict import open_fit
+from camel_jax.files import check_target, replacing
+from camel_jax.sizes import format_count, format_size, parse_tokens
+
+
+def budget(
+    fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
+    flops: Annotated[str, typer.Option(help="Training FLOPs, as in 1e21; several as 1e20,1e21,1e22.")],
+    objective: Annotated[str, typer.Option(help="As for camel-jax mix.")] = "mean-loss",
+    sizes: Annotated[
+        str | None, typer.Option(help="Smallest and largest active size: 100M,10B.", show_default=False)
+    ] = None,
+    sparsity: Annotated[float, typer.Option(min=1.0, help="Total over active parameters.")] = 1.0,
+    floors: Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")] = None,
+    caps: Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")] = None,
+    fixed: Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")] = None,
+    supply: Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")] = None,
+    max_epochs: Annotated[float, typer.Option(min=0.0, help="How often the supply may be repeated.")] = 1.0,
+    gpu_hour: Annotated[
+        float | None, typer.Option(help="Price of an accelerator hour, to show what it costs.", show_default=False)
+    ] = None,
+    peak: Annotated[float, typer.Option(help="FLOPs a second of the accelerator at best.")] = 989e12,
+    utilization: Annotated[float, typer.Option(help="Share of the peak that training reaches.")] = 0.4,
+    starts: Annotated[int, typer.Option(min=1, help="Starts of each search of a mixture.")] = 8,
+    seed: Seed = 0,
+    out: Annotated[pathlib.Path | None, typer.Option(help="Where to write, .json.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Recommend model size, tokens and mixture for a budget, or for each of several."""
+    if out is not None:
+        if out.suffix != ".json":
+            raise ValueError(f"--out {out}: a recipe is written as .json")
+        check_target(out)
+    budgets = [parse_amount("--flops", text) for text in flops.split(",")]
+    ends = None
+    if sizes is not None:
+        ends = tuple(part.strip() for part in sizes.split(","))
+        if len(ends) != 2:
+            raise ValueError(f"--sizes {sizes}: give the smallest and the largest size, as 100M,10B")
+    from camel_jax.costs import Price
+
+    price = None if gpu_hour is None else Price(gpu_hour, peak, utilization)
+    fitted = open_fit(fit)
+    options: dict[str, Any] = share_limits(fitted.domains, floors, caps, fixed)
+    supplies = {name: parse_tokens(text) for name, text in pairs("--supply", supply)}
+    if supplies:
+        options |= {"supply": supplies, "max_epochs": max_epochs}
+    import jax
+
+    from camel_jax.budget import budget_path
+
+    options |= {"objective": parse_objective(objective), "sizes": ends, "sparsity": sparsity, "starts": starts}
+    with working("searching sizes and mixtures"):
+        path = budget_path(fitted, budgets, key=jax.random.key(seed), **options)
+    told = {
+        "fit": fitted.law.name,
+        "results": [result.to_dict() | _priced(price, result.cost) for result in path.results],
+        "size_exponent": path.size_exponent,
+        "tokens_exponent": path.tokens_exponent,
+    }
+    if out is not None:
+        with replacing(out) as part:
+            part.write_text(as_json(told) + "\n")
+        say(f"wrote {out}")
+    if json:
+        print_json(told)
+    else:
+        print_path(path, price)
+
+
+def parse_amount(option: str, text: str) -> float:
+    """A positive number such as 1e21."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{option} {text!r} is not a number; write it as 1e21") from None
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{option} {text}: must be above zero and finite")
+    return value
+
+
+def _priced(price: Any, cost: float) -> dict[str, float]:
+    return {} if price is None else {"gpu_hours": price.gpu_hours(cost), "price": price.of(cost)}
+
+
+def print_path(path: Any, price: Any) -> None:
+    """A row a budget: size, tokens, ranges, objective; then mixtures and warnings."""
+    header = ["FLOPs", "size", "tokens", "a parameter", "sizes as good", "objective"] + (["price"] if price else [])
+    rows = []
+    for r in path.results:
+        low, high = (format_count(x) for x in r.sizes_within)
+        rows.append(
+            [
+                f"{r.budget:.3g}",
+                format_size(r.n_total, r.n_active),
+                format_count(r.tokens),
+                f"{r.tokens_per_parameter:.3g}",
+                f"{low} to {high}",
+                f"{r.mixture.value.value:.4f}",
+            ]
+            + ([f"{price.of(r.cost):,.0f}"] if price else [])
+        )
+    first = path.results[0]
+    print_table(
+        f"Best recipe, {first.mixture.objective}",
+        header,
+        rows,
+        caption=f"sizes as good: within {100 * first.within:g} % of the best objective",
+    )
+    shares = [[domain, *(f"{100 * r.weights[k]:.1f} %" for r in path.results)] for k, domain in enumerate(path.domains)]
+    print_table("Mixture", ["domain", *(f"{r.budget:.3g}" for r in path.results)], shares)
+    lines = [f"warning: {r.budget:.3g}: {text}" for r in path.results for text in r.warnings]
+    if lines:
+        print_lines(lines)

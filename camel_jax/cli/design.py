@@ -1,0 +1,195 @@
+"""``camel-jax design``: which runs to buy next."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from camel_jax.cli.budget import parse_amount
+from camel_jax.cli.console import (
+    Json,
+    Map,
+    Seed,
+    parse_map,
+    print_json,
+    print_lines,
+    print_table,
+    say,
+    tell_ignored,
+    working,
+)
+from camel_jax.cli.fit import make_law, run_fit
+from camel_jax.files import check_target, replacing
+
+
+def design(
+    budget: Annotated[str, typer.Option(help="What the runs may cost together, FLOPs: 1e21.", show_default=False)],
+    target_size: Annotated[str, typer.Option(help="Size to predict: 7B, or 55B-A1.2B.", show_default=False)],
+    runs: Annotated[
+        pathlib.Path | None,
+        typer.Argument(help="Table of the runs there are; none to start from nothing.", show_default=False),
+    ] = None,
+    out: Annotated[
+        pathlib.Path | None, typer.Option(help="Where to write the runs, .csv or .parquet.", show_default=False)
+    ] = None,
+    target_tokens: Annotated[
+        str | None, typer.Option(help="Its tokens, as in 1T; 20 a parameter if absent.", show_default=False)
+    ] = None,
+    shapes: Annotated[
+        str, typer.Option(help="Designs to compare: uniform, small, large, hourglass, optimal. The best is written.")
+    ] = "optimal,hourglass,uniform",
+    ladder: Annotated[
+        str | None, typer.Option(help="Sizes that may be run; those of the table if absent.", show_default=False)
+    ] = None,
+    tokens_per_parameter: Annotated[
+        str, typer.Option(help="Tokens of a run over its parameters; 20, or 20,40.")
+    ] = "20",
+    mixtures: Annotated[int, typer.Option(min=1, help="Candidate mixtures.")] = 200,
+    criterion: Annotated[
+        str, typer.Option(help="Of the optimal design: mean or worst variance at the target.")
+    ] = "mean",
+    min_runs: Annotated[int, typer.Option(min=0, help="Fewest runs of every size.")] = 0,
+    max_runs: Annotated[int, typer.Option(min=1, help="Most runs.")] = 100,
+    domains: Annotated[
+        str | None, typer.Option(help="Domains, to start from nothing: web,code,books.", show_default=False)
+    ] = None,
+    law: Annotated[str, typer.Option(help="camel, chinchilla, dml, sodm or sodm_joint.")] = "camel",
+    noise: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation of the log loss of a run; measured if absent.", show_default=False),
+    ] = None,
+    figure: Annotated[
+        pathlib.Path | None, typer.Option(help="Picture of error against cost, .png or .svg.", show_default=False)
+    ] = None,
+    columns: Map = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Propose the next runs: what each way to spend the budget does to the error at the target."""
+    for path, suffixes in ((out, (".csv", ".parquet", ".pq")), (figure, (".png", ".svg", ".pdf"))):
+        if path is not None:
+            if path.suffix.lower() not in suffixes:
+                raise ValueError(f"{path}: the name must end in {' or '.join(suffixes)}")
+            check_target(path)
+    if (runs is None) == (domains is None):
+        raise ValueError("give a table of runs, or --domains to start from nothing")
+    if runs is None and ladder is None:
+        raise ValueError("--ladder is needed without a table of runs: the sizes that may be run, as 100M,300M,1B")
+    amount = parse_amount("--budget", budget)
+    ratios = [parse_amount("--tokens-per-parameter", text) for text in tokens_per_parameter.split(",")]
+    if noise is not None and not noise > 0:
+        raise ValueError("--noise must be above zero")
+    names = [shape.strip() for shape in shapes.split(",") if shape.strip()]
+    chosen = make_law(law)
+    found = propose(
+        chosen,
+        runs,
+        [name.strip() for name in (domains or "").split(",") if name.strip()],
+        amount,
+        (target_size, target_tokens),
+        None if ladder is None else [size.strip() for size in ladder.split(",")],
+        ratios,
+        mixtures,
+        names,
+        noise,
+        parse_map(columns),
+        seed,
+        criterion=criterion,
+        min_runs=min_runs,
+        max_runs=max_runs,
+    )
+    key = "worst_after" if criterion == "worst" else "error_after"
+    best = min(found, key=lambda one: getattr(one, key))
+    from camel_jax.design import worth
+
+    told = worth(best)
+    if out is not None:
+        from camel_jax.tables import write_columns
+
+        write_columns(best.to_columns(), out)
+        say(f"wrote {out}")
+    if figure is not None:
+        from camel_jax import plots
+
+        with replacing(figure) as part:
+            plots.design_curves(found).figure.savefig(part, metadata={} if figure.suffix == ".png" else {"Date": None})
+        say(f"wrote {figure}")
+    if json:
+        data = told._asdict()
+        print_json({"designs": [one.to_dict() for one in found], "written": best.shape, "worth": data})
+    else:
+        print_designs(found, best, told)
+
+
+def propose(
+    law: Any,
+    path: pathlib.Path | None,
+    domains: list[str],
+    budget: float,
+    target: tuple[str, str | None],
+    ladder: list[str] | None,
+    ratios: list[float],
+    mixtures: int,
+    shapes: list[str],
+    noise: float | None,
+    columns: dict[str, str | None],
+    seed: int,
+    **limits: Any,
+) -> Any:
+    """Designs of every shape, from a table of runs or from nothing."""
+    import jax
+    import numpy as np
+
+    from camel_jax.design import compare_shapes
+    from camel_jax.knowledge import know_nothing, know_runs, mixtures_around, target_region
+    from camel_jax.ladder import make_ladder
+    from camel_jax.runs import scales
+    from camel_jax.sizes import parse_size
+
+    keys = jax.random.split(jax.random.key(seed), 3)
+    if path is None:
+        if len(set(domains)) < max(len(domains), 2):
+            raise ValueError("--domains: name at least two domains, each once")
+        table, center = None, np.full(len(domains), 1.0 / len(domains))
+    else:
+        from camel_jax.tables import read_runs
+
+        table = read_runs(path, columns=columns, on_ignored=tell_ignored)
+        center = np.asarray(table.recipe.weights).mean(0)
+        center = center / center.sum()
+    parse_size(target[0])
+    sizes: list[Any] = ladder if ladder is not None else [float(x) for x in scales(table)]  # type: ignore[arg-type]
+    rungs = make_ladder(sizes, tokens_per_parameter=ratios)
+    aim = target_region(*target, mixtures_around(keys[1], 32, center, 2.0))
+    candidates = mixtures_around(keys[0], mixtures, center)
+    if table is None:
+        known = know_nothing(law, rungs, aim, domains, key=keys[2], noise=noise)
+    else:
+        fitted = run_fit(law, table, seed=seed, resamples=0, starts=2)
+        known = know_runs(fitted, table, rungs, aim, noise=noise)
+    with working("designing runs"):
+        return compare_shapes(known, rungs, budget, aim, candidates, shapes=shapes, **limits)
+
+
+def print_designs(found: Any, best: Any, told: Any) -> None:
+    """A row a design, the stopping answer, and what to know about it."""
+    sizes = list(best.runs_per_size())
+    header = ["design", "runs", *sizes, "FLOPs", "error", "worst"]
+    rows = [["no new runs", "0", *("" for _ in sizes), "0", _percent(best.error_before), _percent(best.worst_before)]]
+    for one in found:
+        counts = [str(n) for n in one.runs_per_size().values()]
+        errors = [_percent(one.error_after), _percent(one.worst_after)]
+        rows.append([one.shape, str(int(one.counts.sum())), *counts, f"{one.total_cost:.3g}", *errors])
+    print_table(
+        f"Expected standard error of the loss at {best.target.text()}",
+        header,
+        rows,
+        caption="error: root of the mean variance over mixtures and sets of the target, from the law's parameters, if the law is right",
+    )
+    print_lines([told.sentence, *(f"note: {note}" for note in best.notes)])
+
+
+def _percent(error: float) -> str:
+    return f"{100 * error:.3g} %" if error < 1 else "> 100 %"

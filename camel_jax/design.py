@@ -1,0 +1,397 @@
+"""Which runs to buy next: fixed shapes over a ladder of sizes, and optimal design for the prediction at the target.
+
+A budget buys a set of runs (size, tokens, mixture). The question is which set makes the prediction at the target least
+uncertain. To first order the log losses at the target have covariance ``T F^-1 T'`` with T their derivatives by the raw
+parameters of the law and F the precision of what is known plus the information of the runs; the optimal design minimises
+its mean or its worst diagonal. This is the uncertainty of the law's parameters if the law is right; what the law gets wrong at
+a size it has not seen is a number of its own (``law_error``), which only larger runs make smaller.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax import exchange
+from camel_jax.exchange import Budget, Pool
+from camel_jax.information import screen
+from camel_jax.knowledge import Knowledge, Target, checked_mixtures
+from camel_jax.ladder import SHAPES, Ladder, shape_counts, shape_weights
+from camel_jax.runs import Recipe, select_recipe
+from camel_jax.sizes import format_count, format_size
+
+Array = Any
+
+POOL = 384  # candidates whose derivatives are kept at once
+ROUNDS = 3  # times the pool is filled anew from all candidates
+CRITERIA = ("mean", "worst")
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """Runs to buy, in the order to buy them, and what they are expected to do; plain data.
+
+    Attributes:
+      shape: "optimal" or a fixed shape. criterion: "mean" or "worst".
+      recipe: (n, ...) distinct runs. counts: (n,) how often each is bought. cost: (n,) of one run.
+      error_before, error_after: standard error of log loss at the target, root of its mean variance over mixtures and sets.
+      worst_before, worst_after: the largest standard error of any mixture and set of the target.
+      curve_cost, curve_error: cost so far and standard error after every single run, in the order of buying.
+      law_error_before, law_error_after: the law's own error of log loss at the target; NaN where no fit has measured it.
+      ladder, target: the question. domains: names. notes: what to know about it, in plain words.
+    """
+
+    shape: str
+    criterion: str
+    recipe: Recipe
+    counts: np.ndarray
+    cost: np.ndarray
+    error_before: float
+    error_after: float
+    worst_before: float
+    worst_after: float
+    curve_cost: np.ndarray
+    curve_error: np.ndarray
+    law_error_before: float
+    law_error_after: float
+    ladder: Ladder
+    target: Target
+    domains: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total_cost(self) -> float:
+        """Cost of all runs."""
+        return float(self.counts @ self.cost)
+
+    def runs_per_size(self) -> dict[str, int]:
+        """Number of runs of every size of the ladder."""
+        size = np.stack([self.recipe.n_total, self.recipe.n_active], 1)
+        names = [self.ladder.name(r) for r in range(self.ladder.rungs)]
+        firsts = [int(np.flatnonzero(self.ladder.rung == r)[0]) for r in range(self.ladder.rungs)]
+        return {
+            name: int(self.counts[(size == (self.ladder.n_total[i], self.ladder.n_active[i])).all(1)].sum())
+            for name, i in zip(names, firsts, strict=True)
+        }
+
+    def to_columns(self) -> dict[str, Any]:
+        """A run table without losses, one row a run in the order of buying, as ``tables.write_columns`` takes it."""
+        row = np.repeat(np.arange(len(self.counts)), self.counts)
+        r = select_recipe(self.recipe, row)
+        width = max(3, len(str(len(row))))
+        names = [format_size(t, a) for t, a in zip(r.n_total, r.n_active, strict=True)]
+        table: dict[str, Any] = {"run": [f"next-{i + 1:0{width}d}-{name}" for i, name in enumerate(names)]}
+        table["size"] = r.n_active
+        if np.any(r.n_total != r.n_active):
+            table["size_total"] = r.n_total
+        return table | {"tokens": r.tokens} | {f"mix/{d}": r.weights[:, k] for k, d in enumerate(self.domains)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The design as lists, numbers and text, ready for JSON."""
+        numbers = ("error_before", "error_after", "worst_before", "worst_after", "law_error_before", "law_error_after")
+        return {
+            "shape": self.shape,
+            "criterion": self.criterion,
+            "runs": int(self.counts.sum()),
+            "runs_per_size": self.runs_per_size(),
+            "cost": self.total_cost,
+            **{name: float(getattr(self, name)) for name in numbers},
+            "curve": {"cost": self.curve_cost.tolist(), "error": self.curve_error.tolist()},
+            "notes": list(self.notes),
+        }
+
+
+class Worth(NamedTuple):
+    """Whether the next batch is worth its cost.
+
+    Attributes:
+      level: probability of the interval. cost: of the batch.
+      before, after: half-width of the interval of log loss at the target (0.01 is one percent), from the law's parameters.
+      saved: their difference. per_cost: saved per unit of cost. first_half, last_half: the same over either half of the cost.
+      law_error: half-width of the law's own error after the batch; NaN if not known.
+      sentence: all of it in words.
+    """
+
+    level: float
+    cost: float
+    before: float
+    after: float
+    saved: float
+    per_cost: float
+    first_half: float
+    last_half: float
+    law_error: float
+    sentence: str
+
+
+def propose_runs(
+    knowledge: Knowledge,
+    ladder: Ladder,
+    budget: float,
+    target: Target,
+    mixtures: Array,
+    *,
+    shape: str = "optimal",
+    by: str = "runs",
+    criterion: str = "mean",
+    min_runs: int = 0,
+    max_runs: int = 100,
+) -> Design:
+    """The runs to buy with a budget.
+
+    Args:
+      knowledge: what is known; see ``knowledge``. ladder: sizes and tokens to choose from.
+      budget: all that the runs may cost, in the unit of the ladder's costs (FLOPs).
+      target: where the prediction must be good.
+      mixtures: candidates (n, K); each may be run at every size. Fixed shapes take them from the first on, at every size.
+      shape: "optimal", or a fixed shape of ``ladder.shape_weights``. by: shares of fixed shapes, of "runs" or of "cost".
+      criterion: of the optimal design: "mean" variance at the target, or the "worst".
+      min_runs: fewest runs of every size. max_runs: most runs in all.
+
+    Returns:
+      Design. The optimal one is never worse, by its criterion, than a fixed shape under the same limits.
+
+    Raises:
+      ValueError: a budget that buys too little, mixtures that are none, or an unknown shape or criterion.
+
+    >>> import jax
+    >>> from camel_jax import laws
+    >>> from camel_jax.knowledge import know_nothing, target_region
+    >>> from camel_jax.ladder import make_ladder
+    >>> line = np.linspace(0.1, 0.9, 5)
+    >>> mixtures, ladder = np.stack([line, 1 - line], 1), make_ladder(["10M", "100M"])
+    >>> target = target_region("1B", None, mixtures)
+    >>> known = know_nothing(laws.dml(), ladder, target, ["web", "code"], key=jax.random.key(0), draws=2)
+    >>> design = propose_runs(known, ladder, 1e19, target, mixtures)
+    >>> bool(design.error_after < design.error_before / 2), bool(design.total_cost <= 1e19)
+    (True, True)
+    """
+    return compare_shapes(
+        knowledge,
+        ladder,
+        budget,
+        target,
+        mixtures,
+        shapes=(shape,),
+        by=by,
+        criterion=criterion,
+        min_runs=min_runs,
+        max_runs=max_runs,
+    )[0]
+
+
+def compare_shapes(
+    knowledge: Knowledge,
+    ladder: Ladder,
+    budget: float,
+    target: Target,
+    mixtures: Array,
+    *,
+    shapes: Sequence[str] = ("optimal", *SHAPES),
+    by: str = "runs",
+    criterion: str = "mean",
+    min_runs: int = 0,
+    max_runs: int = 100,
+) -> tuple[Design, ...]:
+    """Several designs for one budget; arguments as in :func:`propose_runs`, one design a shape in the order given."""
+    if not (np.isfinite(budget) and budget > 0):
+        raise ValueError(f"the budget must be above zero, got {budget!r}")
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion {criterion!r} is not one of {', '.join(CRITERIA)}")
+    if min_runs < 0 or max_runs < 1:
+        raise ValueError(f"min_runs must be at least 0 and max_runs at least 1, got {min_runs} and {max_runs}")
+    if not shapes:
+        raise ValueError("name at least one shape")
+    mixtures = checked_mixtures(mixtures, "candidate mixtures")
+    if mixtures.shape[1] != len(knowledge.domains):
+        raise ValueError(f"the candidates have {mixtures.shape[1]} shares for {len(knowledge.domains)} domains")
+    for shape in shapes:
+        if shape != "optimal":
+            shape_weights(shape, ladder.rungs)
+    task = _Task(knowledge, ladder, target, mixtures, criterion, max_runs)
+    fixed: dict[str, np.ndarray] = {}
+    for shape in SHAPES if "optimal" in shapes else [s for s in SHAPES if s in shapes]:
+        weights = shape_weights(shape, ladder.rungs)
+        options = shape_counts(ladder, weights, budget, by=by, max_runs=max_runs, min_runs=min_runs)
+        fixed[shape] = task.first_mixtures(options)
+    limit = Budget(float(budget), max_runs, np.full(ladder.rungs, min_runs))
+    best = task.optimal(limit, list(fixed.values())) if "optimal" in shapes else None
+    return tuple(task.describe(s, best if s == "optimal" and best is not None else fixed[s]) for s in shapes)
+
+
+class _Task:
+    """One question: all candidates, the derivatives at the target, and how to evaluate counts of candidates."""
+
+    def __init__(
+        self, known: Knowledge, ladder: Ladder, target: Target, mixtures: np.ndarray, criterion: str, max_runs: int
+    ):
+        self.known, self.ladder, self.target, self.kind = known, ladder, target, criterion
+        self.candidates = ladder.recipes(mixtures)
+        self.option = np.repeat(np.arange(len(ladder.cost)), len(mixtures))
+        self.cost, self.rung = ladder.cost[self.option], ladder.rung[self.option]
+        self.mixtures = len(mixtures)
+        self.pool_size = min(len(self.cost), max(POOL, 4 * max_runs))
+        slopes = known.slopes(target.recipe) * known.noise[:, None]
+        self.rows = slopes.reshape(slopes.shape[0], -1, slopes.shape[-1])  # (M, Q, P)
+        self.weights = np.full(self.rows.shape[1], 1.0 / self.rows.shape[1])
+        self._kept: dict[bytes, Array] = {}
+
+    def first_mixtures(self, options: np.ndarray) -> np.ndarray:
+        """Counts of candidates from counts of options: every size runs the same mixtures, from the first on."""
+        counts = np.zeros(len(self.cost), int)
+        for rung in range(self.ladder.rungs):
+            at = 0
+            for option in np.flatnonzero(self.ladder.rung == rung):
+                for _ in range(options[option]):
+                    counts[option * self.mixtures + at % self.mixtures] += 1
+                    at += 1
+        return counts
+
+    def pool(self, members: np.ndarray) -> Pool:
+        """The candidates ``members`` with their derivatives."""
+        rows, weights = self.rows, jnp.asarray(self.weights)
+        targets = jnp.einsum("q,mqp,mqr->mpr", weights, rows, rows, optimize=True)
+        name = members.tobytes()
+        if name not in self._kept:
+            self._kept = {name: self.known.slopes(select_recipe(self.candidates, members))}
+        return Pool(self._kept[name], self.cost[members], self.rung[members], self.known.precision, targets)
+
+    def variances(self, counts: np.ndarray) -> np.ndarray:
+        """Variance of log loss of every target row under counts of candidates, (Q,)."""
+        members, some = self._members(counts)
+        slopes = self.known.slopes(select_recipe(self.candidates, members))
+        return np.asarray(exchange.variances(self.known.precision, slopes, jnp.asarray(some, float), self.rows))
+
+    def value(self, counts: np.ndarray) -> float:
+        """The criterion itself, not the weighted mean that stands for the worst case."""
+        variances = self.variances(counts)
+        return float(variances.max() if self.kind == "worst" else variances.mean())
+
+    def _members(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The candidates bought, filled up to a multiple of 128 with ones that are not, so that programs are shared."""
+        members = np.flatnonzero(counts)
+        more = -len(members) % 128 or (0 if len(members) else 128)
+        return np.append(members, np.zeros(more, int)), np.append(counts[members], np.zeros(more, int))
+
+    def shortlist(self, counts: np.ndarray) -> np.ndarray:
+        """Candidates for the pool: those bought, the first mixtures of every option, and those of most gain in each."""
+        if self.pool_size == len(self.cost):
+            return np.arange(len(self.cost))
+        members, some = self._members(counts)
+        state = exchange.start(self.pool(members), jnp.asarray(some, float))
+        k = self.known
+        gain = screen(k.law, k.units, k.raw, self.candidates, k.noise, state.covariance, state.sandwich)
+        ranks = [np.empty(len(gain), int) for _ in range(2)]
+        for option in range(len(self.ladder.cost)):
+            own = np.flatnonzero(self.option == option)
+            ranks[0][own[np.argsort(-gain[own], kind="stable")]] = np.arange(len(own))
+            ranks[1][own] = 2 * np.arange(len(own))
+        preference = np.where(counts > 0, -1, np.minimum(*ranks))
+        return np.sort(np.argsort(preference, kind="stable")[: self.pool_size])
+
+    def optimal(self, budget: Budget, starts: list[np.ndarray]) -> np.ndarray:
+        """The best design found, from the fixed shapes and from nothing."""
+        exchange.check(Pool(None, self.cost, self.rung, None, None), budget)
+        values = [self.value(counts) for counts in starts]
+        best, value = starts[int(np.argmin(values))], min(values)
+        for attempt in range(1 if self.kind == "mean" else 5):
+            counts = self._improve(budget, best, thorough=attempt == 0)
+            variances = self.variances(counts)
+            found = float(variances.max() if self.kind == "worst" else variances.mean())
+            if found < value:
+                best, value = counts, found
+            self.weights = self.weights * variances / (self.weights @ variances)  # more weight where it is worst
+        return best
+
+    def _improve(self, budget: Budget, counts: np.ndarray, thorough: bool) -> np.ndarray:
+        """Rounds of filling the pool and designing on it, by the weighted mean of the variances."""
+        value = self.weights @ self.variances(counts)
+        for attempt in range(ROUNDS if self.pool_size < len(self.cost) else 1):
+            members = self.shortlist(counts)
+            found = np.zeros_like(counts)
+            found[members] = exchange.optimal(
+                self.pool(members), budget, [counts[members]], thorough=thorough and attempt == 0
+            )
+            now = self.weights @ self.variances(found)
+            if now >= value * (1 - 1e-4):
+                return found if now < value else counts
+            counts, value = found, now
+        return counts
+
+    def describe(self, shape: str, counts: np.ndarray) -> Design:
+        """The design of counts of candidates."""
+        self.weights = np.full(len(self.weights), 1.0 / len(self.weights))
+        members, some = self._members(counts)
+        bought, values = exchange.order(self.pool(members), some)
+        distinct, first = np.unique(bought, return_index=True)
+        distinct = distinct[np.argsort(first)]
+        recipe = select_recipe(self.candidates, members[distinct])
+        before, after = self.variances(np.zeros_like(counts)), self.variances(counts)
+        sizes, known = recipe.n_active, self.known
+        return Design(
+            shape=shape,
+            criterion=self.kind,
+            recipe=recipe,
+            counts=some[distinct],
+            cost=self.cost[members[distinct]],
+            error_before=float(np.sqrt(before.mean())),
+            error_after=float(np.sqrt(after.mean())),
+            worst_before=float(np.sqrt(before.max())),
+            worst_after=float(np.sqrt(after.max())),
+            curve_cost=np.cumsum(self.cost[members[bought]]),
+            curve_error=np.sqrt(values),
+            law_error_before=known.law_error(self.target, *known.largest),
+            law_error_after=known.law_error(self.target, float(sizes.max()), float(recipe.tokens.max())),
+            ladder=self.ladder,
+            target=self.target,
+            domains=known.domains,
+            notes=self._notes(sizes),
+        )
+
+    def _notes(self, sizes: np.ndarray) -> tuple[str, ...]:
+        notes = []
+        top = max(float(sizes.max()), self.known.largest[0])
+        ratio = self.target.size / top
+        if ratio < 1:
+            notes.append("the target is no larger than the largest run: nothing is extrapolated in size")
+        if ratio > 10:
+            notes.append(f"the target is {ratio:.0f} times the largest run: far beyond what back-tests have covered")
+        if len(np.unique(np.append(sizes, self.known.largest[0] or sizes[0]))) == 1:
+            notes.append("all runs have one size: what size does rests on the prior of the law alone")
+        return tuple(notes)
+
+
+def worth(design: Design, level: float = 0.9) -> Worth:
+    """What a batch is expected to do to the interval at the target, as data and as one sentence.
+
+    Args:
+      design: the batch. level: probability of the interval.
+
+    Raises:
+      ValueError: a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level!r}")
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    cost, before, after = design.total_cost, z * design.error_before, z * design.error_after
+    errors = z * np.append(design.error_before, design.curve_error)
+    costs = np.append(0.0, design.curve_cost)
+    middle = float(np.interp(0.5 * cost, costs, errors))
+    first, last = (before - middle) / (0.5 * cost), (middle - after) / (0.5 * cost)
+    law_error = z * design.law_error_after
+    start = f"+-{100 * before:.2f} %" if before < 0.5 else "more than +-50 %"
+    sentence = (
+        f"{format_count(float(design.counts.sum()))} runs for {cost:.3g} narrow the {100 * level:g} % interval at the target"
+        f" ({design.target.text()}) from {start} to +-{100 * after:.2f} %, if the law is right;"
+        f" the second half of the cost saves {100 * last * 0.5 * cost:.2f} points of it"
+    )
+    if np.isfinite(law_error):
+        sentence += f", and the law's own error there stays near +-{100 * law_error:.2f} %"
+    return Worth(
+        level, cost, before, after, before - after, (before - after) / cost, first, last, law_error, sentence + "."
+    )

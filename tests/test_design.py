@@ -1,0 +1,221 @@
+"""Which runs to buy: known optima, updates against dense inverses, never worse than fixed shapes, clear refusals, a round trip."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_cli import call, own_cache, refused  # noqa: F401
+
+from camel_jax import exchange, laws, simulate
+from camel_jax.design import compare_shapes, propose_runs, worth
+from camel_jax.exchange import Budget, Pool
+from camel_jax.fit import fit
+from camel_jax.information import prior_precision, sensitivities, table_information
+from camel_jax.knowledge import know_nothing, know_runs, mixtures_around, target_region
+from camel_jax.ladder import SHAPES, make_ladder, shape_counts, shape_weights
+from camel_jax.laws.law import scale_recipe
+from camel_jax.tables import read_recipes
+
+LINE = np.linspace(0.05, 0.95, 9)
+MIXTURES = np.stack([LINE, 1 - LINE], 1)[[4, 0, 8, 2, 6, 1, 7, 3, 5]]
+LADDER = make_ladder(["10M", "40M", "160M"])
+TARGET = target_region("1B", None, MIXTURES[:3])
+DOMAINS = ("web", "code")
+
+
+def random_pool(seed=0, draws=2, n=12, sets=2, params=5):
+    rng = np.random.default_rng(seed)
+    j, t = rng.normal(size=(draws, n, sets, params)), rng.normal(size=(draws, 4, params))
+    cost = rng.uniform(0.5, 2.0, n)
+    targets = np.einsum("mqp,mqr->mpr", t, t)
+    return Pool(
+        jnp.asarray(j), cost, np.arange(n) % 3, jnp.asarray(0.3 * np.eye(params) + np.zeros((draws, 1, 1))), targets
+    )
+
+
+def dense_criterion(pool, counts):
+    values = []
+    for j, f, a in zip(pool.jacobian, pool.precision, pool.targets, strict=True):
+        information = sum(n * j[c].T @ j[c] for c, n in enumerate(counts))
+        values.append(np.trace(a @ np.linalg.inv(f + information)))
+    return np.mean(values)
+
+
+@pytest.mark.parametrize(("budget", "ends"), [(8.0, [4, 4]), (3.0, [2, 1])])
+def test_a_straight_line_is_measured_at_its_ends(budget, ends):
+    x = np.linspace(-1, 1, 7)
+    j = np.stack([np.ones(7), x], -1)[None, :, None, :]
+    pool = Pool(j, np.ones(7), np.zeros(7, int), 1e-6 * np.eye(2)[None], np.eye(2)[None])
+    counts = exchange.optimal(pool, Budget(budget, 100, np.zeros(1, int)))
+    assert sorted(counts[[0, -1]].tolist(), reverse=True) == ends and counts.sum() == budget
+
+
+def test_updates_equal_dense_inverses():
+    pool = random_pool()
+    counts = np.array([2, 0, 1, 0, 0, 3, 0, 0, 0, 0, 0, 1])
+    more = counts + (np.arange(12) == 7)
+    state, after = (exchange.start(pool, n.astype(float)) for n in (counts, more))
+    change = dense_criterion(pool, counts) - dense_criterion(pool, more)
+    assert exchange.criterion(pool, counts) == pytest.approx(dense_criterion(pool, counts))
+    assert exchange.gains(state)[7] == pytest.approx(change) == exchange.gains(after, -1.0)[7]
+    for there, found in ((after, exchange.change(pool, state, 7, 1.0)), (state, exchange.change(pool, after, 7, -1.0))):
+        for one, two in zip(there, found, strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-9)
+    order, values = exchange.order(pool, counts)
+    assert sorted(order) == [0, 0, 2, 5, 5, 5, 11] and values[-1] == pytest.approx(dense_criterion(pool, counts))
+    assert np.all(np.diff(values) < 0)
+
+
+def test_small_designs_are_nearly_the_best_of_all():
+    """Every multiset of 3 runs of equal cost, by brute force."""
+    pool = random_pool(3)._replace(cost=np.ones(12))
+    best = min(
+        dense_criterion(pool, np.bincount(chosen, minlength=12))
+        for chosen in ([a, b, c] for a in range(12) for b in range(a, 12) for c in range(b, 12))
+    )
+    found = exchange.optimal(pool, Budget(3.0, 10, np.zeros(3, int)))
+    assert dense_criterion(pool, found) <= 1.01 * best
+
+
+def test_limits_of_a_design_hold():
+    pool = random_pool(1)
+    counts = exchange.optimal(pool, Budget(9.0, 6, np.array([1, 2, 1])))
+    assert counts @ pool.cost <= 9.0 + 1e-9 and counts.sum() <= 6
+    assert np.all(np.bincount(pool.rung, counts) >= [1, 2, 1])
+    with pytest.raises(ValueError, match="does not buy the fewest"):
+        exchange.optimal(pool, Budget(2.0, 50, np.array([3, 3, 3])))
+    with pytest.raises(ValueError, match="buys nothing"):
+        exchange.optimal(pool, Budget(0.1, 50, np.zeros(3, int)))
+
+
+def test_information_is_that_of_finite_differences():
+    law = laws.sodm()
+    runs = simulate.study(jax.random.key(0), law=law, n_domains=2, n_mixtures=4, sizes=(1e7, 1e8), checkpoints=1)
+    ladder, target = make_ladder(["10M", "100M"]), TARGET
+    known = know_nothing(law, ladder, target, runs.domains, key=jax.random.key(1), draws=2)
+    raw = jax.tree.map(lambda x: x[1], known.raw)
+    row = jax.tree.map(lambda x: jnp.asarray(x)[3], runs.recipe)
+    slopes = sensitivities(law, known.units, known.raw, jax.tree.map(lambda x: jnp.asarray(x)[3:4], runs.recipe))[1, 0]
+    at = 0
+    log_losses = jax.jit(lambda r: jnp.log(law.predict(law.constrain(r), scale_recipe(known.units, row))))
+    for name in sorted(raw):
+        for i in np.ndindex(raw[name].shape):
+            step = {**raw, name: raw[name].at[i].add(1e-5)}, {**raw, name: raw[name].at[i].add(-1e-5)}
+            up, down = (log_losses(r) for r in step)
+            np.testing.assert_allclose(slopes[:, at], (up - down) / 2e-5, atol=1e-8)
+            at += 1
+    assert at == slopes.shape[1]
+    noise = np.array([0.01, 0.02])
+    all_slopes = sensitivities(law, known.units, known.raw, runs.recipe) / noise[:, None]
+    added = table_information(law, known.units, known.raw, runs, noise)
+    np.testing.assert_allclose(added, jnp.einsum("mrvp,mrvq->mpq", all_slopes, all_slopes), rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(known.precision, prior_precision(law, known.raw))
+
+
+@pytest.fixture(scope="module")
+def known():
+    return know_nothing(laws.dml(), LADDER, TARGET, DOMAINS, key=jax.random.key(0), draws=2)
+
+
+@pytest.mark.parametrize("criterion", ["mean", "worst"])
+def test_never_worse_than_a_fixed_shape(known, criterion):
+    found = compare_shapes(known, LADDER, 2e19, TARGET, MIXTURES, criterion=criterion, max_runs=30)
+    score = {one.shape: one.worst_after if criterion == "worst" else one.error_after for one in found}
+    assert set(score) == {"optimal", *SHAPES}
+    assert score["optimal"] < 0.98 * min(score[shape] for shape in SHAPES)
+    for one in found:
+        assert one.total_cost <= 2e19 * (1 + 1e-12) and one.counts.sum() <= 30 and one.error_after < one.error_before
+        assert one.curve_error[-1] == pytest.approx(one.error_after) and one.curve_cost[-1] == pytest.approx(
+            one.total_cost
+        )
+    told = worth(found[0], 0.9)
+    assert told.after == pytest.approx(1.6449 * found[0].error_after, rel=1e-4)
+    assert (
+        told.saved == pytest.approx(0.5 * told.cost * (told.first_half + told.last_half))
+        and told.first_half > told.last_half
+    )
+    again = compare_shapes(known, LADDER, 2e19, TARGET, MIXTURES, criterion=criterion, max_runs=30)[0]
+    assert all(
+        np.array_equal(a, b) for a, b in zip(again.to_columns().values(), found[0].to_columns().values(), strict=True)
+    )
+
+
+def test_runs_that_are_there_count():
+    runs = simulate.study(jax.random.key(0), law=laws.dml(), n_domains=2, n_mixtures=6, sizes=(1e7, 4e7), checkpoints=2)
+    fitted = fit(laws.dml(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    knows = know_runs(fitted, runs, LADDER, TARGET, noise=0.003)
+    assert knows.runs == 12 and knows.largest == (4e7, pytest.approx(6e8, rel=0.01))
+    next_runs = propose_runs(knows, LADDER, 5e18, TARGET, MIXTURES, shape="uniform", max_runs=20)
+    assert next_runs.error_after < next_runs.error_before < 0.5
+    assert next_runs.law_error_after < next_runs.law_error_before  # a size above those of the table
+    assert "the law's own error there stays near" in worth(next_runs).sentence
+
+
+def test_one_size_and_near_targets_are_answered(known):
+    single = make_ladder(["40M"], tokens_per_parameter=[10, 40])
+    designs = compare_shapes(known, single, 1e18, TARGET, MIXTURES, shapes=("uniform", "hourglass"), max_runs=20)
+    assert np.array_equal(designs[0].counts, designs[1].counts)
+    assert any("one size" in note for note in designs[0].notes)
+    near = target_region("20M", "400M", MIXTURES)
+    below = know_nothing(laws.dml(), LADDER, near, DOMAINS, key=jax.random.key(0), draws=1)
+    assert "nothing is extrapolated" in propose_runs(below, LADDER, 5e18, near, MIXTURES, shape="small").notes[0]
+
+
+def test_shapes():
+    assert shape_weights("hourglass", 5).tolist() == pytest.approx([4 / 14, 2.5 / 14, 1 / 14, 2.5 / 14, 4 / 14])
+    for shape in SHAPES:
+        for by in ("runs", "cost"):
+            counts = shape_counts(LADDER, shape_weights(shape, 3), 4e19, by=by, max_runs=50, min_runs=1)
+            assert counts @ LADDER.cost <= 4e19 and 3 <= counts.sum() <= 50 and counts.min() >= 1
+    by_cost = shape_counts(LADDER, shape_weights("uniform", 3), 4e19, by="cost", max_runs=10_000)
+    assert np.ptp(by_cost * LADDER.cost) <= 2 * LADDER.cost.max()
+    assert make_ladder(["1B-A100M", "50M"]).n_total.tolist() == [5e7, 1e9]
+    with pytest.raises(ValueError, match="too small"):
+        shape_counts(LADDER, shape_weights("uniform", 3), 1e15)
+
+
+def test_clear_refusals(known):
+    for options, words in (
+        ({"budget": 1e10}, "too small|buys nothing"),
+        ({"shape": "pear"}, "'pear' is not one of uniform, small, large, hourglass, optimal"),
+        ({"criterion": "best"}, "not one of mean, worst"),
+        ({"mixtures": [[0.5, 0.6]]}, "sum to 1"),
+        ({"mixtures": np.ones((2, 3)) / 3}, "3 shares for 2 domains"),
+        ({"max_runs": 0}, "max_runs"),
+    ):
+        given = {"budget": 1e19, "mixtures": MIXTURES} | options
+        with pytest.raises(ValueError, match=words):
+            propose_runs(known, LADDER, given.pop("budget"), TARGET, given.pop("mixtures"), **given)
+    with pytest.raises(ValueError, match="entirely open"):
+        know_nothing(laws.dml(), LADDER, TARGET, DOMAINS, key=jax.random.key(0), prior=0.0)
+    with pytest.raises(ValueError, match="twice"):
+        make_ladder(["10M", "1e7"])
+    assert mixtures_around(jax.random.key(0), 5, np.array([0.2, 0.8]))[0].tolist() == [0.2, 0.8]
+
+
+def test_command_writes_runs_that_can_be_read(tmp_path):
+    options = [
+        "--domains",
+        "web,code",
+        "--law",
+        "dml",
+        "--budget",
+        "3e18",
+        "--target-size",
+        "500M",
+        "--ladder",
+        "10M,40M",
+    ]
+    options += ["--mixtures", "12", "--max-runs", "12", "--shapes", "uniform,optimal"]
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    code, out, _ = call("design", *options, "--out", one)
+    assert code == 0 and "optimal" in out and "uniform" in out and "90 % interval" in out
+    assert call("design", *options, "--out", two, "--figure", tmp_path / "d.png")[0] == 0
+    assert one.read_bytes() == two.read_bytes() and (tmp_path / "d.png").stat().st_size > 5000
+    recipe, ids = read_recipes(one, domains=DOMAINS)
+    assert len(set(ids)) == len(ids) <= 12 and set(recipe.n_active) <= {1e7, 4e7}
+    assert np.sum(6 * recipe.n_active * recipe.tokens) <= 3e18
+    options[options.index("--budget") + 1] = "1e9"
+    assert "1e+09 is too small" in refused("design", *options)
+    assert "--ladder is needed" in refused("design", *options[:8])
+    assert "give a table of runs" in refused("design", *options[4:])
