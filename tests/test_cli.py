@@ -201,6 +201,10 @@ def test_mix_refuses_what_makes_no_sense(study, options, says):
     assert says in refused("mix", study / "fit.npz", *arguments, *options)
 
 
+def test_budget_refuses_what_is_no_number(study):
+    assert "is not a number" in refused("budget", study / "fit.npz", "--flops", "much")
+
+
 def test_what_is_no_fit(study):
     wrong = put(study, "wrong.npz", b"PK nothing")
     for arguments in (
