@@ -44,7 +44,7 @@ def test_planted_law_is_recovered_at_an_unseen_scale(name):
     assert error.max() < 6e-3
 
 
-@pytest.mark.parametrize("name", ["dml", "sodm"])
+@pytest.mark.parametrize("name", ["chinchilla", "dml", "sodm", "sodm_joint"])
 def test_published_forms_have_a_finite_optimum(name, runs):
     fitted = cj.fit(laws.CONSTRUCTORS[name](upgraded=False), runs, key=KEY, starts=4, weighting="uniform", field=False)
     best = fitted.only_best()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, print_table, say, working
-from camel_jax.cli.mix import Pairs, pairs, parse_objective, share_limits
+from camel_jax.cli.mix import Caps, Fixed, Floors, MaxEpochs, Supply, pairs, parse_objective, share_limits
 from camel_jax.cli.predict import open_fit
 from camel_jax.files import check_target, replacing
 from camel_jax.sizes import format_count, format_size, parse_tokens
@@ -17,16 +17,16 @@ from camel_jax.sizes import format_count, format_size, parse_tokens
 def budget(
     fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
     flops: Annotated[str, typer.Option(help="Training FLOPs, as in 1e21; several as 1e20,1e21,1e22.")],
-    objective: Annotated[str, typer.Option(help="As for camel-jax mix.")] = "mean-loss",
+    objective: Annotated[str, typer.Option(help="mean-loss, or sets with weights as in 'code=2,web=1'.")] = "mean-loss",
     sizes: Annotated[
         str | None, typer.Option(help="Smallest and largest active size: 100M,10B.", show_default=False)
     ] = None,
     sparsity: Annotated[float, typer.Option(min=1.0, help="Total over active parameters.")] = 1.0,
-    floors: Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")] = None,
-    caps: Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")] = None,
-    fixed: Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")] = None,
-    supply: Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")] = None,
-    max_epochs: Annotated[float, typer.Option(min=0.0, help="How often the supply may be repeated.")] = 1.0,
+    floors: Floors = None,
+    caps: Caps = None,
+    fixed: Fixed = None,
+    supply: Supply = None,
+    max_epochs: MaxEpochs = 1.0,
     gpu_hour: Annotated[
         float | None, typer.Option(help="Price of an accelerator hour, to show what it costs.", show_default=False)
     ] = None,

@@ -14,6 +14,11 @@ from camel_jax.files import check_target, replacing
 from camel_jax.sizes import format_count, format_size, parse_size, parse_tokens
 
 Pairs = list[str] | None
+Floors = Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")]
+Caps = Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")]
+Fixed = Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")]
+Supply = Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")]
+MaxEpochs = Annotated[float, typer.Option(min=0.0, help="How often the supply may be repeated.")]
 
 
 def mix(
@@ -26,11 +31,11 @@ def mix(
             help="mean-loss, or sets with weights as in 'code=2,web=1', or accuracy, or tasks as in 'acc/qa=1'."
         ),
     ] = "mean-loss",
-    floors: Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")] = None,
-    caps: Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")] = None,
-    fixed: Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")] = None,
-    supply: Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")] = None,
-    max_epochs: Annotated[float, typer.Option(min=0.0, help="How often the supply may be repeated.")] = 1.0,
+    floors: Floors = None,
+    caps: Caps = None,
+    fixed: Fixed = None,
+    supply: Supply = None,
+    max_epochs: MaxEpochs = 1.0,
     prior: Annotated[
         pathlib.Path | None,
         typer.Option(help="Mixture to stay near: a table with mix/ columns or a mixture.json.", show_default=False),
