@@ -24,7 +24,7 @@ from scipy.optimize import minimize
 
 from camel_jax import interior
 from camel_jax.interior import NO_CAP, Region
-from camel_jax.mixture import random_starts
+from camel_jax.search import random_starts
 
 WIDTH, SKILLS, ROWS = 20, 6, 2
 

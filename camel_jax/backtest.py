@@ -9,15 +9,14 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.draws import discrepancy_scale, table_discrepancy
-from camel_jax.field import field_correction, fit_field
+from camel_jax.draws import Discrepancy, discrepancy_scale, table_discrepancy
+from camel_jax.field import ResidualField, field_correction, fit_field
 from camel_jax.lanes import Lanes, solve_lanes
 from camel_jax.laws.law import Law, Params, predict_rows
 from camel_jax.objective import Data, row_weights
-from camel_jax.runs import Runs, scales, select
+from camel_jax.runs import Recipe, Runs, scales, select
 
 Array = Any
 
@@ -32,7 +31,7 @@ def backtest_below(lanes: Lanes, data: Data, raw: Any, runs: Runs, size: float) 
 
     Args:
       lanes: law, solver and objective.
-      data: the whole table in its units. raw: random starts, leaves (S, ...). runs: the whole table, in the same units.
+      data: the whole table in its units, perhaps padded. raw: random starts, leaves (S, ...). runs: the whole table, in the same units.
       size: active size that is predicted, in those units.
 
     Returns:
@@ -41,8 +40,8 @@ def backtest_below(lanes: Lanes, data: Data, raw: Any, runs: Runs, size: float) 
     """
     active = np.asarray(runs.recipe.n_active)
     below, there = active < size * (1 - 1e-9), np.isclose(active, size, rtol=1e-9)
-    starts = len(jax.tree.leaves(raw)[0])
-    counts = jnp.asarray(np.tile(below.astype(float), (starts, 1)))
+    starts, rows = len(jax.tree.leaves(raw)[0]), len(runs)
+    counts = np.tile(np.pad(below.astype(float), (0, len(data.weights) - rows)), (starts, 1))
     solution = solve_lanes(lanes, data, raw, counts, chunk=None, progress=None)
     values = np.asarray(solution.objective).reshape(starts, -1)
     values = np.where(np.isfinite(values), values, np.inf)
@@ -52,14 +51,14 @@ def backtest_below(lanes: Lanes, data: Data, raw: Any, runs: Runs, size: float) 
     else:
         chosen = jax.tree.map(lambda x: x[int(values.argmin())], solution.params)
     predicted = np.log(np.asarray(_predict(lanes.law, lanes.law.constrain(chosen), data)))
-    left = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - predicted, np.nan)
+    left = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - predicted, np.nan)[:rows]
     part = select(runs, below)
     weights = row_weights(part)
     d = table_discrepancy(part, left[below], weights, LEVEL, GROWTH)
     field = fit_field(part, left[below])
-    recipe = jax.tree.map(lambda x: jnp.asarray(x)[there], data.recipe)
-    error = np.abs(left[there] - np.asarray(jax.vmap(partial(field_correction, field))(recipe)))
-    expected = np.asarray(jax.vmap(partial(discrepancy_scale, d))(recipe)) * HALF_WIDTH
+    recipe = jax.tree.map(lambda x: np.asarray(x)[:rows][there], data.recipe)
+    correction, expected = (np.asarray(x) for x in _corrections(field, d, recipe))
+    error, expected = np.abs(left[there] - correction), expected * HALF_WIDTH
     seen = np.isfinite(error)
     if not seen.any():
         return {"size": float(size), "mean_relative_error": float("nan"), "ratio": 1.0}
@@ -73,6 +72,12 @@ def backtest_below(lanes: Lanes, data: Data, raw: Any, runs: Runs, size: float) 
 @partial(jax.jit, static_argnums=0)
 def _predict(law: Law, params: Params, data: Data) -> Array:
     return predict_rows(law, params, data.recipe)
+
+
+@jax.jit
+def _corrections(field: ResidualField, d: Discrepancy, recipe: Recipe) -> tuple[Array, Array]:
+    """Of rows: the correction of the field and the standard deviation that the discrepancy gives, (R, V) each."""
+    return jax.vmap(partial(field_correction, field))(recipe), jax.vmap(partial(discrepancy_scale, d))(recipe)
 
 
 def backtest_sizes(runs: Runs, tests: int) -> np.ndarray:

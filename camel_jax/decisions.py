@@ -13,14 +13,14 @@ import numpy as np
 from camel_jax import goals, interior
 from camel_jax.goals import Goal, Objective
 from camel_jax.interior import Region
-from camel_jax.mixture import (
+from camel_jax.mixture import MixtureResult, describe, optimize_mixture
+from camel_jax.search import (
     Curved,
-    MixtureResult,
     Problem,
+    Solution,
     costs_and_slopes,
     inside_curved,
     make_problem,
-    optimize_mixture,
     solve,
     split_function,
 )
@@ -102,11 +102,41 @@ def near_optimal(
     >>> flat.upper.round(3).tolist()
     [0.441, 0.441, 0.6]
     """
-    if not (np.isfinite(within) and within > 0):
-        raise ValueError(f"within must be above zero, as in 0.005 for half a percent; got {within!r}")
+    _check_within(within)
+    key = jax.random.key(0) if key is None else key
+    problem = _problem(outcomes, options)
+    return _near(problem, solve(problem, key, starts), within, samples, key)
+
+
+def decide(
+    outcomes: Any,
+    within: float = 0.005,
+    *,
+    samples: int = 256,
+    starts: int = 64,
+    key: Array | None = None,
+    **options: Any,
+) -> tuple[MixtureResult, NearOptimal]:
+    """``optimize_mixture`` and ``near_optimal`` of the same search; arguments as for ``near_optimal``.
+
+    >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
+    >>> best, flat = decide(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
+    >>> best.weights.round(3).tolist(), flat.upper.round(3).tolist()
+    ([0.3, 0.3, 0.4], [0.441, 0.441, 0.6])
+    """
+    _check_within(within)
     key = jax.random.key(0) if key is None else key
     problem = _problem(outcomes, options)
     solution = solve(problem, key, starts)
+    return describe(problem, solution), _near(problem, solution, within, samples, key)
+
+
+def _check_within(within: float) -> None:
+    if not (np.isfinite(within) and within > 0):
+        raise ValueError(f"within must be above zero, as in 0.005 for half a percent; got {within!r}")
+
+
+def _near(problem: Problem, solution: Solution, within: float, samples: int, key: Array) -> NearOptimal:
     level = solution.cost + within * abs(solution.cost)
     sign = -1.0 if problem.goal.objective.maximize else 1.0
     done = (solution.weights, sign * solution.cost, sign * level)

@@ -98,7 +98,8 @@ class Draws:
     def point(self, recipe: Recipe) -> Array:
         """Point prediction for one recipe, (V,) nats: the geometric mean over the center's members, and the field."""
         law = jnp.mean(jnp.log(self._members(self.center, recipe)), axis=0)
-        return jnp.exp(law + field_correction(self.field, recipe))
+        rows = np.shape(self.field.log_size)[-1]
+        return jnp.exp(law + field_correction(self.field, recipe) if rows else law)
 
     def predict(self, recipe: Recipe) -> Array:
         """Losses of every draw for one recipe, (M, V) nats; vmap over recipes."""
@@ -168,6 +169,7 @@ class LossesAt:
         return self.source.predict(self.recipe(weights))
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def draw_errors(key: Array, n_draws: int, n_sets: int, n_domains: int) -> tuple[Array, Array]:
     """Standard normal errors of draws: bias (M, V), half of it common to all sets, and slopes (M, V, K)."""
     common, own, slope = jax.random.split(key, 3)

@@ -20,7 +20,7 @@ from camel_jax.draws import Discrepancy, Draws, LossesAt, draw_errors, table_dis
 from camel_jax.field import ResidualField, field_correction, fit_field, no_field
 from camel_jax.identifiability import FitError, check_table
 from camel_jax.lanes import Lanes, Progress, solve_lanes
-from camel_jax.laws.law import Law, Units, in_units, predict_rows, scale_runs, table_units
+from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_runs, table_units
 from camel_jax.objective import Data, Robust, as_data, residuals
 from camel_jax.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.runs import Recipe, Runs, resample_counts
@@ -81,12 +81,12 @@ class Fit:
     def members(self) -> Any:
         """Constrained parameters of the starts that count, leaves (S', ...): finite, and near the best objective."""
         keep = good_starts(self.objective)
-        return jax.vmap(self.inner_law.constrain)(jax.tree.map(lambda x: jnp.asarray(x)[keep], self.raw))
+        return constrain_all(self.inner_law, _take(self.raw, keep))
 
     def best(self) -> Any:
         """Constrained parameters of the start with the lowest objective, for ``fit.law.predict``."""
         i = int(np.nanargmin(np.where(np.isfinite(self.objective), self.objective, np.inf)))
-        return self.inner_law.constrain(jax.tree.map(lambda x: jnp.asarray(x)[i], self.raw))
+        return jax.tree.map(lambda x: x[0], constrain_all(self.inner_law, _take(self.raw, np.array([i]))))
 
     def only_best(self) -> Fit:
         """The same fit with its best start only."""
@@ -116,21 +116,21 @@ class Fit:
         """
         usable = np.isfinite(self.resampled_objective) & (self.resampled_status != solve.NON_FINITE)
         if usable.sum() >= 2:
-            raw = jax.tree.map(lambda x: jnp.asarray(x)[usable], self.resampled)
+            raw, keep = self.resampled, np.flatnonzero(usable)
         else:
-            raw = jax.tree.map(lambda x: jnp.asarray(x)[good_starts(self.objective)], self.raw)
-        n = len(jax.tree.leaves(raw)[0])
+            raw, keep = self.raw, good_starts(self.objective)
+        n = len(keep)
         copies = -(-MIN_DRAWS // n)
-        raw = jax.tree.map(lambda x: jnp.tile(x, (copies,) + (1,) * (x.ndim - 1)), raw)
-        errors = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
-        params = jax.vmap(self.inner_law.constrain)(raw)
+        bias, slope = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
+        params = constrain_all(self.inner_law, _take(raw, np.tile(keep, copies)))
         return Draws(
             params,
             self.members,
             self.units,
             self.discrepancy,
             self.field if field else no_field(len(self.domains), len(self.sets)),
-            *errors,
+            bias,
+            slope,
             self.inner_law,
             self.domains,
             self.sets,
@@ -284,6 +284,11 @@ def good_starts(values: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
     return np.flatnonzero(values <= best + tolerance * max(abs(best), 1e-12))
 
 
+def _take(raw: Any, index: np.ndarray) -> Any:
+    """Lanes of saved parameters, on the host."""
+    return jax.tree.map(lambda x: np.asarray(x)[index], raw)
+
+
 @partial(jax.jit, static_argnums=0)
 def _point(law: Law, members: Any, units: Units, field: ResidualField, recipe: Recipe) -> Array:
     seen = in_units(law, units)
@@ -307,6 +312,7 @@ def fit(
     robust: Robust = ROBUST,
     max_steps: int | None = None,
     chunk: int | None = None,
+    pad_rows: int | None = None,
     progress: Progress | None = None,
 ) -> Fit:
     """Fit a law to a table of runs from random starts, and refit it to bootstrap resamples of the runs.
@@ -329,6 +335,8 @@ def fit(
       robust: settings of the robust objective.
       max_steps: cap on the iterations of a lane; the solver's default if None.
       chunk: lanes solved between two reports of progress; bounds the memory whatever the number of resamples.
+      pad_rows: pad the table to this many rows with rows that weigh nothing, so that fits to tables of different lengths share
+        one compiled program; None for no padding. It changes no result beyond round-off.
       progress: called as ``progress(lanes done, lanes in all)``.
 
     Returns:
@@ -352,7 +360,7 @@ def fit(
     notes = check_table(law, runs)
     units = table_units(runs)
     scaled = scale_runs(units, runs)
-    data = as_data(scaled, weighting)
+    data = as_data(scaled, weighting, pad_rows)
     start_key, resample_key, error_key = jax.random.split(key, 3)
     raw = jax.vmap(lambda k: law.init(k, scaled))(jax.random.split(start_key, starts))
 
@@ -378,6 +386,7 @@ def fit(
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
     warm = jax.tree.map(lambda x: x[take], first.params)
     counts = resample_counts(resample_key, runs, resamples)
+    counts = np.pad(counts, [(0, 0), (0, len(data.weights) - len(runs))])
     again = solve_lanes(settings.for_resamples(), data, warm, counts, chunk=chunk, progress=report(starts * n_sets))
     again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
@@ -391,7 +400,7 @@ def fit(
     left = np.mean(
         [_residuals(law, jax.tree.map(lambda x, i=i: x[i], members), data) for i in range(len(good))], axis=0
     )
-    left = np.where(np.asarray(data.measured), left, np.nan)
+    left = np.where(np.asarray(data.measured), left, np.nan)[: len(runs)]
     return Fit(
         law=in_units(law, units),
         raw=jax.tree.map(np.asarray, first.params),
@@ -404,7 +413,9 @@ def fit(
         inner_law=law,
         units=Units(*(np.asarray(u) for u in units)),
         field=fit_field(runs, -left) if field else no_field(len(runs.domains), len(runs.sets)),
-        discrepancy=table_discrepancy(runs, left, np.asarray(data.weights), factor * LEVEL, factor * GROWTH),
+        discrepancy=table_discrepancy(
+            runs, left, np.asarray(data.weights)[: len(runs)], factor * LEVEL, factor * GROWTH
+        ),
         domains=runs.domains,
         sets=runs.sets,
         size_range=_range(runs.recipe.n_active),

@@ -73,10 +73,11 @@ def solve_lanes(
     n_sets = data.log_losses.shape[1]
     if lanes.solver == "least_squares":
         return _by_least_squares(lanes, data, raw, counts, progress)
-    lane, which = jnp.arange(n), jnp.full(n, -1)
+    lane, which = np.arange(n), np.full(n, -1)
+    raw = jax.tree.map(np.asarray, raw)  # cut on the host: an eager gather of every leaf would be a program of its own
     if lanes.law.separable:
-        raw = jax.tree.map(lambda x: x.reshape((n * n_sets, 1, *x.shape[2:])), raw)
-        lane, which = jnp.repeat(lane, n_sets), jnp.tile(jnp.arange(n_sets), n)
+        raw = jax.tree.map(lambda x: np.reshape(x, (n * n_sets, 1, *np.shape(x)[2:])), raw)
+        lane, which = np.repeat(lane, n_sets), np.tile(np.arange(n_sets), n)
     devices = np.asarray(jax.local_devices())
     if lanes.solver == "newton" and devices[0].platform == "cpu":
         devices = devices[:1]  # its matrix products use every core; two devices wait for each other's threads
@@ -88,16 +89,15 @@ def solve_lanes(
     mesh = Mesh(devices, ("lanes",))
     parts = []
     for low in range(0, len(lane), chunk):
-        index = jnp.minimum(
-            jnp.arange(low, low + chunk), len(lane) - 1
-        )  # the last chunk is padded: one shape, one program
+        # the last chunk is padded: one shape, one program
+        index = np.minimum(np.arange(low, low + chunk), len(lane) - 1)
         here = jax.tree.map(lambda x, index=index: x[index], raw)
-        times = jnp.ones((chunk, data.weights.shape[0])) if counts is None else counts[lane[index]]
+        times = np.ones((chunk, data.weights.shape[0])) if counts is None else np.asarray(counts)[lane[index]]
         part = _solve_chunk(lanes, mesh, batch, data, here, times, which[index])
         parts.append(jax.tree.map(lambda x, low=low: np.asarray(x)[: len(lane) - low], part))
         if progress is not None:
             progress(min(low + chunk, len(lane)), len(lane))
-    joined = jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+    joined = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
     if lanes.law.separable:
         joined = joined._replace(params=jax.tree.map(lambda x: x.reshape((n, n_sets, *x.shape[2:])), joined.params))
     return joined

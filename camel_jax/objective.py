@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -70,8 +71,16 @@ def row_weights(runs: Runs, weighting: str = "balanced") -> np.ndarray:
     return weights * (ROWS_PER_RUN * len(np.unique(runs.run)) / weights.sum())
 
 
-def as_data(runs: Runs, weighting: str = "balanced") -> Data:
-    """Arrays for the objective from a table that is already in its units; rows without any loss weigh nothing."""
+def as_data(runs: Runs, weighting: str = "balanced", rows: int | None = None) -> Data:
+    """Arrays for the objective from a table that is already in its units; rows without any loss weigh nothing.
+
+    Args:
+      runs: the table. weighting: see ``row_weights``.
+      rows: pad to this many rows with copies of the first that are not measured and weigh nothing; None for no padding.
+
+    Raises:
+      ValueError: fewer rows asked for than the table has.
+    """
     losses = np.asarray(runs.losses, float)
     measured = np.isfinite(losses)
     log_losses = np.log(np.where(measured, losses, 1.0))
@@ -84,7 +93,15 @@ def as_data(runs: Runs, weighting: str = "balanced") -> Data:
         jnp.asarray(x, float) for x in (r.n_total, r.n_active, r.tokens, r.weights)
     )
     recipe = Recipe(n_total, n_active, tokens, weights_of, supply)
-    return Data(recipe, jnp.asarray(log_losses), jnp.asarray(measured), jnp.asarray(weights))
+    data = Data(recipe, jnp.asarray(log_losses), jnp.asarray(measured), jnp.asarray(weights))
+    if rows is None or rows == len(runs):
+        return data
+    if rows < len(runs):
+        raise ValueError(f"cannot pad a table of {len(runs)} rows to {rows}")
+    index = np.concatenate([np.arange(len(runs)), np.zeros(rows - len(runs), int)])
+    real = np.arange(rows) < len(runs)
+    data = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[index]), data)
+    return data._replace(measured=data.measured & real[:, None], weights=data.weights * real)
 
 
 def huber(residual: Array, delta: float) -> Array:

@@ -18,6 +18,7 @@ field                 meaning                                                   
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -188,9 +189,15 @@ def resample_counts(key: Array, runs: Runs, resamples: int) -> Array:
     first = np.unique(run, return_index=True)[1]
     size_of_run = np.asarray(runs.recipe.n_active)[first]
     n_runs = len(first)
-    counts = jnp.zeros((resamples, n_runs))
-    for stratum, size in enumerate(np.unique(size_of_run)):
-        members = jnp.asarray(np.flatnonzero(size_of_run == size))
-        drawn = jax.random.randint(jax.random.fold_in(key, stratum), (resamples, len(members)), 0, len(members))
-        counts = counts.at[jnp.arange(resamples)[:, None], members[drawn]].add(1.0)
+    counts = np.zeros((resamples, n_runs))
+    strata = [np.flatnonzero(size_of_run == size) for size in np.unique(size_of_run)]
+    for members, drawn in zip(strata, _draw_strata(key, resamples, tuple(map(len, strata))), strict=True):
+        np.add.at(counts, (np.arange(resamples)[:, None], members[np.asarray(drawn)]), 1.0)
     return counts[:, run]
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _draw_strata(key: Array, resamples: int, sizes: tuple[int, ...]) -> list[Array]:
+    """Draws with replacement within each stratum, (B, n) indices below n."""
+    keys = [jax.random.fold_in(key, i) for i in range(len(sizes))]
+    return [jax.random.randint(k, (resamples, n), 0, n) for k, n in zip(keys, sizes, strict=True)]

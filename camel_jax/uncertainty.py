@@ -15,7 +15,7 @@ from jax.scipy.stats import norm
 from camel_jax.benchmark import AccuracyDraws
 from camel_jax.draws import Discrepancy, Draws, discrepancy_scale
 from camel_jax.fit import Fit, good_starts
-from camel_jax.laws.law import Law, Units, in_units, predict_rows
+from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows
 from camel_jax.outcomes import NO_BENCHMARKS, columns_read
 from camel_jax.runs import Recipe
 
@@ -51,7 +51,7 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     usable = np.isfinite(fit.resampled_objective)
     raw = fit.resampled if usable.sum() >= 2 else fit.raw
     keep = np.flatnonzero(usable) if usable.sum() >= 2 else good_starts(fit.objective)
-    params = jax.vmap(fit.inner_law.constrain)(jax.tree.map(lambda x: jnp.asarray(x)[keep], raw))
+    params = constrain_all(fit.inner_law, jax.tree.map(lambda x: np.asarray(x)[keep], raw))
     width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows)
     width = width[0] if single else width
     reach = norm.ppf(0.5 + level / 2) * width

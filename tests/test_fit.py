@@ -276,3 +276,15 @@ def test_a_recipe_with_supply_predicts_like_one_with_plenty(runs):
     r = jax.tree.map(lambda x: jnp.asarray(x)[:4], runs.recipe)
     plenty = Recipe(r.n_total, r.n_active, r.tokens, r.weights, jnp.full(2, 1e15))
     np.testing.assert_allclose(fitted.predict(plenty), fitted.predict(r), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["chinchilla", "camel"])
+def test_rows_of_padding_change_nothing(name, runs):
+    law, resamples = build(name), 2 if name == "chinchilla" else 0  # resamples of camel are one more program to compile
+    options = {"key": KEY, "starts": 1, "resamples": resamples, "max_steps": 40}
+    plain, padded = (cj.fit(law, runs, pad_rows=n, **options) for n in (None, len(runs) + 5))
+    np.testing.assert_allclose(padded.predict(runs.recipe), plain.predict(runs.recipe), rtol=1e-6)
+    np.testing.assert_allclose(padded.resampled_objective, plain.resampled_objective, rtol=1e-5)
+    assert padded.extra["factor"] == pytest.approx(plain.extra["factor"], rel=1e-4)
+    with pytest.raises(ValueError, match="cannot pad a table of"):
+        cj.fit(law, runs, pad_rows=len(runs) - 1, **options)

@@ -27,9 +27,10 @@ LINES = [
     {"outcomes"},
     {"fit"},
     {"uncertainty", "bayes", "information"},
-    {"knowledge"},
+    {"knowledge", "search"},
     {"mixture", "design"},
-    {"decisions", "budget"},
+    {"decisions", "cost_curve"},
+    {"budget"},
     {"evaluate", "plots", "proxy"},
     {"cli"},
 ]

@@ -361,7 +361,7 @@ def test_path_follows_the_optimum():
 
 
 def test_same_key_same_answer_and_nothing_new_compiles():
-    from camel_jax.mixture import _search
+    from camel_jax.search import _search
 
     optimize_mixture(at(scales(5, 7)), domains=NAMES, starts=8)
     compiled = _search._cache_size()

@@ -46,7 +46,8 @@ def demo(
     law, key = camel(skills=SKILLS), jax.random.key(seed)
     below, held_out = split_by_scale(table)
     with working(f"fitting sizes up to {format_count(scales(below)[-1])}") as progress:
-        early = fit_law(law, below, key=key, starts=STARTS, progress=progress)
+        # as many rows as the whole table, so that both fits share one compiled program
+        early = fit_law(law, below, key=key, starts=STARTS, pad_rows=len(table), progress=progress)
         seen = predict_interval(early, held_out.recipe)
     with working("fitting the whole table") as progress:
         fitted = fit_law(law, table, key=key, starts=STARTS, resamples=RESAMPLES, progress=progress)

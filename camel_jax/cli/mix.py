@@ -121,7 +121,7 @@ def recommend(
     import jax
     import numpy as np
 
-    from camel_jax.decisions import near_optimal
+    from camel_jax.decisions import decide
     from camel_jax.mixture import optimize_mixture
 
     known = None
@@ -133,8 +133,7 @@ def recommend(
     options |= {"objective": goal, "key": jax.random.key(seed)}
     if supply:
         options |= {"supply": supply, "tokens": tokens}
-    result = optimize_mixture(at, **options)
-    return result, near_optimal(at, near / 100, samples=16, **options) if near else None
+    return decide(at, near / 100, samples=16, **options) if near else (optimize_mixture(at, **options), None)
 
 
 def tasks_to_predict(benchmarks: Any, objective: Any) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ arXiv 2305.16264): D_i' = U_i (1 + R (1 - exp(-(e_i - 1) / R))) for e_i = r_i D 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -141,8 +141,8 @@ def camel(skills: int = 16, *, exact: bool = False, coupled: bool = True, prior:
     prior = CamelPrior() if prior is None else CamelPrior(*prior)
     log_w0 = np.log((1.0 - prior.floor) / skills)
 
-    def init(key: Array, runs: Runs) -> dict[str, Array]:
-        n_domains, n_sets = len(runs.domains), len(runs.sets)
+    @partial(jax.jit, static_argnums=(1, 2))  # one program for all leaves; starts of one law share it
+    def start(key: Array, n_domains: int, n_sets: int) -> dict[str, Array]:
         keys = jax.random.split(key, 8)
 
         def normal(i: int, shape: tuple[int, ...], center: float, spread: float) -> Array:
@@ -157,8 +157,10 @@ def camel(skills: int = 16, *, exact: bool = False, coupled: bool = True, prior:
             "coefficients": normal(5, (n_sets, skills), log_w0, 0.5),
             "floors": jnp.full((n_sets,), np.log(prior.floor)),
         }
-        if coupled:
-            raw["couplings"] = normal(6, (skills,), prior.coupling, 0.1)
+        return raw | ({"couplings": normal(6, (skills,), prior.coupling, 0.1)} if coupled else {})
+
+    def init(key: Array, runs: Runs) -> dict[str, Array]:
+        raw = start(key, len(runs.domains), len(runs.sets))
         if varies(runs.recipe.n_total / runs.recipe.n_active):
             raw["active_share"] = jnp.asarray(0.0)
         if runs.recipe.supply is not None:

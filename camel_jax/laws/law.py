@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -102,6 +103,12 @@ def in_units(law: Law, units: Units) -> Law:
         return law.predict(params, scale_recipe(units, recipe)) * units.losses
 
     return law._replace(init=init, predict=predict)
+
+
+@partial(jax.jit, static_argnums=0)
+def constrain_all(law: Law, raw: Raw) -> Params:
+    """Natural parameters of a batch of unconstrained ones: every leaf has a leading axis."""
+    return jax.vmap(law.constrain)(raw)
 
 
 def predict_rows(law: Law, params: Params, recipe: Recipe) -> Array:
