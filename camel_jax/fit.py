@@ -387,7 +387,7 @@ def fit(
     warm = jax.tree.map(lambda x: x[take], first.params)
     counts = resample_counts(resample_key, runs, resamples)
     counts = np.pad(counts, [(0, 0), (0, len(data.weights) - len(runs))])
-    again = solve_lanes(settings.for_resamples(), data, warm, counts, chunk=chunk, progress=report(starts * n_sets))
+    again = solve_lanes(settings, data, warm, counts, chunk=chunk, progress=report(starts * n_sets))
     again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
 

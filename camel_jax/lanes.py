@@ -20,8 +20,6 @@ from camel_jax.objective import Data, Robust, objective
 Array = Any
 Progress = Callable[[int, int], None]
 
-RESAMPLE_STEPS = 150  # L-BFGS steps of a resample of a joint law, from the best fit
-
 
 @dataclasses.dataclass(frozen=True)
 class Lanes:
@@ -31,14 +29,6 @@ class Lanes:
     solver: str
     robust: Robust
     max_steps: int | None
-
-    def for_resamples(self) -> Lanes:
-        """The lanes of a bootstrap: they start near their solution, where short L-BFGS runs are cheaper than Newton steps."""
-        if self.solver != "newton":
-            return self
-        return dataclasses.replace(
-            self, solver="lbfgs", max_steps=min(self.max_steps or RESAMPLE_STEPS, RESAMPLE_STEPS)
-        )
 
     def minimize(self, raw: Any, data: Data) -> solve.Solution:
         """Minimise the objective from one start with the solver of these lanes."""
