@@ -132,8 +132,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     args = parser.parse_args()
-    asked = ["git", "-C", str(RESULT.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    commit = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
+    asked = ["git", "-C", str(RESULT.parents[1]), "rev-parse", "HEAD:camel_jax"]  # of the code that fits
+    code = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
 
     from camel_jax.cli.console import start_engine
     from camel_jax.files import replacing
@@ -142,15 +142,20 @@ def main() -> None:
     import jax
 
     head = {
-        "commit": commit,
+        "code": code,
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
         "python": platform.python_version(),
-        "settings": {"studies": args.studies, "resamples": args.resamples, "seed": args.seed},
+        "settings": {"resamples": args.resamples, "seed": args.seed},
     }
     rows: list[dict[str, float]] = []
+    if args.out.exists():  # continue what was stopped, if the same code and settings made it
+        known = json.loads(args.out.read_text())
+        if all(known.get(name) == value for name, value in head.items()):
+            rows = known["rows"][: args.studies]
+    found = summarize(rows) if rows else {}
     begun = time.perf_counter()
-    for number in range(args.studies):
+    for number in range(len(rows), args.studies):
         rows.append(study(args.seed, number, args.resamples))
         found = summarize(rows)
         args.out.parent.mkdir(exist_ok=True)

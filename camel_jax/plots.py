@@ -164,13 +164,9 @@ def mixture(
         ends = np.maximum(ends, reference)
     top = ends.max()
     for y, share, end in zip(where, weights, ends, strict=True):
-        inside = share > 0.16 * top
-        place = {"ha": "left", "color": "white", "fontweight": "bold"} if inside else {"ha": "left", "color": INK}
-        ax.text(
-            0.012 * top if inside else end + 0.025 * top, y, f"{100 * share:.1f} %", va="center", fontsize=9, **place
-        )
+        ax.text(end + 0.025 * top, y, f"{100 * share:.1f} %", va="center", fontsize=9, color=INK, fontweight="bold")
     ax.set_yticks(where, list(domains), fontsize=9.5)
-    ax.set_xlim(0, top * 1.1)
+    ax.set_xlim(0, top * 1.2)
     ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("share of training tokens", loc="left")

@@ -174,6 +174,22 @@ def test_mix_meets_limits_and_repeats(study):
     assert code == 0 and "limit reached: cap code <= 0.2" in again and "90 % interval" in again
 
 
+def test_report_is_one_whole_page(study):
+    page = study / "report.html"
+    code, out, _ = call("report", study / "fit.npz", "--out", page, "--runs", study / "runs.csv", "--json")
+    told, text = json.loads(out), page.read_text()
+    largest = json.loads((study / "fit.json").read_text())["active_parameters"][1]
+    assert code == 0 and told["size"] == pytest.approx(10 * largest)
+    assert text.startswith("<!doctype html>") and text.rstrip().endswith("</html>")
+    assert text.count("data:image/png;base64,") == 1 and "http" not in text  # nothing is fetched
+    for name, share in told["weights"].items():
+        assert f"<td>{name}</td><td>{100 * share:.1f} %</td>" in text
+    assert "written as .html" in refused("report", study / "fit.npz", "--out", study / "report.pdf")
+    assert "no such file" in refused("report", study / "none.npz", "--out", page)
+    other = put(study, "other.csv", (study / "runs.csv").read_text().replace("loss/web", "loss/news"))
+    assert "no loss/ column for web" in refused("report", study / "fit.npz", "--out", page, "--runs", other)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -10,6 +10,7 @@ import typer
 
 from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, start_engine, working
 from camel_jax.cli.mix import as_dict, print_outcome, print_shares, recommend
+from camel_jax.cli.report import mixture_panel, scale_panels
 from camel_jax.files import check_target, replacing
 from camel_jax.sizes import format_count, parse_tokens
 
@@ -121,24 +122,12 @@ def draw(table: Any, held_out: Any, seen: Any, fitted: Any, result: Any, ranges:
     import numpy as np
 
     from camel_jax import plots
-    from camel_jax.decisions import optimum_path
-    from camel_jax.runs import Recipe, final_rows, scales, select
+    from camel_jax.runs import final_rows, scales, select
     from camel_jax.sizes import parse_size
-    from camel_jax.uncertainty import predict_interval
 
-    sizes, target, ratio = scales(table), parse_size(SIZE)[1], parse_tokens(TOKENS) / parse_size(SIZE)[1]
-    ladder = np.geomspace(sizes[0], target, 16)
-
-    def curves(weights: Any) -> Any:
-        rows = np.tile(np.asarray(weights), (len(ladder), 1))
-        interval = predict_interval(fitted, Recipe(ladder, ladder, ratio * ladder, rows))
-        return plots.Curves(ladder, *(np.asarray(x) for x in interval))
-
+    sizes, target = scales(table), (*parse_size(SIZE), parse_tokens(TOKENS))
     ends = select(table, final_rows(table))
-    stops = np.concatenate([sizes, [1e9, target]])
-    path = optimum_path(fitted.losses_at, stops.tolist(), (ratio * stops).tolist(), starts=8)
-    gain = result.gain
-    percent = [100 * x / result.reference_value for x in (gain.value, gain.lower, gain.upper)]
+    stops = np.concatenate([sizes, [1e9, target[1]]])
     return plots.overview(
         {
             "backtest": {
@@ -147,31 +136,8 @@ def draw(table: Any, held_out: Any, seen: Any, fitted: Any, result: Any, ranges:
                 "names": table.sets,
                 "title": f"{format_count(held_out.recipe.n_active[0])} runs predicted from smaller ones",
             },
-            "mixture": {
-                "domains": table.domains,
-                "weights": result.weights,
-                "reference": result.reference,
-                "low": ranges.lower,
-                "high": ranges.upper,
-                "title": f"Recommended mixture for {SIZE} on {TOKENS} tokens",
-                "note": f"mean loss {percent[0]:.2f} % below that of the reference (90 %: {percent[1]:.2f} to {percent[2]:.2f})",
-            },
-            "loss_curves": {
-                "recommended": curves(result.weights),
-                "reference": curves(result.reference),
-                "names": table.sets,
-                "fitted_up_to": sizes[-1],
-                "measured": (ends.recipe.n_active, ends.losses),
-                "title": f"Loss against size at {ratio:g} tokens per parameter",
-                "note": "solid: recommended, with 90 % intervals; dashed: reference",
-            },
-            "optimum_path": {
-                "sizes": stops,
-                "weights": path.weights,
-                "domains": table.domains,
-                "fitted_up_to": sizes[-1],
-                "note": f"lowest mean loss at {ratio:g} tokens per parameter",
-            },
+            "mixture": mixture_panel(result, ranges, target),
+            **scale_panels(fitted, result, target, (ends.recipe.n_active, ends.losses), stops),
         },
         title="From small runs to the mixture of a large one",
         note=f"{len(table.run_names)} runs of a simulated table: no model was trained for it",
