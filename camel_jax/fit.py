@@ -313,6 +313,7 @@ def fit(
     max_steps: int | None = None,
     chunk: int | None = None,
     pad_rows: int | None = None,
+    resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Fit:
     """Fit a law to a table of runs from random starts, and refit it to bootstrap resamples of the runs.
@@ -337,7 +338,10 @@ def fit(
       chunk: lanes solved between two reports of progress; bounds the memory whatever the number of resamples.
       pad_rows: pad the table to this many rows with rows that weigh nothing, so that fits to tables of different lengths share
         one compiled program; None for no padding. It changes no result beyond round-off.
-      progress: called as ``progress(lanes done, lanes in all)``.
+      resume: folder in which finished lanes are kept and looked for, so that a fit that was stopped continues; None for none.
+      progress: called as ``progress(lanes done, lanes in all)``; in a job of many processes, lanes of this process.
+
+    In a job of many processes (``processes.join_job``) every process makes the same call and gets the same ``Fit``.
 
     Returns:
       A ``Fit``.
@@ -369,7 +373,7 @@ def fit(
     if solver == "auto":
         joint = gauss_newton.supports(law, data, raw)
         solver = "least_squares" if law.separable else "newton" if joint else "lbfgs"
-    settings = Lanes(law, solver, robust, max_steps)
+    settings = Lanes(law, solver, robust, max_steps, None if resume is None else os.fspath(resume))
 
     def report(offset: int) -> Progress:
         return lambda done, _: None if progress is None else progress(offset + done, total)

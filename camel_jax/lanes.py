@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import pathlib
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -12,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from camel_jax import gauss_newton, solve
+from camel_jax import gauss_newton, processes, solve
+from camel_jax.archive import read_archive, write_archive
 from camel_jax.laws.law import Law
 from camel_jax.least_squares import Prior, least_squares, quadratic_prior
 from camel_jax.objective import Data, Robust, objective
@@ -23,12 +26,18 @@ Progress = Callable[[int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Lanes:
-    """What all lanes of one program share; hashable, so that equal settings share one compiled program."""
+    """What all lanes of one program share; hashable, so that equal settings share one compiled program.
+
+    Attributes:
+      law, solver, robust, max_steps: as for ``fit``.
+      keep: folder in which finished chunks are kept, and looked for before they are solved; None for none.
+    """
 
     law: Law
     solver: str
     robust: Robust
     max_steps: int | None
+    keep: str | None = dataclasses.field(default=None, compare=False)
 
     def minimize(self, raw: Any, data: Data) -> solve.Solution:
         """Minimise the objective from one start with the solver of these lanes."""
@@ -40,10 +49,56 @@ class Lanes:
         return (solve.adam if self.solver == "adam" else solve.lbfgs)(function, raw, **limit)
 
 
+class Kept:
+    """Chunks that are finished, one file each, named by everything that went into them: a restarted job continues from them.
+
+    Args:
+      lanes: settings; nothing is kept where ``lanes.keep`` is None. data: the table.
+    """
+
+    def __init__(self, lanes: Lanes, data: Data):
+        self.folder = None if lanes.keep is None else pathlib.Path(lanes.keep)
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        law = lanes.law
+        code = getattr(law.predict, "__code__", None)
+        names = (law.name, law.settings, law.predict.__qualname__, lanes.solver, lanes.robust, lanes.max_steps)
+        self.digest = hashlib.sha256(repr((names, jax.__version__)).encode())
+        self.digest.update(b"" if code is None else code.co_code)
+        self._add(self.digest, data)
+
+    @staticmethod
+    def _add(digest: Any, tree: Any) -> None:
+        leaves, structure = jax.tree.flatten(tree)
+        digest.update(str(structure).encode())
+        for x in map(np.asarray, leaves):
+            digest.update(repr((x.shape, x.dtype.str)).encode() + np.ascontiguousarray(x).tobytes())
+
+    def get(self, inputs: Any, solved: Callable[[], solve.Solution]) -> solve.Solution:
+        """The chunk of these inputs, from its file or solved and filed; on the host.
+
+        Raises:
+          ArchiveError: the file of the chunk is damaged.
+        """
+        if self.folder is None:
+            return jax.tree.map(np.asarray, solved())
+        digest = self.digest.copy()
+        self._add(digest, inputs)
+        path = self.folder / f"{digest.hexdigest()[:40]}.npz"
+        structure = jax.tree.structure(solve.Solution(inputs[0], 0, 0, 0))
+        if path.exists():
+            arrays = read_archive(path)[1]
+            return jax.tree.unflatten(structure, [arrays[f"{i:03d}"] for i in range(len(arrays))])
+        solution = jax.tree.map(np.asarray, solved())
+        write_archive(path, {}, {f"{i:03d}": x for i, x in enumerate(jax.tree.leaves(solution))})
+        return solution
+
+
 def solve_lanes(
     lanes: Lanes, data: Data, raw: Any, counts: Array | None, *, chunk: int | None, progress: Progress | None
 ) -> solve.Solution:
-    """Solve every lane of a batch, in chunks, over all local devices.
+    """Solve every lane of a batch, in chunks, over all local devices and over the processes of a job.
 
     Args:
       lanes: law, solver and objective.
@@ -60,11 +115,21 @@ def solve_lanes(
     if n == 0:
         empty = jnp.zeros(0)
         return solve.Solution(raw, empty, empty.astype(jnp.int32), empty.astype(jnp.int32))
-    n_sets = data.log_losses.shape[1]
-    if lanes.solver == "least_squares":
-        return _by_least_squares(lanes, data, raw, counts, progress)
+    mine = processes.share(n)
+    # cut on the host: an eager gather of every leaf would be a program of its own
+    raw = jax.tree.map(lambda x: np.asarray(x)[mine], raw)
+    counts = None if counts is None else np.asarray(counts)[mine]
+    kept = Kept(lanes, data)
+    local = _by_least_squares if lanes.solver == "least_squares" else _by_chunks
+    return processes.gather(local(lanes, data, raw, counts, kept, chunk, progress), n)
+
+
+def _by_chunks(
+    lanes: Lanes, data: Data, raw: Any, counts: Array | None, kept: Kept, chunk: int | None, progress: Progress | None
+) -> solve.Solution:
+    """The lanes of this process, chunk by chunk over its devices."""
+    n, n_sets = len(jax.tree.leaves(raw)[0]), data.log_losses.shape[1]
     lane, which = np.arange(n), np.full(n, -1)
-    raw = jax.tree.map(np.asarray, raw)  # cut on the host: an eager gather of every leaf would be a program of its own
     if lanes.law.separable:
         raw = jax.tree.map(lambda x: np.reshape(x, (n * n_sets, 1, *np.shape(x)[2:])), raw)
         lane, which = np.repeat(lane, n_sets), np.tile(np.arange(n_sets), n)
@@ -82,8 +147,9 @@ def solve_lanes(
         # the last chunk is padded: one shape, one program
         index = np.minimum(np.arange(low, low + chunk), len(lane) - 1)
         here = jax.tree.map(lambda x, index=index: x[index], raw)
-        times = np.ones((chunk, data.weights.shape[0])) if counts is None else np.asarray(counts)[lane[index]]
-        part = _solve_chunk(lanes, mesh, batch, data, here, times, which[index])
+        times = np.ones((chunk, data.weights.shape[0])) if counts is None else counts[lane[index]]
+        use = partial(_solve_chunk, lanes, mesh, batch, data, here, times, which[index])
+        part = kept.get((here, times, which[index]), use)
         parts.append(jax.tree.map(lambda x, low=low: np.asarray(x)[: len(lane) - low], part))
         if progress is not None:
             progress(min(low + chunk, len(lane)), len(lane))
@@ -116,9 +182,10 @@ RESAMPLES_A_CALL = 256
 
 
 def _by_least_squares(
-    lanes: Lanes, data: Data, raw: Any, counts: Array | None, progress: Progress | None
+    lanes: Lanes, data: Data, raw: Any, counts: Array | None, kept: Kept, chunk: int | None, progress: Progress | None
 ) -> solve.Solution:
-    """Every set of a separable law as a lane of the batched least squares solver."""
+    """Every set of a separable law as a lane of the batched least squares solver, which bounds its own memory."""
+    del chunk
     law, n_sets = lanes.law, data.log_losses.shape[1]
     n = len(jax.tree.leaves(raw)[0])
     prior = _prior_of_one_set(law, tuple((name, np.shape(x)[2:]) for name, x in sorted(raw.items())))
@@ -132,7 +199,8 @@ def _by_least_squares(
     else:
         shape, rows = law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe), None
     if counts is None:
-        out = least_squares(shape, raw, target, rows=rows, weights=scale[None], **options)
+        solved = partial(least_squares, shape, raw, target, rows=rows, weights=scale[None], **options)
+        out = kept.get((raw,), lambda: solve.Solution(*solved()))
         parts = [jax.tree.map(lambda x: x[0], tuple(out))]
         if progress is not None:
             progress(n * n_sets, n * n_sets)
@@ -142,7 +210,9 @@ def _by_least_squares(
             some = slice(low, min(low + RESAMPLES_A_CALL, n))
             own = jax.tree.map(lambda x, some=some: x[some][:, None], raw)
             weights = scale * np.asarray(counts[some])
-            out = least_squares(shape, own, target, rows=rows, weights=weights, starts_by_resample=True, **options)
+            again = {"weights": weights, "starts_by_resample": True, **options}
+            solved = partial(least_squares, shape, own, target, rows=rows, **again)
+            out = kept.get((own, counts[some]), lambda solved=solved: solve.Solution(*solved()))
             parts.append(jax.tree.map(lambda x: x[:, 0], tuple(out)))
             if progress is not None:
                 progress(some.stop * n_sets, n * n_sets)

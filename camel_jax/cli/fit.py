@@ -52,16 +52,38 @@ def fit(
         list[str] | None,
         typer.Option("--map-benchmarks", metavar="THEIRS=OURS", help="As --map, for the table of --benchmarks."),
     ] = None,
+    resume: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder in which finished lanes are kept: a fit that was stopped continues from them."),
+    ] = None,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed", help="Share the fit with the other processes of a SLURM, GKE or MPI job, or by hand:"
+        ),
+    ] = False,
+    coordinator: Annotated[str | None, typer.Option(help="host:port of process 0.", show_default=False)] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="How many there are.", show_default=False)] = None,
+    process_id: Annotated[int | None, typer.Option(min=0, help="Which one this is.", show_default=False)] = None,
     json: Json = False,
 ) -> None:
     """Fit a law to a table of runs and save it, with a benchmark law (losses to accuracies) where accuracies are given."""
     check_npz(out)
+    if not distributed and (coordinator, processes, process_id) != (None, None, None):
+        raise ValueError("--coordinator, --processes and --process-id belong to --distributed")
+    start_engine()
+    from camel_jax.processes import is_first, join_job
+
+    if distributed:
+        join_job(coordinator, processes, process_id)
     from camel_jax.tables import read_runs
 
     table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
     chosen = make_law(law, skills)
     accuracies, known = read_benchmark_table(table, benchmarks, tasks, benchmark_columns)
-    result = run_fit(chosen, table, seed=seed, resamples=resamples, starts=starts)
+    result = run_fit(chosen, table, seed=seed, resamples=resamples, starts=starts, resume=resume)
+    if not is_first():
+        return  # the first process of a job writes and prints
     if accuracies is not None:
         given = benchmarks is not None
         result = add_benchmarks(result, accuracies, known, given=given, seed=seed, resamples=resamples)
@@ -98,14 +120,16 @@ def make_law(name: str, skills: int | None = None) -> Any:
     return CONSTRUCTORS[key]() if skills is None else CONSTRUCTORS[key](skills=skills)
 
 
-def run_fit(law: Any, table: Any, *, seed: int, resamples: int, starts: int) -> Any:
+def run_fit(law: Any, table: Any, *, seed: int, resamples: int, starts: int, resume: pathlib.Path | None = None) -> Any:
     """Fit with progress on stderr; notes of the fit go there too."""
     import jax
 
     from camel_jax.fit import fit as fit_law
 
+    options: dict[str, Any] = {"key": jax.random.key(seed), "resamples": resamples, "starts": starts, "resume": resume}
+
     with working(f"fitting {law.name} to {len(table.run_names)} runs") as progress:
-        result = fit_law(law, table, key=jax.random.key(seed), resamples=resamples, starts=starts, progress=progress)
+        result = fit_law(law, table, progress=progress, **options)
     for note in result.notes:
         say(f"note: {note}")
     return result
