@@ -177,7 +177,9 @@ def draw_errors(key: Array, n_draws: int, n_sets: int, n_domains: int) -> tuple[
     return bias / np.sqrt(2.0), jax.random.normal(slope, (n_draws, n_sets, n_domains))
 
 
-def table_discrepancy(runs: Runs, residuals: Array, weights: Array, level: float, growth: float) -> Discrepancy:
+def table_discrepancy(
+    runs: Runs, residuals: Array, weights: Array, level: float, growth: float, share: float
+) -> Discrepancy:
     """The discrepancy of a law on the table it was fitted on.
 
     Args:
@@ -186,6 +188,7 @@ def table_discrepancy(runs: Runs, residuals: Array, weights: Array, level: float
       weights: (R,) row weights.
       level: multiple of the in-sample residual within the range of the table.
       growth: multiple added per unit of log distance.
+      share: of the variance, that follows the mixture.
     """
     seen = np.isfinite(residuals)
     w = np.where(seen, np.asarray(weights)[:, None], 0.0)
@@ -200,5 +203,5 @@ def table_discrepancy(runs: Runs, residuals: Array, weights: Array, level: float
         jnp.asarray(float(np.max(runs.recipe.tokens))),
         jnp.asarray(mixtures.mean(0) / mixtures.mean(0).sum()),
         jnp.asarray(np.maximum(spread, 0.02)),
-        jnp.asarray(0.5),
+        jnp.asarray(float(share)),
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from camel_jax import gauss_newton, laws, solve
 from camel_jax.archive import ArchiveError, read_archive, write_archive
-from camel_jax.backtest import GROWTH, LEVEL, backtest_below, backtest_sizes, scale_factor
+from camel_jax.backtest import GROWTH, LEVEL, backtest_below, backtest_sizes, mixture_share, scale_factor
 from camel_jax.benchmark import AccuracyFit
 from camel_jax.draws import Discrepancy, Draws, LossesAt, draw_errors, table_discrepancy
 from camel_jax.field import ResidualField, field_correction, fit_field, no_field
@@ -396,7 +396,7 @@ def fit(
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
 
     some = jax.tree.map(lambda x: x[: 8 if law.separable else 1], raw)
-    tests = [backtest_below(settings, data, some, scaled, size) for size in backtest_sizes(scaled, backtests)]
+    tests = [backtest_below(settings, data, some, scaled, size, counts) for size in backtest_sizes(scaled, backtests)]
     factor = scale_factor(tests)
     tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
 
@@ -418,7 +418,12 @@ def fit(
         units=Units(*(np.asarray(u) for u in units)),
         field=fit_field(runs, -left) if field else no_field(len(runs.domains), len(runs.sets)),
         discrepancy=table_discrepancy(
-            runs, left, np.asarray(data.weights)[: len(runs)], factor * LEVEL, factor * GROWTH
+            runs,
+            left,
+            np.asarray(data.weights)[: len(runs)],
+            factor * LEVEL,
+            factor * GROWTH,
+            mixture_share(tests, factor),
         ),
         domains=runs.domains,
         sets=runs.sets,

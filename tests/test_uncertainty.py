@@ -9,7 +9,7 @@ import pytest
 
 import camel_jax as cj
 from camel_jax import evaluate, field, laws, simulate
-from camel_jax.backtest import backtest_sizes, scale_factor
+from camel_jax.backtest import MIXTURE_SHARE, backtest_sizes, mixture_share, scale_factor, slope_variance
 from camel_jax.field import field_correction, fit_field, no_field, thin
 from camel_jax.runs import dense, final_rows, progress, split_by_scale
 from camel_jax.uncertainty import coverage, predict_interval
@@ -121,6 +121,24 @@ def test_backtests_scale_the_intervals(split, fitted):
     assert scale_factor([{"ratio": 1e9}]) == pytest.approx(3.0)
     assert len(backtest_sizes(split[0], 1)) == 1
     assert len(backtest_sizes(split_by_scale(split[0])[0], 1)) == 0
+
+
+def test_slopes_of_errors_are_told_from_noise():
+    rng = np.random.default_rng(0)
+    run = np.repeat(np.arange(12), 3)  # three checkpoints a run
+    away, weights = rng.normal(size=(12, 4))[run], rng.uniform(0.5, 1.0, 36)
+    noise = rng.normal(size=(1, 400)) + rng.normal(size=(12, 400))[run] + 0.5 * rng.normal(size=(36, 400))
+    planted = away @ (0.8 * rng.normal(size=(4, 400)))
+    variance, slopes = slope_variance(planted + noise, away, weights, run)
+    assert slopes == 4
+    assert variance == pytest.approx(0.64, abs=0.1)
+    assert slope_variance(noise, away, weights, run)[0] == pytest.approx(0.0, abs=0.05)
+    assert slope_variance(planted, away, weights, run, noise=False)[0] == pytest.approx(0.64, abs=0.1)
+    gaps = np.where(rng.random(noise.shape) < 0.2, np.nan, planted + noise)
+    assert slope_variance(gaps, away, weights, run)[0] == pytest.approx(0.64, abs=0.12)
+    assert slope_variance(noise[:6], away[:6], weights[:6], run[:6]) == (0.0, 0)
+    found = mixture_share([{"slope_variance": variance, "slopes": slopes}], 2.0)
+    assert MIXTURE_SHARE < found < variance / 4
 
 
 def test_spearman_shares_ties():
