@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camel_jax import laws
+    from camel_jax.bayes.posterior import Posterior
+    from camel_jax.bayes.sampling import sample_posterior
     from camel_jax.benchmark import AccuracyFit, fit_accuracies
     from camel_jax.benchmark_tasks import read_tasks
     from camel_jax.budget import best_recipe, budget_path
@@ -46,6 +48,7 @@ _HOME = {
     "LossesAt": "draws",
     "MixtureResult": "mixture",
     "OutcomesAt": "outcomes",
+    "Posterior": "bayes.posterior",
     "Recipe": "runs",
     "Runs": "runs",
     "TableError": "schema",
@@ -75,6 +78,7 @@ _HOME = {
     "read_runs": "tables",
     "read_tasks": "benchmark_tasks",
     "runs_to_frame": "tables",
+    "sample_posterior": "bayes.sampling",
     "select": "runs",
     "single_set": "goals",
     "split_by_scale": "runs",
@@ -95,6 +99,7 @@ __all__ = [
     "LossesAt",
     "MixtureResult",
     "OutcomesAt",
+    "Posterior",
     "Recipe",
     "Runs",
     "TableError",
@@ -124,6 +129,7 @@ __all__ = [
     "read_runs",
     "read_tasks",
     "runs_to_frame",
+    "sample_posterior",
     "select",
     "single_set",
     "split_by_scale",
