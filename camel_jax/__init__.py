@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from camel_jax.knowledge import know_nothing, know_runs, mixtures_around, target_region
     from camel_jax.ladder import make_ladder
     from camel_jax.laws.law import Law
-    from camel_jax.mixture import MixtureResult, optimize_mixture
+    from camel_jax.mixture import MixtureResult, optimize_mixture, probability_best
     from camel_jax.outcomes import OutcomesAt
     from camel_jax.runs import Recipe, Runs, dense, select, split_by_scale
     from camel_jax.schema import TableError
@@ -73,6 +73,7 @@ _HOME = {
     "optimum_path": "decisions",
     "pareto_front": "decisions",
     "predict_interval": "uncertainty",
+    "probability_best": "mixture",
     "propose_runs": "design",
     "read_recipes": "tables",
     "read_runs": "tables",
@@ -124,6 +125,7 @@ __all__ = [
     "optimum_path",
     "pareto_front",
     "predict_interval",
+    "probability_best",
     "propose_runs",
     "read_recipes",
     "read_runs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpyro
 from numpyro import distributions as dist
@@ -48,3 +49,8 @@ def simulate(plan: Layout, table: Table, key: Array) -> tuple[dict[str, Array], 
     """Parameters from the prior and a table from them: standard normals by site, and log losses (G, C, V)."""
     drawn = numpyro.handlers.trace(numpyro.handlers.seed(model, key)).get_trace(plan, table)
     return {name: drawn[name]["value"] for name in plan.sites}, drawn["log_losses"]["value"]
+
+
+def prior_predictive(plan: Layout, table: Table, key: Array, count: int = 200) -> Array:
+    """Log losses that the priors alone allow, (count, G, C, V), in units of the table: what "weakly informative" means here."""
+    return jax.vmap(lambda k: simulate(plan, table, k)[1])(jax.random.split(key, count))

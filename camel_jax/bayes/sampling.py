@@ -19,12 +19,12 @@ from camel_jax.bayes.posterior import KEPT, Posterior, all_draws, typical_deviat
 from camel_jax.bayes.priors import Layout, from_raw, layout
 from camel_jax.bayes.psis import smooth
 from camel_jax.bayes.whitening import Whitened, flat_potential, to_whitened, whiten, whiten_around
-from camel_jax.field import fit_field, no_field
+from camel_jax.field import fit_field, no_field, thin
 from camel_jax.fit import Fit
 from camel_jax.fit import fit as fit_law
 from camel_jax.laws.law import Law, predict_rows, scale_runs
 from camel_jax.objective import as_data
-from camel_jax.runs import Runs
+from camel_jax.runs import Runs, select
 
 Array = Any
 
@@ -44,6 +44,7 @@ def sample_posterior(
     method: str = "nuts",
     discrepancy: bool = True,
     field: bool = True,
+    max_rows: int | None = None,
     settings: Settings = SETTINGS,
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -63,6 +64,7 @@ def sample_posterior(
       discrepancy: widen predictions with the distance in scale and mixture, by as much as the back-tests of the fit say;
         False for a law that is believed.
       field: correct predictions near measured mixtures by what the law left unexplained there; see ``field``.
+      max_rows: checkpoints used at most: runs lose checkpoints, evenly spaced and never the last, as far as needed; None for all.
       settings: warm-up, acceptance and tree depth of NUTS.
       resume: folder in which chunks of iterations are kept and looked for, so that a stopped run continues to the same numbers.
       progress: called as ``progress(iterations done, iterations in all)``.
@@ -88,7 +90,8 @@ def sample_posterior(
     fit = law if isinstance(law, Fit) else fit_law(law, runs, key=fit_key, starts=2)
     if (fit.domains, fit.sets) != (runs.domains, runs.sets):
         raise ValueError("the table has other domains or sets than the fit")
-    plan, table, start = start_at(fit, runs)
+    used = runs if max_rows is None else select(runs, thin(runs, max_rows))
+    plan, table, start = start_at(fit, used)
     target = whiten(plan, table, start)
     if method == "nuts":
         samples, depth = _nuts(plan, target, sample_key, chains, draws, settings, resume, progress)
