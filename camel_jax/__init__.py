@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camel_jax import laws
+    from camel_jax.bayes.posterior import Posterior
+    from camel_jax.bayes.sampling import sample_posterior
     from camel_jax.benchmark import AccuracyFit, fit_accuracies
     from camel_jax.benchmark_tasks import read_tasks
     from camel_jax.budget import best_recipe, budget_path
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from camel_jax.knowledge import know_nothing, know_runs, mixtures_around, target_region
     from camel_jax.ladder import make_ladder
     from camel_jax.laws.law import Law
-    from camel_jax.mixture import MixtureResult, optimize_mixture
+    from camel_jax.mixture import MixtureResult, optimize_mixture, probability_best
     from camel_jax.outcomes import OutcomesAt
     from camel_jax.runs import Recipe, Runs, dense, select, split_by_scale
     from camel_jax.schema import TableError
@@ -46,6 +48,7 @@ _HOME = {
     "LossesAt": "draws",
     "MixtureResult": "mixture",
     "OutcomesAt": "outcomes",
+    "Posterior": "bayes.posterior",
     "Recipe": "runs",
     "Runs": "runs",
     "TableError": "schema",
@@ -70,11 +73,13 @@ _HOME = {
     "optimum_path": "decisions",
     "pareto_front": "decisions",
     "predict_interval": "uncertainty",
+    "probability_best": "mixture",
     "propose_runs": "design",
     "read_recipes": "tables",
     "read_runs": "tables",
     "read_tasks": "benchmark_tasks",
     "runs_to_frame": "tables",
+    "sample_posterior": "bayes.sampling",
     "select": "runs",
     "single_set": "goals",
     "split_by_scale": "runs",
@@ -95,6 +100,7 @@ __all__ = [
     "LossesAt",
     "MixtureResult",
     "OutcomesAt",
+    "Posterior",
     "Recipe",
     "Runs",
     "TableError",
@@ -119,11 +125,13 @@ __all__ = [
     "optimum_path",
     "pareto_front",
     "predict_interval",
+    "probability_best",
     "propose_runs",
     "read_recipes",
     "read_runs",
     "read_tasks",
     "runs_to_frame",
+    "sample_posterior",
     "select",
     "single_set",
     "split_by_scale",

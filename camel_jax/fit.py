@@ -255,13 +255,15 @@ class Fit:
             raise ArchiveError(f"{path}: not a saved fit ({type(error).__name__}: {error})") from None
 
     def check(self) -> str:
-        """How the lanes ended, counted by status.
+        """How the lanes ended, counted by status; for draws of a posterior, the verdict on them.
 
         Raises:
           FitError: no start ended with finite parameters.
         """
         if not np.isfinite(self.objective).any():
             raise FitError(f"{self.law.name}: none of {len(self.objective)} starts reached a finite objective")
+        if (posterior := self.extra.get("posterior")) is not None:
+            return posterior["verdict"]
         parts = []
         for what, status in (("starts", self.status), ("resamples", self.resampled_status)):
             if len(status):

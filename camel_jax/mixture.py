@@ -218,6 +218,42 @@ def optimize_mixture(
     return describe(problem, solution)
 
 
+def probability_best(
+    outcomes: Any,
+    mixtures: Mapping[str, Any],
+    *,
+    objective: Objective | None = None,
+    domains: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """How probable it is that each of several named mixtures is the best of them: the share of draws in which it is.
+
+    Args:
+      outcomes: as for :func:`optimize_mixture`, with draws. mixtures: name to shares (K,), two or more.
+      objective: what to improve; mean validation loss by default. domains: names of the K domains.
+
+    Returns:
+      Name to probability; they sum to 1, and mixtures that are equal in a draw share it.
+
+    Raises:
+      ValueError: fewer than two mixtures, shares that are no mixture, or outcomes without draws.
+
+    >>> losses = lambda w: 2.0 + jnp.array([[0.1], [0.2], [-0.1]]) * (w[0] - w[1])  # three draws of one loss
+    >>> probability_best(losses, {"web": [1.0, 0.0], "code": [0.0, 1.0]}, domains=["web", "code"])
+    {'web': 0.333..., 'code': 0.666...}
+    """
+    if len(mixtures) < 2:
+        raise ValueError(f"give two or more mixtures to compare, got {len(mixtures)}")
+    problem = make_problem(outcomes, objective=objective, domains=domains, limits={})
+    names = problem.limits.domains
+    shares = [constraints.mixture(weights, names, f"mixture {name}") for name, weights in mixtures.items()]
+    drawn = _report(*split_function(problem.outcomes), problem.goal, jnp.asarray(np.stack(shares)))[3]
+    if drawn is None:
+        raise ValueError("these outcomes have no draws, so there is no probability; give a fit's losses_at")
+    costs = np.asarray(drawn)
+    wins = costs == costs.min(0)
+    return dict(zip(mixtures, (wins / wins.sum(0)).mean(1).tolist(), strict=True))
+
+
 @functools.partial(jax.jit, static_argnames=("still", "goal"))
 def _report(still: Any, moving: Any, goal: Goal, weights: Array) -> tuple[Any, Any, Array, Array | None]:
     """Of mixtures (n, K): point outcomes, draws of outcomes or None, and the plain objective as a cost of both."""

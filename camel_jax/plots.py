@@ -121,6 +121,32 @@ def _error_inset(ax: Any, error: Array) -> None:
     inset.set_title("predicted against measured", fontsize=7.5, color="#555555", pad=2)
 
 
+def prior_predictive(drawn: Array, measured: Array, *, ax: Any = None, title: str = "") -> Any:
+    """Losses that the priors of a law allow before any run, and those that were measured.
+
+    Args:
+      drawn: (M, ...) log losses from the priors, in units of the table. measured: (...) log losses in the same units, NaN
+        where not measured.
+      ax: Axes to draw on; a new figure if None. title: of the panel.
+
+    >>> prior_predictive(np.zeros((3, 2, 2)), np.zeros((2, 2))).get_xlabel()
+    'loss over the mean loss of its set'
+    """
+    ax = _axes(ax)
+    drawn, measured = np.asarray(drawn, float).ravel(), np.asarray(measured, float)
+    low, high = np.quantile(drawn, [0.005, 0.995]) + np.array([-0.02, 0.02])
+    bins = np.exp(np.linspace(low, high, 61))
+    for values, color, label in ((drawn, COLORS[5], "allowed by the priors"), (measured, COLORS[3], "measured")):
+        ratio = np.exp(values[np.isfinite(values)])
+        ax.hist(
+            ratio, bins=bins, weights=np.full(ratio.size, 100 / ratio.size), color=color, alpha=0.7, lw=0, label=label
+        )
+    ax.set(xlabel="loss over the mean loss of its set", ylabel="share (%)")
+    ax.legend(frameon=False, fontsize=8)
+    _title(ax, title or "Before the first run")
+    return ax
+
+
 def mixture(
     domains: Sequence[str],
     weights: Array,

@@ -264,3 +264,15 @@ def test_interrupt_leaves_nothing_half_written(study):
     _, err = process.communicate(timeout=30)  # while a compilation holds the main thread, too
     assert process.returncode == 130 and err.strip().splitlines()[-1] == "interrupted" and "Traceback" not in err
     assert sorted(p.name for p in study.iterdir()) == before
+
+
+def test_a_posterior_is_read_like_a_fit(study):
+    bayes = ("--law", "chinchilla", "--bayes", "--chains", 2, "--draws", 50, "--starts", 1)
+    code, out, err = call("fit", study / "runs.csv", "--out", study / "bayes.npz", *bayes, "--json")
+    assert code == 0, err
+    told = json.loads(out)["posterior"]
+    assert told["chains"] == 2 and told["draws"] == 50 and "R-hat" in told["verdict"]
+    assert told["converged"] or "do not rely on these intervals" in err
+    rows = list(csv.DictReader(io.StringIO(call("predict", study / "bayes.npz", "--recipes", study / "next.csv")[1])))
+    assert all(float(row["lo/web"]) < float(row["pred/web"]) < float(row["hi/web"]) for row in rows)
+    assert "belong to --bayes" in refused("fit", study / "runs.csv", "--out", study / "b.npz", "--draws", 100)

@@ -23,6 +23,7 @@ def panels():
     weights = np.array([0.6, 0.05, 0.35])
     return {
         "backtest": {"measured": measured, "predicted": measured * 1.01, "names": SETS},
+        "prior_predictive": {"drawn": rng.normal(0, 0.3, (50, 20, 3)), "measured": np.log(measured) - 0.8},
         "mixture": {
             "domains": SETS,
             "weights": weights,

@@ -27,6 +27,9 @@ from camel_jax.cli.console import (
 )
 from camel_jax.files import check_target
 
+BAYES_SKILLS = 6  # of camel with --bayes: the posterior of 16 takes far longer
+BAYES_ROWS = 300  # checkpoints that --bayes uses at most; the time of a step grows with them
+
 
 def fit(
     runs: Annotated[pathlib.Path, typer.Argument(help="Run table, .csv or .parquet.", show_default=False)],
@@ -52,6 +55,19 @@ def fit(
         list[str] | None,
         typer.Option("--map-benchmarks", metavar="THEIRS=OURS", help="As --map, for the table of --benchmarks."),
     ] = None,
+    bayes: Annotated[
+        bool,
+        typer.Option(
+            "--bayes",
+            help=f"Sample the posterior in place of a bootstrap; {BAYES_SKILLS} skills unless --skills says otherwise.",
+        ),
+    ] = False,
+    chains: Annotated[
+        int | None, typer.Option(min=1, help="Chains of --bayes; 4 if absent.", show_default=False)
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=50, help="Draws of every chain; 1000 if absent.", show_default=False)
+    ] = None,
     resume: Annotated[
         pathlib.Path | None,
         typer.Option(help="Folder in which finished lanes are kept: a fit that was stopped continues from them."),
@@ -71,6 +87,10 @@ def fit(
     check_npz(out)
     if not distributed and (coordinator, processes, process_id) != (None, None, None):
         raise ValueError("--coordinator, --processes and --process-id belong to --distributed")
+    if not bayes and (chains, draws) != (None, None):
+        raise ValueError("--chains and --draws belong to --bayes")
+    if bayes and distributed:
+        raise ValueError("--bayes runs in one process: leave out --distributed")
     start_engine()
     from camel_jax.processes import is_first, join_job
 
@@ -79,9 +99,11 @@ def fit(
     from camel_jax.tables import read_runs
 
     table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
-    chosen = make_law(law, skills)
+    chosen = make_law(law, skills, BAYES_SKILLS if bayes else None)
     accuracies, known = read_benchmark_table(table, benchmarks, tasks, benchmark_columns)
-    result = run_fit(chosen, table, seed=seed, resamples=resamples, starts=starts, resume=resume)
+    result = run_fit(chosen, table, seed=seed, resamples=0 if bayes else resamples, starts=starts, resume=resume)
+    if bayes:
+        result = run_bayes(result, table, seed=seed, chains=chains or 4, draws=draws or 1000, resume=resume)
     if not is_first():
         return  # the first process of a job writes and prints
     if accuracies is not None:
@@ -107,8 +129,8 @@ def check_npz(path: pathlib.Path) -> None:
     check_target(path)
 
 
-def make_law(name: str, skills: int | None = None) -> Any:
-    """A law by name, with the engine started."""
+def make_law(name: str, skills: int | None = None, default: int | None = None) -> Any:
+    """A law by name, with the engine started; default: skills of camel where none are given."""
     start_engine()
     from camel_jax.laws import CONSTRUCTORS
 
@@ -117,6 +139,8 @@ def make_law(name: str, skills: int | None = None) -> Any:
         raise ValueError(f"--law {name}: the laws are {', '.join(sorted(CONSTRUCTORS))}")
     if skills is not None and key != "camel":
         raise ValueError(f"--skills is for camel; {key} has none")
+    if skills is None and key == "camel":
+        skills = default
     return CONSTRUCTORS[key]() if skills is None else CONSTRUCTORS[key](skills=skills)
 
 
@@ -133,6 +157,32 @@ def run_fit(law: Any, table: Any, *, seed: int, resamples: int, starts: int, res
     for note in result.notes:
         say(f"note: {note}")
     return result
+
+
+def run_bayes(
+    fitted: Any, table: Any, *, seed: int, chains: int, draws: int, resume: pathlib.Path | None = None
+) -> Any:
+    """The posterior around a fit, as a fit, with progress on stderr; the verdict on it goes there too."""
+    import jax
+
+    from camel_jax.bayes.sampling import sample_posterior
+
+    if len(table) > BAYES_ROWS:
+        say(f"note: --bayes uses at most {BAYES_ROWS} checkpoints, spread over the runs; the table has {len(table)}")
+    with working(f"sampling the posterior of {fitted.law.name}") as progress:
+        posterior = sample_posterior(
+            fitted,
+            table,
+            jax.random.fold_in(jax.random.key(seed), 2),
+            chains=chains,
+            draws=draws,
+            max_rows=BAYES_ROWS,
+            resume=resume,
+            progress=progress,
+        )
+    if not posterior.diagnostics.converged:
+        say(f"warning: do not rely on these intervals yet: {posterior.verdict()}")
+    return posterior.fit
 
 
 def summarize(result: Any, table: Any) -> dict[str, Any]:
@@ -156,6 +206,7 @@ def summarize(result: Any, table: Any) -> dict[str, Any]:
         "objective": float(np.nanmin(result.objective)),
         "in_sample_error_percent": {s: 100 * e for s, e in zip(result.sets, by_set, strict=True)},
         "notes": list(result.notes),
+        **({"posterior": result.extra["posterior"]} if "posterior" in result.extra else {}),
     }
 
 

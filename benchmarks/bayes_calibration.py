@@ -1,0 +1,206 @@
+"""Is the sampler right? Simulation-based calibration (Talts et al. 2018, arXiv 1804.06788) of the posterior of DML and CAMEL.
+
+Parameters are drawn from the prior and a table from the model; if the sampler is right, the rank of the true value among draws of
+its posterior is uniform, for every quantity. Ranks of 200 tables are compared with the uniform by chi-square over 10 bins. Skills of
+CAMEL can trade names, so its quantities are those that do not depend on their order. No table is left out. Nothing of a table's truth
+reaches the sampler: it starts at the center of the prior, climbs to the mode and goes through the same rounds as ``sample_posterior``.
+
+    python benchmarks/bayes_calibration.py [--laws dml,camel] [--tables 200] [--batch 20] [--out PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import time
+from functools import partial
+
+import numpy as np
+from bayes_sampling import provenance
+
+RESULT = pathlib.Path(__file__).parent / "results" / "bayes_calibration.json"
+DOMAINS, SETS, SKILLS, MIXTURES, SIZES, CHECKPOINTS = 2, 2, 2, 4, (0.3, 1.0, 3.0), 2
+CHAINS, DRAWS, RANKED, BINS = 2, 400, 99, 10
+WARMUP, DEPTH = 150, (7, 8)
+
+
+def design(law):
+    """The recipes of every table: 4 mixtures at each of 3 sizes, two checkpoints; in units of the table."""
+    import jax
+
+    from camel_jax.bayes.noise import lay_out
+    from camel_jax.bayes.priors import layout
+    from camel_jax.runs import Recipe, Runs
+
+    rng = np.random.default_rng(0)
+    n = MIXTURES * len(SIZES)
+    run = np.repeat(np.arange(n), CHECKPOINTS)
+    size = np.repeat(SIZES, MIXTURES)[run]
+    mixtures = rng.dirichlet(np.ones(DOMAINS), n)[run]
+    tokens = np.tile([0.6, 1.7], n)
+    names = tuple(f"d{i}" for i in range(DOMAINS)), tuple(f"v{i}" for i in range(SETS))
+    runs = Runs(Recipe(size, size, tokens, mixtures), np.ones((len(run), SETS)), np.zeros((len(run), 0)), run, *names)
+    table = lay_out(runs)
+    return layout(law, law.init(jax.random.key(0), runs), CHECKPOINTS, SETS), table
+
+
+def quantities(plan, table, z):
+    """What is ranked, by name, of standard normals by site."""
+    import jax.numpy as jnp
+
+    from camel_jax.bayes.coordinates import from_raw
+    from camel_jax.bayes.model import run_noise
+    from camel_jax.bayes.priors import to_raw
+    from camel_jax.runs import Recipe
+
+    raw, noise = to_raw(plan, z, table.mean)
+    at = from_raw(plan.law, raw, table.mean)
+    far = plan.law.predict(
+        plan.law.constrain(raw), Recipe(*(jnp.asarray(x) for x in (30.0, 30.0, 10.0)), jnp.array([0.9, 0.1]))
+    )
+    out = {"log likelihood": run_noise(plan, table, z).log_prob(table.log_losses)}
+    out |= {f"level {v}": at["level"][v] for v in range(SETS)} | {f"far loss {v}": far[v] for v in range(SETS)}
+    out |= {
+        "noise scale 0": noise.scale[0],
+        "noise common": noise.common,
+        "noise own": noise.own,
+        "noise tail": noise.tail,
+    }
+    if plan.law.name == "camel":
+        for name in ("capacity_exponents", "data_exponents"):
+            ordered = jnp.sort(raw[name])
+            out |= {f"{name} smallest": ordered[0], f"{name} largest": ordered[-1]}
+        return out | {f"floor {v}": raw["floors"][v] for v in range(SETS)}
+    named = {name: raw[name][0] for name in ("floor", "size_exponent", "data_exponent", "size_scale", "data_scale")}
+    return out | {f"{name} 0": x for name, x in named.items()} | {"slope 00": at["slope"][0, 0]}
+
+
+def study(plan, table, numbers, seed: int):
+    """Ranks (B, Q) of a batch of tables, with R-hat of the ranked quantities and divergences."""
+    import jax
+    import jax.numpy as jnp
+
+    from camel_jax.bayes import nuts, whitening
+    from camel_jax.bayes.convergence import r_hat
+    from camel_jax.bayes.model import simulate
+    from camel_jax.bayes.sampling import EXPLORE, LOOK, POINTS
+
+    settings = nuts.Settings(warmup=WARMUP, depth=DEPTH, chunk=LOOK)
+    keys = [jax.random.fold_in(jax.random.key(seed), i) for i in numbers]
+    truths, tables, targets = [], [], []
+    drawn = jax.jit(lambda key: simulate(plan, table, key))
+    for key in keys:
+        z, losses = drawn(jax.random.fold_in(key, 0))
+        truths.append(z)
+        tables.append(table._replace(log_losses=losses))
+        start = {name: np.zeros(shape) for name, shape in plan.sites.items()}
+        targets.append(whitening.whiten(plan, tables[-1], start))
+
+    def stacked(trees):
+        return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+    begin = jax.vmap(partial(nuts._start, plan, settings))
+    go = jax.jit(jax.vmap(partial(nuts._advance, plan, settings, LOOK)))
+    size = len(targets[0].mode)
+    u = jnp.stack([0.5 * jax.random.normal(jax.random.fold_in(key, 1), (CHAINS, size)) for key in keys])
+    for part, length in enumerate([LOOK] * EXPLORE + [DRAWS]):
+        walk = jnp.stack([jax.random.split(jax.random.fold_in(key, 2 + part), CHAINS) for key in keys])
+        target = stacked(targets)
+        state, kept = begin(target, walk, u), []
+        for _ in range((WARMUP + length) // LOOK):
+            state, out = go(target, state)
+            kept.append(jax.tree.map(np.asarray, out))
+        samples = jax.tree.map(lambda *x: np.concatenate(x, axis=2)[:, :, WARMUP:], *kept)
+        if part < EXPLORE:
+            points = samples.z[:, :, np.linspace(0, length - 1, POINTS // CHAINS).round().astype(int)]
+            targets = [
+                whitening.whiten_around(plan, data, x.reshape(-1, size)) for data, x in zip(tables, points, strict=True)
+            ]
+            u = jnp.stack([whitening.to_whitened(t, x[:, -1]) for t, x in zip(targets, samples.z, strict=True)])
+
+    @jax.jit
+    def look(data, truth, z):
+        values = jax.vmap(jax.vmap(lambda x: quantities(plan, data, whitening.unflatten(plan, x))))(z)
+        return quantities(plan, data, truth), values
+
+    rows = []
+    for i, (data, truth) in enumerate(zip(tables, truths, strict=True)):
+        true, values = jax.tree.map(np.asarray, look(data, truth, jnp.asarray(samples.z[i])))
+        every = CHAINS * DRAWS // (RANKED + 1)
+        rows.append(
+            {
+                "ranks": {
+                    k: int(np.sum(v.reshape(-1)[every - 1 :: every][:RANKED] < true[k])) for k, v in values.items()
+                },
+                "r_hat": {k: float(r_hat(v)) for k, v in values.items()},
+                "divergences": int(samples.diverging[i].sum()),
+                "steps": float(samples.steps[i].mean()),
+            }
+        )
+    return rows
+
+
+def summarize(rows) -> dict[str, object]:
+    """Chi-square of every quantity against the uniform, and how the chains fared."""
+    from scipy.stats import chisquare
+
+    found = {}
+    for name in rows[0]["ranks"]:
+        ranks = np.array([row["ranks"][name] for row in rows])
+        counts = np.bincount(ranks * BINS // (RANKED + 1), minlength=BINS)
+        found[name] = {"p": float(chisquare(counts).pvalue), "counts": counts.tolist()}
+    hats = np.array([max(row["r_hat"].values()) for row in rows])
+    return {
+        "tables": len(rows),
+        "smallest_p": min(x["p"] for x in found.values()),
+        "below_0.01": [name for name, x in found.items() if x["p"] <= 0.01],
+        "quantities": found,
+        "r_hat_median": float(np.median(hats)),
+        "r_hat_above_1.05": int((hats > 1.05).sum()),
+        "divergences": int(sum(row["divergences"] for row in rows)),
+        "tables_with_divergences": int(sum(row["divergences"] > 0 for row in rows)),
+    }
+
+
+def main() -> None:
+    """Run batch after batch, and write after each one; a run that was stopped continues."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--laws", default="dml,camel")
+    parser.add_argument("--tables", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT)
+    args = parser.parse_args()
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    from camel_jax import laws
+    from camel_jax.files import replacing
+
+    head = provenance() | {
+        "settings": {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "depth": list(DEPTH), "seed": args.seed}
+    }
+    result: dict = {**head, "laws": {}}
+    if args.out.exists():
+        known = json.loads(args.out.read_text())
+        if all(known.get(name) == head[name] for name in ("code", "settings", "jax", "numpyro")):
+            result = known
+    for name in args.laws.split(","):
+        law = laws.camel(skills=SKILLS) if name == "camel" else laws.CONSTRUCTORS[name]()
+        plan, table = design(law)
+        rows = result["laws"].get(name, {}).get("rows", [])
+        while len(rows) < args.tables:
+            begun = time.perf_counter()
+            rows += study(plan, table, range(len(rows), len(rows) + args.batch), args.seed)
+            seconds = time.perf_counter() - begun
+            result["laws"][name] = {**summarize(rows), "rows": rows}
+            args.out.parent.mkdir(exist_ok=True)
+            with replacing(args.out) as part:
+                part.write_text(json.dumps(result) + "\n")
+            told = {k: v for k, v in result["laws"][name].items() if k not in ("rows", "quantities")}
+            print(name, f"{seconds:.0f} s a batch", json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()

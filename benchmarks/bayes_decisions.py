@@ -1,0 +1,156 @@
+"""With few runs from a planted law: does the interval of a predicted gain hold, and is the mixture good, for posterior and
+bootstrap?
+
+A study: CAMEL with 3 skills drawn from its prior is the truth, half of 8, 16, 32 or 64 runs at each of two sizes, 3 domains and
+3 sets, noise of 0.4 %, half of it shared by the run. Both methods fit the same law to the same runs and choose a mixture for
+ten times the larger size; its predicted gain over the mean mixture of the table and the true one are compared, and its loss
+with that of the best mixture. The law is right, so the posterior is sampled without a discrepancy; the bootstrap keeps its own,
+and is also shown without it.
+
+    python benchmarks/bayes_decisions.py [--studies 20] [--runs 8,16,32,64] [--out PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import time
+
+import numpy as np
+from bayes_sampling import provenance
+
+RESULT = pathlib.Path(__file__).parent / "results" / "bayes_decisions.json"
+DOMAINS, SETS, SKILLS, SIZES, NOISE = 3, 3, 3, (3e7, 3e8), 0.004
+TARGET, TOKENS = 3e9, 6e10
+CHAINS, DRAWS, RESAMPLES = 2, 500, 32
+
+
+def planted(law, key):
+    """Natural parameters of the truth, in units of 1e8 parameters and 1e9 tokens."""
+    import jax
+    import jax.numpy as jnp
+
+    from camel_jax.bayes.priors import layout, to_raw
+    from camel_jax.runs import Recipe, Runs
+
+    one = np.ones(2)
+    names = tuple(f"d{i}" for i in range(DOMAINS)), tuple(f"v{i}" for i in range(SETS))
+    recipe = Recipe(one, one, one, np.full((2, DOMAINS), 1 / DOMAINS))
+    empty = Runs(recipe, np.ones((2, SETS)), np.zeros((2, 0)), np.arange(2), *names)
+    plan = layout(law, law.init(key, empty), 1, SETS)
+    keys = jax.random.split(key, len(plan.sites))
+    z = {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, plan.sites.items(), strict=True)}
+    return law.constrain(to_raw(plan, z, jnp.full(DOMAINS, 1 / DOMAINS))[0])
+
+
+def study(law, n_runs: int, number: int, seed: int) -> dict[str, dict[str, float]]:
+    """One planted law: what both methods decide, and what is true."""
+    import jax
+    import jax.numpy as jnp
+
+    from camel_jax import fit, optimize_mixture, sample_posterior, simulate
+    from camel_jax.bayes.nuts import Settings
+    from camel_jax.runs import dense
+
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), n_runs), number)
+    truth_key, table_key, fit_key, sample_key = jax.random.split(key, 4)
+    params = planted(law, truth_key)
+    runs = simulate.study(
+        table_key,
+        law=law,
+        params=params,
+        n_domains=DOMAINS,
+        n_sets=SETS,
+        n_mixtures=n_runs // 2,
+        sizes=SIZES,
+        checkpoints=2,
+        noise=NOISE,
+    )
+
+    def true(w):
+        return law.predict(params, dense(TARGET / 1e8, TOKENS / 1e9, w))
+
+    fitted = fit(law, runs, key=fit_key, starts=2, resamples=RESAMPLES)
+    bare = dataclasses.replace(
+        fitted, discrepancy=fitted.discrepancy._replace(level=jnp.zeros(()), growth=jnp.zeros(()))
+    )
+    posterior = sample_posterior(
+        fitted, runs, sample_key, chains=CHAINS, draws=DRAWS, discrepancy=False, settings=Settings(warmup=200)
+    )
+    ideal = optimize_mixture(true, domains=runs.domains, starts=16)
+    out = {}
+    for name, source in (("bootstrap", fitted), ("bootstrap without discrepancy", bare), ("posterior", posterior.fit)):
+        best = optimize_mixture(source.losses_at(TARGET, TOKENS), starts=16)
+        losses = [float(jnp.mean(true(jnp.asarray(w)))) for w in (best.reference, best.weights)]
+        out[name] = {
+            "gain": float(best.gain.value),
+            "lower": float(best.gain.lower),
+            "upper": float(best.gain.upper),
+            "true": losses[0] - losses[1],
+            "regret": losses[1] - float(ideal.value.value),
+        }
+    found = posterior.diagnostics
+    out["posterior"] |= {"r_hat": found.r_hat, "divergences": found.divergences}
+    return out
+
+
+def summarize(rows) -> dict[str, dict[str, float]]:
+    """Coverage of the gain, regret and width of every method."""
+    found = {}
+    for name in rows[0]:
+        table = {k: np.array([row[name][k] for row in rows]) for k in ("gain", "lower", "upper", "true", "regret")}
+        inside = (table["lower"] <= table["true"]) & (table["true"] <= table["upper"])
+        found[name] = {
+            "studies": len(rows),
+            "coverage90": float(inside.mean()),
+            "mean_regret": float(table["regret"].mean()),
+            "median_regret": float(np.median(table["regret"])),
+            "worse_than_reference": float((table["true"] < 0).mean()),
+            "median_width": float(np.median(table["upper"] - table["lower"])),
+            "mean_true_gain": float(table["true"].mean()),
+        }
+    found["posterior"]["r_hat_above_1.05"] = sum(row["posterior"]["r_hat"] > 1.05 for row in rows)
+    return found
+
+
+def main() -> None:
+    """Run the studies in turns over the run counts, and write after each one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=20)
+    parser.add_argument("--runs", default="8,16,32,64")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT)
+    args = parser.parse_args()
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    from camel_jax import laws
+    from camel_jax.files import replacing
+
+    settings = {"chains": CHAINS, "draws": DRAWS, "resamples": RESAMPLES, "seed": args.seed, "noise": NOISE}
+    head = provenance() | {"settings": settings}
+    result: dict = {**head, "runs": {}}
+    if args.out.exists():
+        known = json.loads(args.out.read_text())
+        if all(known.get(name) == head[name] for name in ("code", "settings", "jax", "numpyro")):
+            result = known
+    law = laws.camel(skills=SKILLS)
+    begun = time.perf_counter()
+    for number in range(args.studies):
+        for n in args.runs.split(","):
+            rows = result["runs"].get(n, {}).get("rows", [])
+            if len(rows) > number:
+                continue
+            rows.append(study(law, int(n), number, args.seed))
+            result["runs"][n] = {"summary": summarize(rows), "rows": rows}
+            args.out.parent.mkdir(exist_ok=True)
+            with replacing(args.out) as part:
+                part.write_text(json.dumps(result, indent=1) + "\n")
+            told = {k: (v["coverage90"], round(v["mean_regret"], 5)) for k, v in result["runs"][n]["summary"].items()}
+            print(n, len(rows), f"{time.perf_counter() - begun:.0f} s", json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()

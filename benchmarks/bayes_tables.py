@@ -1,0 +1,135 @@
+"""Do 90 % posterior predictive intervals hold at a scale that was left out, and how do they compare with the bootstrap's?
+
+For each real table: final checkpoints, the first mixtures of every size below the largest are fitted, and all final checkpoints
+at the largest are predicted. Both columns use the same law (CAMEL with 6 skills), the same rows and the same back-tests; no
+width is chosen by the held-out rows. CRPS and width are of log loss, in thousandths. A posterior whose chains do not agree is
+marked, not left out.
+
+    python benchmarks/bayes_tables.py [--tables slimpajama,pile5,redpajama7] [--mixtures 20] [--draws 1000] [--out PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import time
+
+import numpy as np
+from bayes_sampling import DATA, provenance
+
+RESULT = pathlib.Path(__file__).parent / "results" / "bayes_tables.json"
+SKILLS, RESAMPLES = 6, 32
+
+
+def split(path: pathlib.Path, mixtures: int):
+    """Fitted and held-out runs of a table, final checkpoints."""
+    from camel_jax import read_runs, select, split_by_scale
+    from camel_jax.runs import final_rows, scales
+
+    runs = read_runs(path, on_ignored=lambda names: None)
+    below, held = split_by_scale(select(runs, final_rows(runs)))
+    size = np.asarray(below.recipe.n_active)
+    return select(below, np.concatenate([np.flatnonzero(size == s)[:mixtures] for s in scales(below)])), held
+
+
+def by_bootstrap(fitted, held) -> dict[str, float]:
+    """Scores of the log-normal intervals of a fit with resamples."""
+    from scipy.stats import norm
+
+    from camel_jax import predict_interval
+
+    interval = predict_interval(fitted, held.recipe, 0.9)
+    point, low, high = (np.log(np.asarray(x)) for x in interval)
+    measured = np.log(np.asarray(held.losses, float))
+    seen = np.isfinite(measured)
+    spread = (high - low) / (2 * norm.ppf(0.95))
+    z = np.where(seen, (measured - point) / spread, 0.0)
+    crps = spread * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+    inside = (low <= measured) & (measured <= high)
+    return {
+        "error_percent": 100 * float(np.expm1(np.abs(point - measured))[seen].mean()),
+        "coverage": float(inside[seen].mean()),
+        "width_thousandths": 1e3 * float((high - low)[seen].mean()),
+        "crps_thousandths": 1e3 * float(crps[seen].mean()),
+    }
+
+
+def study(name: str, folder: pathlib.Path, mixtures: int, draws: int, keep: str | None) -> dict[str, object]:
+    """One table."""
+    import jax
+
+    from camel_jax import fit, laws, sample_posterior
+    from camel_jax.bayes.comparison import score_at
+
+    below, held = split(folder / f"{name}.csv", mixtures)
+    law, key = laws.camel(skills=SKILLS), jax.random.key(0)
+    begun = time.perf_counter()
+    fitted = fit(law, below, key=key, starts=4, resamples=RESAMPLES)
+    boot = {**by_bootstrap(fitted, held), "seconds": time.perf_counter() - begun}
+    print(name, json.dumps(boot), flush=True)
+    begun, told = time.perf_counter(), [0.0]
+
+    def progress(done: int, total: int) -> None:
+        if time.perf_counter() - told[0] > 30:
+            told[0] = time.perf_counter()
+            print(f"{name}: {done} of {total}, {told[0] - begun:.0f} s", flush=True)
+
+    posterior = sample_posterior(fitted, below, key, draws=draws, resume=keep, progress=progress)
+    score = score_at(posterior, held)
+    found = {
+        "error_percent": 100 * score.error,
+        "coverage": score.coverage,
+        "width_thousandths": 1e3 * score.width,
+        "crps_thousandths": 1e3 * score.crps,
+        "seconds": time.perf_counter() - begun,
+        "verdict": posterior.verdict(),
+        "converged": score.converged,
+        "r_hat": posterior.diagnostics.r_hat,
+        "divergences": posterior.diagnostics.divergences,
+    }
+    print(name, json.dumps(found), flush=True)
+    return {
+        "fitted_runs": len(below),
+        "held_out_runs": len(held),
+        "sets": len(held.sets),
+        "parameters": posterior.z.shape[-1],
+        "bootstrap": boot,
+        "posterior": found,
+    }
+
+
+def main() -> None:
+    """Run the tables, and write after each one; tables that are done are kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=pathlib.Path, default=DATA)
+    parser.add_argument("--tables", default="slimpajama,pile5,redpajama7")
+    parser.add_argument("--mixtures", type=int, default=20)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--keep", help="Folder of chunks, to continue a run that was stopped.")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT)
+    args = parser.parse_args()
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    from camel_jax.files import replacing
+
+    head = provenance() | {
+        "settings": {"skills": SKILLS, "resamples": RESAMPLES, "mixtures": args.mixtures, "draws": args.draws}
+    }
+    result: dict = {**head, "tables": {}}
+    if args.out.exists():
+        known = json.loads(args.out.read_text())
+        if all(known.get(name) == head[name] for name in ("code", "settings", "jax", "numpyro")):
+            result = known
+    for name in args.tables.split(","):
+        if name in result["tables"]:
+            continue
+        result["tables"][name] = study(name, args.data, args.mixtures, args.draws, args.keep)
+        args.out.parent.mkdir(exist_ok=True)
+        with replacing(args.out) as part:
+            part.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

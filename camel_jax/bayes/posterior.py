@@ -1,0 +1,161 @@
+"""A posterior over a law: its draws, how far to trust them, and what decisions and predictions need."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.bayes.convergence import Diagnostics
+from camel_jax.bayes.noise import Noise, Table, noise_deviation
+from camel_jax.bayes.priors import Layout, to_raw
+from camel_jax.bayes.whitening import unflatten
+from camel_jax.draws import Draws, LossesAt, discrepancy_factor
+from camel_jax.field import field_correction
+from camel_jax.fit import Fit
+from camel_jax.laws.law import Law, Units, in_units, predict_rows
+from camel_jax.runs import Recipe
+from camel_jax.uncertainty import Interval
+
+Array = Any
+
+KEPT = 256  # draws that go into decisions and files, evenly spaced over all chains
+
+
+@dataclasses.dataclass(frozen=True)
+class Posterior:
+    """Draws of a law given a table of runs.
+
+    Attributes:
+      fit: the posterior as a ``Fit``, with ``KEPT`` draws in place of starts and resamples: what predict, mix, budget and design read.
+      raw: unconstrained parameters of all draws, leaves (C, N, ...).
+      noise: ``Noise`` of all draws, leaves (C, N, ...).
+      z: standard normals behind them, (C, N, D). log_density: (C, N), up to a constant.
+      diagnostics: whether the draws can be relied on.
+      plan, table: the model.
+    """
+
+    fit: Fit
+    raw: dict[str, np.ndarray]
+    noise: Noise
+    z: np.ndarray
+    log_density: np.ndarray
+    diagnostics: Diagnostics
+    plan: Layout
+    table: Table
+
+    def draws(self) -> Draws:
+        """``KEPT`` draws with their errors in scale, for decisions."""
+        return self.fit.draws()
+
+    def losses_at(self, size: str | float, tokens: str | float, supply: Array | None = None) -> LossesAt:
+        """Losses as a differentiable function of the mixture at one size and token count; see ``Draws.losses_at``."""
+        return self.fit.losses_at(size, tokens, supply)
+
+    def verdict(self) -> str:
+        """Whether the draws can be relied on, in plain words."""
+        return self.diagnostics.verdict()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write ``fit``, the posterior as a fit, to one ``.npz``; ``load_fit`` and the command line read it."""
+        self.fit.save(path)
+
+    def sample_losses(
+        self, recipe: Recipe, *, key: Array | None = None, noise: bool = True, field: bool = True
+    ) -> np.ndarray:
+        """Draws of the losses of new runs.
+
+        Args:
+          recipe: recipes with a leading axis R.
+          key: for the noise. noise: with the noise of a run and the error of the law in scale; False for the law alone.
+          field: correct near measured mixtures, as the predictions of a fit do.
+
+        Returns:
+          (M, R, V) losses in nats per token, for all M = C N draws.
+        """
+        key = jax.random.key(self.fit.seed) if key is None else key
+        recipe = jax.tree.map(lambda x: jnp.asarray(x, float), recipe)
+        flat = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *np.shape(x)[2:]), (self.raw, self.noise))
+        logs = _law_rows(self.fit.inner_law, self.fit.units, flat[0], recipe)
+        if field:
+            bare = dataclasses.replace(recipe, supply=None)
+            logs = logs + jax.lax.map(partial(field_correction, self.fit.field), bare, batch_size=256)
+        if noise:
+            logs = logs + _errors(key, flat[1], _reach(self.fit, recipe), logs.shape)
+        return np.exp(np.asarray(logs))
+
+    def predict(self, recipe: Recipe, level: float = 0.9, *, key: Array | None = None) -> Interval:
+        """Predicted losses with a central interval for a measured loss, from quantiles of the posterior predictive.
+
+        Args:
+          recipe: one recipe, or recipes with a leading axis R. level: probability mass of the interval. key: of the noise.
+
+        Returns:
+          (V,) or (R, V) losses in nats per token.
+
+        Raises:
+          ValueError: level outside (0, 1).
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level must lie in (0, 1); got {level}")
+        if np.ndim(recipe.tokens) == 0:
+            one = self.predict(jax.tree.map(lambda x: jnp.asarray(x)[None], recipe), level, key=key)
+            return Interval(*(x[0] for x in one))
+        logs = np.log(self.sample_losses(recipe, key=key))
+        low, high = np.quantile(logs, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+        point = self.fit.predict(recipe)
+        return Interval(point, np.exp(low), np.exp(high))
+
+    def to_arviz(self) -> Any:
+        """The draws as ArviZ's inference data: raw parameters, noise and log density.
+
+        Raises:
+          ImportError: ArviZ, an optional extra, is not installed.
+        """
+        try:
+            from arviz_base import from_dict  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise ImportError("this export needs ArviZ: pip install 'camel-jax[bayes]'") from error
+        noise = {f"noise_{name}": np.asarray(x) for name, x in self.noise._asdict().items()}
+        return from_dict({"posterior": self.raw | noise, "sample_stats": {"lp": self.log_density}})
+
+
+@partial(jax.jit, static_argnums=0)
+def all_draws(plan: Layout, z: Array, mean: Array) -> tuple[dict[str, Array], Noise]:
+    """Raw parameters and noise of standard normals (C, N, D)."""
+    return jax.vmap(jax.vmap(lambda x: to_raw(plan, unflatten(plan, x), mean)))(z)
+
+
+@partial(jax.jit, static_argnums=0)
+def _law_rows(law: Law, units: Units, raw: Any, recipe: Recipe) -> Array:
+    return jax.lax.map(
+        lambda r: jnp.log(predict_rows(in_units(law, units), law.constrain(r), recipe)), raw, batch_size=64
+    )
+
+
+def _reach(fit: Fit, recipe: Recipe) -> Array:
+    """How much larger errors are at recipes than within the table, (R, 1); see ``discrepancy_scale``."""
+    d = fit.discrepancy
+    if float(d.growth) == 0.0:
+        return jnp.ones((len(recipe), 1))
+    away = jnp.mean(((recipe.weights - d.mean) / d.spread) ** 2, axis=1)
+    wide = jnp.sqrt(1.0 - d.mixture_share + d.mixture_share * away)
+    return (discrepancy_factor(d, recipe) * wide)[:, None]
+
+
+def _errors(key: Array, noise: Noise, reach: Array, shape: tuple[int, ...]) -> Array:
+    """Errors of log loss: Student-t of every draw, (M, R, V)."""
+    normal, gamma = jax.random.split(key)
+    tail = noise.tail[:, None, None]
+    factor = 2.0 * jax.random.gamma(gamma, tail / 2, (shape[0], shape[1], 1)) / tail
+    return noise.scale[:, None, :] * jax.random.normal(normal, shape) / jnp.sqrt(factor) * reach
+
+
+def typical_deviation(noise: Noise) -> np.ndarray:
+    """Median over draws of the standard deviation of log loss, (V,)."""
+    return np.median(np.asarray(noise_deviation(noise)).reshape(-1, np.shape(noise.scale)[-1]), axis=0)

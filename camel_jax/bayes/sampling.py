@@ -1,0 +1,218 @@
+"""From a fit to a posterior: NUTS in whitened coordinates, or a fast approximation around the mode with its quality shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.backtest import GROWTH
+from camel_jax.bayes.convergence import Diagnostics, diagnose
+from camel_jax.bayes.noise import Table, lay_out
+from camel_jax.bayes.nuts import Progress, Samples, Settings, run_nuts
+from camel_jax.bayes.posterior import KEPT, Posterior, all_draws, typical_deviation
+from camel_jax.bayes.priors import Layout, from_raw, layout
+from camel_jax.bayes.psis import smooth
+from camel_jax.bayes.whitening import Whitened, flat_potential, to_whitened, whiten, whiten_around
+from camel_jax.field import fit_field, no_field, thin
+from camel_jax.fit import Fit
+from camel_jax.fit import fit as fit_law
+from camel_jax.laws.law import Law, predict_rows, scale_runs
+from camel_jax.objective import as_data
+from camel_jax.runs import Runs, select
+
+Array = Any
+
+METHODS = ("nuts", "laplace")
+EXPLORE, LOOK = 2, 50  # rounds that only measure the curvature, and iterations of each that are looked at
+POINTS = 12  # draws at which the curvature is measured
+SETTINGS = Settings()
+
+
+def sample_posterior(
+    law: Fit | Law,
+    runs: Runs,
+    key: Array,
+    *,
+    chains: int = 4,
+    draws: int = 1000,
+    method: str = "nuts",
+    discrepancy: bool = True,
+    field: bool = True,
+    max_rows: int | None = None,
+    settings: Settings = SETTINGS,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Posterior:
+    """Draw from the posterior of a law given a table of runs.
+
+    The model: every number of the law has a weakly informative prior in units of the table, pooled over sets and skills
+    (``priors``); log losses of a run are multivariate Student-t around the law, correlated over its checkpoints and sets
+    (``noise``). Chains start around the fit, in coordinates whitened by the curvature at draws of two short first rounds.
+
+    Args:
+      law: a fit to these runs, or a law, which is fitted first.
+      runs: the table; NaN losses are left out.
+      key: a ``jax.random`` key; the same key gives the same numbers.
+      chains, draws: C chains of N draws each.
+      method: "nuts", or "laplace": draws of the normal approximation around the mode, reweighted, with its k-hat; seconds.
+      discrepancy: widen predictions with the distance in scale and mixture, by as much as the back-tests of the fit say;
+        False for a law that is believed.
+      field: correct predictions near measured mixtures by what the law left unexplained there; see ``field``.
+      max_rows: checkpoints used at most: runs lose checkpoints, evenly spaced and never the last, as far as needed; None for all.
+      settings: warm-up, acceptance and tree depth of NUTS.
+      resume: folder in which chunks of iterations are kept and looked for, so that a stopped run continues to the same numbers.
+      progress: called as ``progress(iterations done, iterations in all)``.
+
+    Returns:
+      A ``Posterior``. Look at its ``verdict()`` first.
+
+    Raises:
+      FitError: the table cannot tell the law.
+      ValueError: float64 is off, an unknown method, too few chains or draws, or the fit is of other domains or sets.
+
+    >>> from camel_jax import laws, simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=1)
+    >>> quick = sample_posterior(laws.chinchilla(), runs, jax.random.key(1), draws=100, method="laplace")
+    >>> quick.raw["floor"].shape, quick.losses_at("1B", "20B")(np.array([0.5, 0.5])).shape
+    ((4, 100, 2), (2,))
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
+    if chains < 1 or draws < 2:
+        raise ValueError(f"at least one chain and two draws are needed; got {chains} and {draws}")
+    fit_key, sample_key, error_key = jax.random.split(key, 3)
+    fit = law if isinstance(law, Fit) else fit_law(law, runs, key=fit_key, starts=2)
+    if (fit.domains, fit.sets) != (runs.domains, runs.sets):
+        raise ValueError("the table has other domains or sets than the fit")
+    used = runs if max_rows is None else select(runs, thin(runs, max_rows))
+    plan, table, start = start_at(fit, used)
+    target = whiten(plan, table, start)
+    if method == "nuts":
+        samples, depth = _nuts(plan, target, sample_key, chains, draws, settings, resume, progress)
+        found = None
+    else:
+        samples, found = _laplace(plan, target, sample_key, chains, draws)
+        depth = 0
+    raw, noise = jax.tree.map(np.asarray, all_draws(plan, jnp.asarray(samples.z), table.mean))
+    if found is None:
+        spread = {f"noise_{name}": x for name, x in noise._asdict().items() if np.ptp(x) > 0}
+        found = diagnose(raw | spread, samples.diverging, samples.steps >= 2**depth - 1)
+    seed = int(jax.random.randint(error_key, (), 0, 2**31 - 1))
+    as_fit = _as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
+    return Posterior(as_fit, raw, noise, samples.z, -samples.potential, found, plan, table)
+
+
+def start_at(fit: Fit, runs: Runs) -> tuple[Layout, Table, dict[str, np.ndarray]]:
+    """The model of a fit and its table, and the standard normals at the best start of the fit, with its residual as noise."""
+    table = lay_out(scale_runs(fit.units, runs))
+    best = int(np.argmin(np.where(np.isfinite(fit.objective), fit.objective, np.inf)))
+    raw = jax.tree.map(lambda x: np.asarray(x)[best], fit.raw)
+    plan = layout(fit.inner_law, raw, table.measured.shape[1], len(runs.sets))
+    return plan, table, from_raw(plan, raw, np.asarray(fit.discrepancy.scale), table.mean)
+
+
+def _nuts(
+    plan: Layout,
+    target: Whitened,
+    key: Array,
+    chains: int,
+    draws: int,
+    settings: Settings,
+    resume: str | os.PathLike[str] | None,
+    progress: Progress | None,
+) -> tuple[Samples, int]:
+    """Two short rounds to learn where the posterior lies and how steep it is there, and a long one."""
+    start_key, *keys = jax.random.split(key, EXPLORE + 2)
+    u = 0.5 * np.asarray(jax.random.normal(start_key, (chains, len(target.mode))))
+    lengths = [LOOK] * EXPLORE + [draws]
+    total = sum(lengths) + len(lengths) * settings.warmup
+    done = 0
+    for i, (round_key, length) in enumerate(zip(keys, lengths, strict=True)):
+
+        def report(at: int, _: int, before: int = done) -> None:
+            if progress is not None:
+                progress(before + at, total)
+
+        samples = run_nuts(plan, target, round_key, u, length, settings, resume=resume, progress=report)
+        done += length + settings.warmup
+        if i < EXPLORE:
+            points = samples.z[:, np.linspace(0, length - 1, -(-POINTS // chains)).round().astype(int)]
+            target = whiten_around(plan, target.table, points.reshape(-1, points.shape[-1]))
+            u = to_whitened(target, samples.z[:, -1])
+    return samples, settings.depth[1]
+
+
+def _laplace(plan: Layout, target: Whitened, key: Array, chains: int, draws: int) -> tuple[Samples, Diagnostics]:
+    """Draws of the normal approximation, resampled by Pareto-smoothed importance weights."""
+    draw_key, pick_key = jax.random.split(key)
+    n = chains * draws
+    u = jax.random.normal(draw_key, (2 * n, len(target.mode)))
+    z = target.mode + u @ target.scale
+    density = np.asarray(_potentials(plan, target.table, z))
+    weights = smooth(0.5 * np.sum(np.asarray(u) ** 2, axis=1) - density)
+    pick = np.asarray(jax.random.choice(pick_key, 2 * n, (n,), p=jnp.exp(weights.log_weights)))
+    shape = chains, draws
+    none = np.zeros(shape)
+    samples = Samples(np.asarray(z)[pick].reshape(*shape, -1), density[pick].reshape(shape), none > 0, none, none)
+    return samples, Diagnostics("laplace", chains, draws, k_hat=weights.k_hat)
+
+
+@partial(jax.jit, static_argnums=0)
+def _potentials(plan: Layout, table: Table, z: Array) -> Array:
+    return jax.lax.map(lambda x: flat_potential(plan, table, x), z, batch_size=64)
+
+
+def _as_fit(
+    fit: Fit,
+    runs: Runs,
+    raw: Any,
+    noise: Any,
+    samples: Samples,
+    found: Diagnostics,
+    seed: int,
+    discrepancy: bool,
+    field: bool,
+) -> Fit:
+    """The posterior as a fit: evenly spaced draws stand for its starts and its resamples alike."""
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), raw)
+    n = len(jax.tree.leaves(flat)[0])
+    keep = np.unique(np.linspace(0, n - 1, min(KEPT, n)).round().astype(int))
+    kept = jax.tree.map(lambda x: x[keep], flat)
+    level = np.full(len(keep), float(np.mean(samples.potential)))  # one value for all: no draw is better than another
+    fine = np.zeros(len(keep), np.int32)
+    scaled = scale_runs(fit.units, runs)
+    data = as_data(scaled)
+    logs = _mean_log(fit.inner_law, kept, data.recipe)
+    left = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - np.asarray(logs), np.nan)
+    d = fit.discrepancy._replace(
+        scale=jnp.asarray(typical_deviation(noise)),
+        level=jnp.asarray(1.0 if discrepancy else 0.0),
+        growth=jnp.asarray(GROWTH * float(fit.extra.get("factor", 1.0)) if discrepancy else 0.0),
+    )
+    told = {name: None if value != value else value for name, value in found._asdict().items()}
+    return dataclasses.replace(
+        fit,
+        raw=kept,
+        objective=level,
+        status=fine,
+        steps=fine,
+        resampled=kept,
+        resampled_objective=level,
+        resampled_status=fine,
+        discrepancy=d,
+        field=fit_field(runs, left) if field else no_field(len(fit.domains), len(fit.sets)),
+        seed=seed,
+        extra=fit.extra | {"posterior": told | {"verdict": found.verdict(), "converged": found.converged}},
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _mean_log(law: Law, raw: Any, recipe: Any) -> Array:
+    logs = jax.lax.map(lambda r: jnp.log(predict_rows(law, law.constrain(r), recipe)), raw, batch_size=32)
+    return jnp.mean(logs, axis=0)

@@ -1,0 +1,220 @@
+"""Posteriors: the noise, the coordinates and priors, the sampler, and what decisions get."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import camel_jax as cj
+from camel_jax import laws, simulate
+from camel_jax.bayes import convergence, coordinates, psis
+from camel_jax.bayes.model import simulate as simulate_table
+from camel_jax.bayes.noise import Noise, RunNoise, lay_out
+from camel_jax.bayes.nuts import Settings
+from camel_jax.bayes.priors import from_raw, layout, to_raw
+from camel_jax.laws.law import predict_rows, scale_runs, table_units
+from camel_jax.runs import dense
+
+KEY = jax.random.key(0)
+QUICK = Settings(warmup=150, depth=(6, 7), chunk=50)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return simulate.study(
+        KEY, law=laws.dml(), n_domains=2, n_sets=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=2, noise=0.01
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(runs):
+    return cj.fit(laws.dml(), runs, key=KEY, starts=1, backtests=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("chains")
+
+
+@pytest.fixture(scope="module")
+def posterior(fitted, runs, folder):
+    return cj.sample_posterior(fitted, runs, KEY, chains=2, draws=200, settings=QUICK, resume=folder)
+
+
+def test_noise_is_the_multivariate_t_it_says():
+    noise = Noise(jnp.array([0.01, 0.03]), jnp.asarray(0.3), jnp.asarray(0.6), jnp.asarray(5.0))
+    center, wear = jnp.zeros((1, 3, 2)), jnp.array([[2.0, 1.5, 1.0]])
+    measured = jnp.array([[[True, True], [True, False], [True, True]]])
+    value = 0.02 * jax.random.normal(KEY, center.shape)
+    seen = np.asarray(measured).ravel()
+    at, of = np.repeat(np.arange(3), 2), np.tile(np.arange(2), 3)
+    unit = np.asarray(wear)[0, at] * np.asarray(noise.scale)[of]
+    cov = 0.3 + 0.7 * 0.6 * (of[:, None] == of) + 0.7 * 0.4 * np.eye(6)
+    cov = (cov * np.outer(unit, unit))[np.ix_(seen, seen)]
+    expected = stats.multivariate_t(np.zeros(5), cov, df=5).logpdf(np.asarray(value).ravel()[seen])
+    law = RunNoise(center, noise, measured, wear)
+    np.testing.assert_allclose(law.log_prob(value), expected, rtol=1e-10)
+    drawn = np.asarray(law.sample(KEY, (40000,))).reshape(-1, 6)
+    np.testing.assert_allclose(np.cov(drawn.T)[np.ix_(seen, seen)], cov * 5 / 3, atol=0.06 * np.max(cov) * 5 / 3)
+
+
+LAWS = [
+    laws.chinchilla(),
+    laws.chinchilla(upgraded=False),
+    laws.dml(),
+    laws.sodm(),
+    laws.sodm_joint(),
+    laws.camel(skills=3),
+    laws.camel(skills=2, exact=True),
+    laws.camel(skills=2, coupled=False),
+]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+def test_coordinates_and_back(runs, law):
+    scaled = scale_runs(table_units(runs), runs)
+    table = lay_out(scaled)
+    raw = law.init(jax.random.key(3), scaled)
+    plan = layout(law, raw, 2, 2)
+    z = from_raw(plan, raw, np.array([0.01, 0.02]), table.mean)
+    assert {name: np.shape(x) for name, x in z.items()} == plan.sites
+    again, noise = to_raw(plan, z, table.mean)
+    assert {name: np.shape(x) for name, x in again.items()} == {name: np.shape(x) for name, x in raw.items()}
+    expected = predict_rows(law, law.constrain(raw), table.recipe)
+    np.testing.assert_allclose(predict_rows(law, law.constrain(again), table.recipe), expected, rtol=1e-10)
+    np.testing.assert_allclose(noise.scale, [0.01, 0.02], rtol=1e-10)
+    if law.name != "sodm_joint":  # its level leaves out the terms of size and data
+        one = dense(1.0, 1.0, table.mean)
+        at = coordinates.from_raw(law, raw, table.mean)["level"]
+        np.testing.assert_allclose(at, np.log(law.predict(law.constrain(raw), one)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("law", [laws.dml(), laws.sodm(), laws.camel(skills=4)], ids=lambda law: law.name)
+def test_prior_predictive_is_wide_and_sane(runs, law):
+    scaled = scale_runs(table_units(runs), runs)
+    table = lay_out(scaled)
+    plan = layout(law, law.init(KEY, scaled), 2, 2)
+    logs = jax.vmap(lambda key: simulate_table(plan, table, key)[1])(jax.random.split(KEY, 200))
+    logs = np.asarray(logs)
+    assert np.isfinite(logs).all()
+    # a table in its units has losses near one; sizes differ by a factor of ten
+    assert 0.02 < np.median(np.abs(logs)) < 0.3
+    drop = logs[:, 0, -1] - logs[:, 6, -1]  # the same mixture at ten times the size
+    assert 0.01 < np.median(drop) < 0.5
+
+
+def test_unknown_laws_are_refused(runs):
+    with pytest.raises(ValueError, match="no priors for law 'mine'"):
+        layout(laws.dml()._replace(name="mine"), {}, 1, 2)
+    with pytest.raises(ValueError, match="method 'vi'"):
+        cj.sample_posterior(laws.dml(), runs, KEY, method="vi")
+
+
+def test_chains_agree_and_the_law_is_near_the_truth(posterior, runs):
+    found = posterior.diagnostics
+    assert found.r_hat < 1.1 and found.ess > 30 and found.divergences <= 2, posterior.verdict()
+    assert posterior.raw["floor"].shape == (2, 200, 2)
+    inside = posterior.predict(runs.recipe)
+    covered = np.mean((runs.losses >= inside.low) & (runs.losses <= inside.high))
+    assert 0.8 < covered < 1.0
+    spread = np.median(np.log(inside.high / inside.low)) / 3.29
+    assert 0.005 < spread < 0.03  # the noise of the table is 0.01
+
+
+def test_resumed_chains_give_the_same_numbers(posterior, fitted, runs, folder):
+    reports = []
+    again = cj.sample_posterior(
+        fitted, runs, KEY, chains=2, draws=200, settings=QUICK, resume=folder, progress=lambda *at: reports.append(at)
+    )
+    np.testing.assert_array_equal(again.z, posterior.z)
+    assert not reports  # every chunk was there
+    last = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+    from camel_jax.archive import read_archive
+
+    header, arrays = read_archive(last)
+    assert header["done"] == 350 and arrays["z"].shape[:2] == (2, 200)
+    other = folder / "other"
+    calls = []
+
+    def stop(done, total):
+        calls.append(done)
+        if done == total - 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cj.sample_posterior(fitted, runs, KEY, chains=2, draws=200, settings=QUICK, resume=other, progress=stop)
+    rest = []
+    again = cj.sample_posterior(
+        fitted, runs, KEY, chains=2, draws=200, settings=QUICK, resume=other, progress=lambda *at: rest.append(at)
+    )
+    np.testing.assert_array_equal(again.z, posterior.z)
+    assert rest == [(750, 750)]
+
+
+def test_decisions_read_a_posterior_as_they_read_a_fit(posterior, tmp_path):
+    at = posterior.losses_at("1B", "20B")
+    best = cj.optimize_mixture(at, starts=4)
+    assert np.isfinite([best.gain.lower, best.gain.upper]).all() and 0.0 <= best.probability_better <= 1.0
+    draws = np.asarray(at.draws(best.weights))
+    assert draws.shape == (256, 2)
+    posterior.save(tmp_path / "p.npz")
+    loaded = cj.load_fit(tmp_path / "p.npz")
+    assert loaded.check() == posterior.verdict()
+    np.testing.assert_allclose(loaded.losses_at("1B", "20B").draws(best.weights), draws, rtol=1e-12)
+    wide = cj.predict_interval(loaded, dense(1e9, 2e10, best.weights))
+    near = posterior.predict(dense(1e9, 2e10, best.weights))
+    np.testing.assert_allclose(np.log(wide.high / wide.low), np.log(near.high / near.low), rtol=0.4)
+
+
+def test_intervals_grow_with_distance_only_if_asked(posterior):
+    believed = dataclasses.replace(
+        posterior, fit=dataclasses.replace(posterior.fit, discrepancy=posterior.fit.discrepancy._replace(growth=0.0))
+    )
+    far = dense(1e10, 1e12, [0.5, 0.5])
+    width = [np.log(p.predict(far).high / p.predict(far).low) for p in (believed, posterior)]
+    assert (width[1] > width[0]).all()
+
+
+def test_laplace_shows_its_quality(fitted, runs):
+    quick = cj.sample_posterior(fitted, runs, KEY, chains=2, draws=200, method="laplace")
+    assert quick.diagnostics.method == "laplace" and np.isfinite(quick.diagnostics.k_hat)
+    assert "k-hat" in quick.verdict()
+    assert quick.diagnostics.converged == (quick.diagnostics.k_hat < 0.7)
+
+
+@pytest.mark.parametrize("shape", [0.2, 0.9])
+def test_k_hat_is_the_shape_of_the_tail(shape):
+    drawn = stats.genpareto(shape).rvs(20000, random_state=1)
+    k, scale = psis.fit_pareto(drawn)
+    assert k == pytest.approx(shape, abs=0.05) and scale == pytest.approx(1.0, abs=0.05)
+    assert psis.smooth(np.log1p(drawn)).k_hat == pytest.approx(shape, abs=0.25)
+
+
+def test_smoothed_weights_give_the_mean_of_the_target():
+    z = np.random.default_rng(0).standard_t(5, size=8000)
+    good = psis.smooth(stats.norm.logpdf(z, 0.3, 0.9) - stats.t.logpdf(z, 5))
+    assert good.k_hat < 0.5
+    assert np.exp(good.log_weights) @ z == pytest.approx(0.3, abs=0.03)
+    narrow = psis.smooth(stats.t.logpdf(0.5 * z, 3) - stats.norm.logpdf(0.5 * z, 0, 0.5))
+    assert narrow.k_hat > 0.7
+
+
+def test_r_hat_and_ess_see_what_is_wrong():
+    good = np.random.default_rng(0).normal(size=(4, 500, 2))
+    assert convergence.r_hat(good).max() < 1.01
+    bulk, tail = convergence.ess(good)
+    assert bulk.min() > 1500 and tail.min() > 1000
+    apart = good.copy()
+    apart[0, :, 1] += 1.0
+    assert convergence.r_hat(apart)[0] < 1.01 < 1.05 < convergence.r_hat(apart)[1]
+    wider = good.copy()
+    wider[0, :, 0] *= 3.0  # the same mean, another spread
+    assert convergence.r_hat(wider)[0] > 1.03
+    slow = np.cumsum(good, axis=1)
+    assert convergence.ess(slow)[0].max() < 100
+    told = convergence.diagnose({"a": apart}, np.zeros((4, 500)), np.zeros((4, 500)))
+    assert not told.converged and "do not agree on a" in told.verdict()
+    assert convergence.diagnose({"a": good}, np.zeros((4, 500)), np.zeros((4, 500))).converged
