@@ -75,7 +75,7 @@ def marks(total: int, count: int = 20) -> list[int]:
     """Steps at which a run reports: about ``count``, the last of them ``total``.
 
     >>> marks(7, 3)
-    [2, 4, 7]
+    [2, 5, 7]
     """
     return sorted({round(total * (i + 1) / count) for i in range(count)} - {0} | {total})
 
