@@ -19,9 +19,10 @@ ONE_CORE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 def environment() -> dict[str, str]:
     """The environment of a worker: one thread, on the CPU; threads that wait by spinning slow each other down."""
     flags = os.environ.get("XLA_FLAGS", "").split()
-    kept = [flag for flag in flags if "host_platform_device_count" not in flag and "multi_thread_eigen" not in flag]
+    replaced = ("host_platform_device_count", "multi_thread_eigen", "intra_op_parallelism")
+    kept = [flag for flag in flags if not any(name in flag for name in replaced)]
     one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    return {**os.environ, **one, "XLA_FLAGS": " ".join([*kept, ONE_CORE]), "JAX_PLATFORMS": "cpu"}
+    return {**os.environ, **one, "XLA_FLAGS": " ".join([ONE_CORE, *kept]), "JAX_PLATFORMS": "cpu"}
 
 
 def train_one(task: dict[str, Any], text: Any, settings: Any, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
