@@ -72,14 +72,14 @@ def sweep(
     if not resume and parts.is_dir() and any(parts.glob("*.json")):
         raise ValueError(f"{parts} holds rows of a sweep that was stopped: go on with --resume, or remove the folder")
     from camel_jax.proxy.corpus import build_corpus
-    from camel_jax.proxy.sweep import make_jobs
+    from camel_jax.proxy.sweep import find_shapes
     from camel_jax.proxy.sweep import sweep as train_all
     from camel_jax.proxy.train import Settings
 
     settings = Settings(batch=batch, context=context, rate=rate)
+    find_shapes(recipe, names, settings)
     with working("reading text"):
         corpus = build_corpus(domains, text, seed=corpus_seed, domain_bytes=domain_bytes)
-    make_jobs(recipe, names, seeds, corpus, settings)
     with working(f"training {len(names)} models, tokens") as progress:
         result = train_all(
             recipe,

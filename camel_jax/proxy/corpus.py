@@ -33,7 +33,7 @@ from camel_jax.proxy.tasks import Task
 BUILT_IN = ("prose", "code", "math", "knowledge", "language")
 PEOPLE = 120
 _PRINTABLE = frozenset({10, *range(32, 127)})
-_HELD_OUT = 10  # one document in ten
+_HELD_OUT_OF = 10  # one document in ten
 
 
 class Corpus(NamedTuple):
@@ -129,19 +129,22 @@ def _library(texts: dict, files: dict, wanted: list[str], seed: int, domain_byte
     paths = sources.library_files()
     order = np.random.default_rng([seed, 0x11]).permutation(len(paths))
     notes: list[sources.File] = []
-    prose = sources.paragraphs(sources.help_topics(notes.append))
-    code: list[str] = []
-    sizes = {"prose": sum(map(len, prose)), "code": 0}
-    enough = 1.3 * domain_bytes  # validation comes out of it
+    found = {"prose": sources.paragraphs(sources.help_topics(notes.append)), "code": []}
     needed = {"prose" if name == "language" else name for name in wanted} & {"prose", "code"}
+    sizes = {name: [0, 0] for name in found}  # bytes of training and validation
+
+    def count(name: str, documents: list[str]) -> None:
+        for text in documents:
+            sizes[name][_held_out(text, seed)] += len(text) + 1
+
+    count("prose", found["prose"])
     for docs, source in sources.library_modules([paths[i] for i in order], notes.append):
-        new = sources.paragraphs(docs)
-        prose += new
-        code += [source] if source else []
-        sizes["prose"] += sum(map(len, new))
-        sizes["code"] += len(source)
-        if all(sizes[name] >= enough for name in needed):
+        for name, documents in (("prose", sources.paragraphs(docs)), ("code", [source] if source else [])):
+            count(name, documents)
+            found[name] += documents
+        if all(sizes[name][0] >= domain_bytes and sizes[name][1] >= domain_bytes // 8 for name in needed):
             break
+    prose, code = found["prose"], found["code"]
     if needed & {"prose"}:
         texts["prose"] = _split(prose, seed)
     if "language" in wanted:
@@ -160,9 +163,12 @@ def _split(documents: list[str], seed: int) -> tuple[list[str], list[str]]:
     order = np.random.default_rng([seed, 0x22]).permutation(len(distinct))
     sides: tuple[list[str], list[str]] = ([], [])
     for i in order:
-        held = zlib.crc32(f"{seed}:{distinct[i]}".encode()) % _HELD_OUT == 0
-        sides[held].append(distinct[i])
+        sides[_held_out(distinct[i], seed)].append(distinct[i])
     return sides
+
+
+def _held_out(document: str, seed: int) -> bool:
+    return zlib.crc32(f"{seed}:{document}".encode()) % _HELD_OUT_OF == 0
 
 
 def _assemble(names: tuple[str, ...], texts: dict, questions: dict, files: dict, settings: dict) -> Corpus:

@@ -83,11 +83,11 @@ SPARSITIES = tuple((experts, k) for experts in (2, 4, 8, 16) for k in (1, 2) if 
 NEAR = 0.02  # how far a size of a recipe may be from that of the ladder
 
 
-def find_shape(n_active: float, n_total: float, symbols: int = 96) -> Shape:
+def find_shape(n_active: float, n_total: float) -> Shape:
     """The model of the ladder with these counts of parameters, each within 2 %.
 
     Args:
-      n_active, n_total: parameters besides the embedding. symbols: size of the alphabet.
+      n_active, n_total: parameters besides the embedding.
 
     Raises:
       ValueError: there is none; the message lists the sizes there are.
@@ -106,7 +106,7 @@ def find_shape(n_active: float, n_total: float, symbols: int = 96) -> Shape:
         raise ValueError(
             f"no proxy model of {near[0].n_active} active parameters has {n_total:.6g} in total: there are {sizes}"
         )
-    return dataclasses.replace(best, symbols=symbols)
+    return best
 
 
 def _matrix(rngs: nnx.Rngs, *shape: int, gain: float = 1.0) -> nnx.Param:

@@ -122,6 +122,30 @@ def sweep(
     return _collect(jobs, rows, corpus, settings, method)
 
 
+def find_shapes(recipe: Recipe, names: Sequence[str], settings: Settings) -> list[Shape]:
+    """The model of every recipe; all recipes that cannot be trained are in the one message.
+
+    Raises:
+      ValueError: a size that is not on the ladder, or two rows of one run with the same steps.
+    """
+    shapes: list[Shape] = []
+    wrong: dict[str, list[str]] = {}
+    seen: set[tuple[str, int]] = set()
+    sizes = zip(np.asarray(recipe.n_active), np.asarray(recipe.n_total), np.asarray(recipe.tokens), strict=True)
+    for name, (active, total, tokens) in zip(names, sizes, strict=True):
+        try:
+            shapes.append(find_shape(float(active), float(total)))
+        except ValueError as error:
+            wrong.setdefault(str(error), []).append(name)
+        if (name, steps := settings.steps(float(tokens))) in seen:
+            wrong.setdefault(f"two rows of one run have {steps} steps", []).append(name)
+        seen.add((name, steps))
+    if wrong:
+        parts = [f"run {', '.join(runs[:3])}{' ...' if len(runs) > 3 else ''}: {rule}" for rule, runs in wrong.items()]
+        raise ValueError("; ".join(parts))
+    return shapes
+
+
 def make_jobs(
     recipe: Recipe,
     names: Sequence[str],
@@ -130,38 +154,24 @@ def make_jobs(
     settings: Settings,
     method: str = "workers",
 ) -> list[Job]:
-    """Jobs of all recipes; every recipe that cannot be trained is in the one message.
+    """Jobs of all recipes.
 
     Raises:
       ValueError: see ``sweep``.
     """
-    jobs: list[Job] = []
-    wrong: dict[str, list[str]] = {}
     given = [0] * len(names) if seeds is None else [int(seed) for seed in seeds]
     weights = np.asarray(recipe.weights, float)
     if weights.shape != (len(names), len(corpus.domains)) or len(given) != len(names):
         raise ValueError(
             f"{len(names)} recipes of {len(corpus.domains)} domains do not match shares of shape {weights.shape}"
         )
-    sizes = zip(np.asarray(recipe.n_active), np.asarray(recipe.n_total), np.asarray(recipe.tokens), strict=True)
     common = json.dumps([dataclasses.asdict(settings), method, corpus.record], sort_keys=True)
-    seen: set[tuple[str, int]] = set()
-    for i, (active, total, tokens) in enumerate(sizes):
-        try:
-            shape = find_shape(float(active), float(total), len(corpus.alphabet))
-        except ValueError as error:
-            wrong.setdefault(str(error), []).append(names[i])
-            continue
-        steps = settings.steps(float(tokens))
-        if (names[i], steps) in seen:
-            wrong.setdefault(f"two rows of one run have {steps} steps", []).append(names[i])
-        seen.add((names[i], steps))
-        shares = tuple(weights[i].tolist())
+    jobs = []
+    for i, shape in enumerate(find_shapes(recipe, names, settings)):
+        shape = dataclasses.replace(shape, symbols=len(corpus.alphabet))
+        steps, shares = settings.steps(float(np.asarray(recipe.tokens)[i])), tuple(weights[i].tolist())
         what = json.dumps([common, dataclasses.asdict(shape), shares, given[i], steps])
         jobs.append(Job(i, names[i], shape, shares, given[i], steps, hashlib.sha256(what.encode()).hexdigest()[:24]))
-    if wrong:
-        parts = [f"run {', '.join(runs[:3])}{' ...' if len(runs) > 3 else ''}: {rule}" for rule, runs in wrong.items()]
-        raise ValueError("; ".join(parts))
     return jobs
 
 
