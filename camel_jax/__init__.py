@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from camel_jax.laws.law import Law
     from camel_jax.mixture import MixtureResult, optimize_mixture, probability_best
     from camel_jax.outcomes import OutcomesAt
+    from camel_jax.proxy.corpus import build_corpus
+    from camel_jax.proxy.sweep import sweep
     from camel_jax.runs import Recipe, Runs, dense, select, split_by_scale
     from camel_jax.schema import TableError
     from camel_jax.tables import read_recipes, read_runs, runs_to_frame, write_runs
@@ -55,6 +57,7 @@ _HOME = {
     "accuracy_interval": "uncertainty",
     "best_recipe": "budget",
     "budget_path": "budget",
+    "build_corpus": "proxy.corpus",
     "compare_shapes": "design",
     "dense": "runs",
     "fit": "fit",
@@ -83,6 +86,7 @@ _HOME = {
     "select": "runs",
     "single_set": "goals",
     "split_by_scale": "runs",
+    "sweep": "proxy.sweep",
     "target_region": "knowledge",
     "weighted_sum": "goals",
     "worth": "design",
@@ -107,6 +111,7 @@ __all__ = [
     "accuracy_interval",
     "best_recipe",
     "budget_path",
+    "build_corpus",
     "compare_shapes",
     "dense",
     "fit",
@@ -135,6 +140,7 @@ __all__ = [
     "select",
     "single_set",
     "split_by_scale",
+    "sweep",
     "target_region",
     "weighted_sum",
     "worth",

@@ -151,6 +151,47 @@ def read_mixtures(
     return {domain: table.values[f"mix/{domain}"] for domain in table.domains}
 
 
+def read_header(source: Source, *, columns: Mapping[str, str | None] | None = None) -> list[str]:
+    """Names of the columns of a table, mapped as in ``read_runs``.
+
+    >>> import pandas as pd
+    >>> read_header(pd.DataFrame({"run": ["a"], "share": [1.0]}), columns={"share": "mix/web"})
+    ['run', 'mix/web']
+    """
+    return rename(_load(source, None), columns).names
+
+
+def read_whole_numbers(
+    source: Source, column: str, default: int, *, columns: Mapping[str, str | None] | None = None
+) -> list[int]:
+    """A column of whole numbers from 0 to 2^31 - 1 that is no part of the schema, such as seeds.
+
+    Args:
+      source, columns: as in ``read_runs``. column: its name. default: stands for every row if there is no such column.
+
+    Raises:
+      TableError: a cell is blank or holds anything else.
+
+    >>> import pandas as pd
+    >>> read_whole_numbers(pd.DataFrame({"seed": [3, 4]}), "seed", 0)
+    [3, 4]
+    """
+    sheet = rename(_load(source, None), columns)
+    if column not in sheet.names:
+        return [default] * len(sheet.rows)
+    cells = sheet.cells[sheet.names.index(column)]
+    numbers, bad = [], []
+    for row, cell in zip(sheet.rows, cells, strict=True):
+        text = str(cell).strip().removesuffix(".0")
+        if text.isdecimal() and text.isascii() and int(text) < 2**31:
+            numbers.append(int(text))
+        else:
+            bad.append(row)
+    if bad:
+        raise TableError(sheet.source, [Problem(column, tuple(bad), "must be a whole number from 0 to 2147483647")])
+    return numbers
+
+
 def runs_to_frame(runs: Runs) -> pd.DataFrame:
     """The table of ``runs`` as a DataFrame in the schema that ``read_runs`` reads."""
     import pandas as pd

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import typer
 
-from camel_jax.cli import budget, demo, design, fit, leaderboard, mix, predict, report
+from camel_jax.cli import budget, demo, design, fit, leaderboard, mix, predict, report, sweep
 from camel_jax.files import discard_unfinished
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command("budget")(budget.budget)
 app.command("design")(design.design)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("report")(report.report)
+app.command("sweep")(sweep.sweep)
 
 
 @app.callback()

@@ -1,0 +1,149 @@
+"""``camel-jax sweep``: train the proxies of a table of recipes, and write the table of their runs."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from typing import Annotated, Any
+
+import typer
+
+from camel_jax.cli.console import Json, Map, as_json, parse_map, print_json, print_table, say, tell_ignored, working
+from camel_jax.files import check_target, replacing
+
+
+def sweep(
+    recipes: Annotated[pathlib.Path, typer.Argument(help="Recipes: a run table without losses.", show_default=False)],
+    out: Annotated[
+        pathlib.Path, typer.Option(help="Where to write the run table, .csv or .parquet.", show_default=False)
+    ],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep that was stopped.")] = False,
+    folders: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--folder",
+            metavar="DOMAIN=PATH",
+            help="Text of a domain from a folder of text files. Repeatable. Built in: prose, code, math, knowledge, language.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on a CPU; one a core if absent.", show_default=False)
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences a step.")] = 8,
+    context: Annotated[int, typer.Option(min=8, help="Bytes a sequence.")] = 64,
+    rate: Annotated[float, typer.Option(min=1e-6, help="Base learning rate.")] = 0.0125,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the runs where the table has no column 'seed'.")] = 0,
+    corpus_seed: Annotated[int, typer.Option(min=0, help="Seed of the corpus.")] = 0,
+    domain_bytes: Annotated[int, typer.Option(min=20_000, help="Most training bytes of a domain.")] = 6_000_000,
+    curves: Annotated[
+        pathlib.Path | None, typer.Option(help="Where to write the training losses, .csv.", show_default=False)
+    ] = None,
+    columns: Map = None,
+    json: Json = False,
+) -> None:
+    """Train a tiny language model for every recipe, and write the losses and accuracies it reaches.
+
+    Beside the table, OUT.json records versions, device, settings, text and seconds. A folder OUT.parts holds what is finished
+    while the sweep runs; --resume continues from it.
+    """
+    if out.suffix.lower() not in (".csv", ".parquet", ".pq"):
+        raise ValueError(f"--out {out}: a run table is .csv or .parquet")
+    for path in filter(None, (out, curves)):
+        check_target(path)
+    if curves is not None and curves.suffix.lower() != ".csv":
+        raise ValueError(f"--curves {curves}: write a .csv")
+    from camel_jax.tables import (
+        read_header,
+        read_recipes,
+        read_whole_numbers,
+        runs_to_frame,
+        write_columns,
+        write_frame,
+    )
+
+    renamed = parse_map(columns)
+    recipe, names = read_recipes(recipes, columns=renamed, on_ignored=_tell_ignored)
+    domains = [name.removeprefix("mix/") for name in read_header(recipes, columns=renamed) if name.startswith("mix/")]
+    seeds = read_whole_numbers(recipes, "seed", seed, columns=renamed)
+    text = _parse_folders(folders)
+    parts = out.with_name(out.name + ".parts")
+    if resume and not parts.is_dir():
+        raise ValueError(f"--resume: there is no {parts} to go on with")
+    if not resume and parts.is_dir() and any(parts.glob("*.json")):
+        raise ValueError(f"{parts} holds rows of a sweep that was stopped: go on with --resume, or remove the folder")
+    from camel_jax.proxy.corpus import build_corpus
+    from camel_jax.proxy.sweep import find_shapes
+    from camel_jax.proxy.sweep import sweep as train_all
+    from camel_jax.proxy.train import Settings
+
+    settings = Settings(batch=batch, context=context, rate=rate)
+    find_shapes(recipe, names, settings)
+    with working("reading text"):
+        corpus = build_corpus(domains, text, seed=corpus_seed, domain_bytes=domain_bytes)
+    with working(f"training {len(names)} models, tokens") as progress:
+        result = train_all(
+            recipe,
+            names,
+            corpus,
+            parts,
+            seeds=seeds,
+            settings=settings,
+            resume=resume,
+            workers=workers,
+            progress=progress,
+            tell=say,
+        )
+    frame = runs_to_frame(result.runs)
+    frame["seed"] = result.seeds
+    if curves is not None:
+        write_columns(curve_columns(names, result.curves), curves)
+        say(f"wrote {curves}")
+    with replacing(out.with_suffix(".json")) as part:
+        part.write_text(as_json(result.record) + "\n")
+    write_frame(frame, out)
+    shutil.rmtree(parts)
+    say(f"wrote {out} and {out.with_suffix('.json')}")
+    if json:
+        print_json(result.record)
+    else:
+        _print_runs(result)
+
+
+def _tell_ignored(names: list[str]) -> None:
+    if rest := [name for name in names if name != "seed"]:
+        tell_ignored(rest)
+
+
+def _parse_folders(pairs: list[str] | None) -> dict[str, str]:
+    folders: dict[str, str] = {}
+    for pair in pairs or ():
+        name, equals, path = pair.partition("=")
+        if not equals or not name or not path:
+            raise ValueError(f"--folder {pair!r} is not DOMAIN=PATH")
+        if name in folders:
+            raise ValueError(f"--folder {name} is given twice")
+        folders[name] = path
+    return folders
+
+
+def curve_columns(names: list[str], curves: list[list[tuple[int, float]]]) -> dict[str, list[Any]]:
+    """Training losses of all rows as columns."""
+    entries = [
+        (name, curve[-1][0], tokens, loss) for name, curve in zip(names, curves, strict=True) for tokens, loss in curve
+    ]
+    titles = ("run", "final_tokens", "tokens", "train_loss")
+    return {title: [entry[i] for entry in entries] for i, title in enumerate(titles)}
+
+
+def _print_runs(result: Any) -> None:
+    """The measured table for people."""
+    from camel_jax.sizes import format_count, format_size
+
+    runs = result.runs
+    rows = []
+    for i in range(len(runs)):
+        size = format_size(runs.recipe.n_total[i], runs.recipe.n_active[i])
+        numbers = [f"{value:.3f}" for value in (*runs.losses[i], runs.losses[i].mean(), *runs.accuracies[i])]
+        rows.append([runs.run_names[runs.run[i]], size, format_count(runs.recipe.tokens[i]), *numbers])
+    header = ["run", "size", "tokens", *runs.sets, "mean", *runs.tasks]
+    print_table("Losses, nats per byte, and accuracies", header, rows)
