@@ -40,10 +40,10 @@ class Diagnostics(NamedTuple):
 
     @property
     def converged(self) -> bool:
-        """Whether the draws can be relied on."""
+        """Whether the draws can be relied on: R-hat, effective sample size of the bulk and divergences, or k-hat."""
         if self.method == "laplace":
             return bool(self.k_hat < POOR_K)
-        return bool(self.r_hat < GOOD_R_HAT and min(self.ess, self.ess_tail) >= GOOD_ESS and not self.divergences)
+        return bool(self.r_hat < GOOD_R_HAT and self.ess >= GOOD_ESS and not self.divergences)
 
     def verdict(self) -> str:
         """The diagnostics in a sentence or two."""
@@ -56,16 +56,18 @@ class Diagnostics(NamedTuple):
             f"{self.chains} chains x {self.draws} draws: R-hat {self.r_hat:.3f}, effective sample size {self.ess:.0f} "
             f"(tails {self.ess_tail:.0f}), {self.divergences} divergences"
         )
+        few = f"the ends of intervals are rough (below {GOOD_ESS:.0f} in the tails of some parameter)"
+        rough = [few] if self.ess_tail < GOOD_ESS else []
         if self.converged:
-            return f"{told}; the chains agree"
+            return "; ".join([told, "the chains agree", *rough])
         wrong = []
         if not self.r_hat < GOOD_R_HAT:
             wrong.append(f"the chains do not agree on {self.worst} (R-hat should be below {GOOD_R_HAT}): draw more")
-        if not min(self.ess, self.ess_tail) >= GOOD_ESS:
-            wrong.append(f"too few independent draws for the tails of intervals (at least {GOOD_ESS:.0f}): draw more")
+        if not self.ess >= GOOD_ESS:
+            wrong.append(f"too few independent draws (at least {GOOD_ESS:.0f}): draw more")
         if self.divergences:
             wrong.append("divergent steps: some corner of the posterior was not reached; raise accept towards 1")
-        return f"{told}; " + "; ".join(wrong)
+        return "; ".join([told, *wrong, *rough])
 
 
 def rank_normalized(draws: Array) -> np.ndarray:

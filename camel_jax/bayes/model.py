@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -51,6 +52,7 @@ def simulate(plan: Layout, table: Table, key: Array) -> tuple[dict[str, Array], 
     return {name: drawn[name]["value"] for name in plan.sites}, drawn["log_losses"]["value"]
 
 
+@partial(jax.jit, static_argnums=(0, 3))
 def prior_predictive(plan: Layout, table: Table, key: Array, count: int = 200) -> Array:
     """Log losses that the priors alone allow, (count, G, C, V), in units of the table: what "weakly informative" means here."""
     return jax.vmap(lambda k: simulate(plan, table, k)[1])(jax.random.split(key, count))

@@ -4,7 +4,7 @@ Everything lives in the unconstrained space of the optimiser, and every number a
 seen data (non-centred), so that priors, curvatures and step sizes are all of order one:
 
     value   = center + sd z                                                               on its own
-    value_v = mean + spread e^(z'/2) z_v,  mean = center + sd z''                          pooled over sets v or skills
+    value_v = mean + spread e^(0.3 z') z_v,  mean = center + sd z''                          pooled over sets v or skills
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from camel_jax.laws.law import Law
 
 Array = Any
 
-LEARNT = 0.5  # log standard deviation of the spread of a pooled parameter
+LEARNT = 0.3  # log standard deviation of the spread of a pooled parameter
 
 
 class Prior(NamedTuple):
@@ -32,7 +32,7 @@ class Prior(NamedTuple):
     Attributes:
       center: its center. sd: standard deviation, of the mean over sets or skills where there is a spread.
       spread: typical standard deviation over the leading axis (sets or skills) around that mean, learnt within a
-        factor of e^0.5 or so; None for a parameter on its own.
+        factor of e^0.3 or so; None for a parameter on its own.
     """
 
     center: float
@@ -62,7 +62,7 @@ _LAWS: dict[str, dict[str, Prior]] = {
     "camel": {
         "level": Prior(0.0, 0.1),
         "floors": Prior(0.0, 0.7, 0.4),
-        "read": Prior(0.0, 0.7, 0.7),
+        "read": Prior(0.0, 0.6, 0.6),
         "transfer": Prior(0.0, 1.4),
         "amplitudes": Prior(0.0, 0.7),
         "capacity_exponents": Prior(np.log(SIZE_EXPONENT), 0.3, 0.15),
