@@ -1,7 +1,8 @@
 """The leaderboard over a folder of public run tables, as JSON: python benchmarks/leaderboard.py FOLDER [--holdout 1] [--laws a,b].
 
 Tables: slimpajama, pile5 and redpajama7 with their largest sizes held out; regmix_pile17 fitted on its 1.3M runs and 25 of its
-59M runs, and judged on the other 59M runs. Writes benchmarks/results/leaderboard_holdout<k>.json.
+59M runs, and judged on the other 59M runs. Writes benchmarks/results/leaderboard_holdout<k>.json. The shipped table of proxy runs:
+python benchmarks/leaderboard.py camel_jax/data --tables proxy_runs --resamples 32 --name proxy.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--resamples", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="", help="of the result, leaderboard_<name>.json; holdout<k> if empty")
     parser.add_argument(
         "--jobs", type=int, default=1, help="processes, one core each; seconds are then those of one core"
     )
@@ -48,7 +50,10 @@ def main() -> None:
             print(f"{len(found)} of {len(tasks)}", row, flush=True)
             ordered = [found[table, law] for table in tables for law in laws if (table, law) in found]
             settings = {k: str(v) for k, v in vars(args).items() if k != "folder"}
-            write(args.holdout, {"commit": commit, "settings": settings, **versions, "rows": ordered})
+            write(
+                args.name or f"holdout{args.holdout}",
+                {"commit": commit, "settings": settings, **versions, "rows": ordered},
+            )
     for table in tables:
         print_rows(table, [Row(**row) for row in ordered if row["table"] == table])
 
@@ -81,10 +86,10 @@ def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[dict, dict]:
     return row._asdict(), versions | {"dtype": "float64", "python": platform.python_version()}
 
 
-def write(holdout: int, result: dict) -> None:
+def write(name: str, result: dict) -> None:
     """The result so far, whole or not at all."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"leaderboard_holdout{holdout}.json"
+    path = RESULTS / f"leaderboard_{name}.json"
     path.with_suffix(".part").write_text(json.dumps(result, indent=1, default=float) + "\n")
     path.with_suffix(".part").replace(path)
 

@@ -2,12 +2,19 @@
 
 import dataclasses
 import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
+import camel_jax
 from camel_jax.proxy import problems, sources, tasks
 from camel_jax.proxy.corpus import BUILT_IN, build_corpus, load_corpus, save_corpus
 from camel_jax.proxy.lanes import train_lanes
@@ -243,6 +250,18 @@ def test_sizes_off_the_ladder_are_refused():
         find_shape(6224, 9000)
 
 
+def test_half_precision_stays_near():
+    params = make_params(TINY, 0)
+    symbols = jax.random.randint(jax.random.key(0), (2, 12), 0, 96)
+    full, half = (
+        jax.jit(functools.partial(apply, TINY, dtype=d))(params, symbols)[0] for d in (jnp.float32, jnp.bfloat16)
+    )
+    assert full.dtype == half.dtype == jnp.float32 and {leaf.dtype for leaf in jax.tree.leaves(params)} == {full.dtype}
+    gap = np.abs(full - half)
+    assert 1e-5 < gap.max() < 0.1 * np.abs(full).max()
+    assert Settings().resolved().dtype == "float32"  # the CPU's
+
+
 def test_predictions_do_not_see_the_future():
     for shape in (TINY, dataclasses.replace(TINY, experts=4)):
         params = make_params(shape, 0)
@@ -261,31 +280,33 @@ def test_experts_equal_a_loop_over_tokens(k):
     shape = dataclasses.replace(TINY, experts=4, top_k=k)
     block = Block(shape, nnx.Rngs(params=1))
     x = 1.0 + jax.random.normal(jax.random.key(2), (40, 16), jnp.float32)
-    odds = np.asarray(jax.nn.softmax(x @ block.router[...], -1))
     places = int(np.ceil(1.25 * k * 40 / 4))
+    router, up, down = (np.asarray(part[...]) for part in (block.router, block.up, block.down))
+    odds = scipy.special.softmax(np.asarray(x) @ router, -1)
     used = np.zeros(4, int)
     kept, whole = np.zeros((40, 16)), np.zeros((40, 16))
     for i in range(40):
         for e in np.argsort(-odds[i], kind="stable")[:k]:
-            out = np.square(np.maximum(np.asarray(x[i] @ block.up[...][e]), 0)) @ np.asarray(block.down[...][e])
+            out = np.square(np.maximum(np.asarray(x)[i] @ up[e], 0)) @ down[e]
             whole[i] += odds[i, e] * out
             kept[i] += odds[i, e] * out * (used[e] < places)
             used[e] += 1
     assert used.max() > places  # some tokens are dropped in training
-    np.testing.assert_allclose(block._route(x, True)[0], kept, atol=2e-5)
-    np.testing.assert_allclose(block._route(x, False)[0], whole, atol=2e-5)
+    (dropped, _), (out, imbalance) = jax.jit(lambda x: (block._route(x, True), block._route(x, False)))(x)
+    np.testing.assert_allclose(dropped, kept, atol=2e-5)
+    np.testing.assert_allclose(out, whole, atol=2e-5)
     expected = 4 * np.sum(used / (40 * k) * odds.mean(0))
-    np.testing.assert_allclose(block._route(x, False)[1], expected, rtol=1e-5)
+    np.testing.assert_allclose(imbalance, expected, rtol=1e-5)
 
 
 def test_balance_loss_spreads_the_tokens(text):
     shape, ends = dataclasses.replace(TINY, experts=4), {}
+    imbalance = jax.jit(lambda params: apply(shape, params, text.windows[:, :8, :-1].reshape(-1, 32))[1])
     for balance in (SETTINGS.balance, 0.0):
         start, train, _ = programs(shape, dataclasses.replace(SETTINGS, balance=balance), False)
         state = train(
             start(np.int32(0)), np.full(5, 0.2, np.float32), np.int32(0), np.array([0, 150, 150], np.int32), text
         )
-        imbalance = jax.jit(lambda params: apply(shape, params, text.windows[:, :8, :-1].reshape(-1, 32))[1])
         ends[balance] = float(imbalance(state.params))
     assert ends[SETTINGS.balance] < 1.35 and ends[0.0] > ends[SETTINGS.balance] + 0.2
 
@@ -410,6 +431,32 @@ def test_killed_lanes_go_on_to_the_same_numbers(text, tmp_path):
     rest = train_lanes(TINY, SETTINGS, weights, seeds, 30, text, snapshot=snapshot, every=0.0, width=3)
     assert [row["curve"] for row in rest] == [row["curve"] for row in whole]
     assert [row["losses"] for row in rest] == [row["losses"] for row in whole]
+
+
+SHARDED = """
+import dataclasses, json, sys
+import jax, numpy as np
+from camel_jax.proxy.corpus import load_corpus
+from camel_jax.proxy.lanes import train_lanes
+from camel_jax.proxy.model import Shape
+from camel_jax.proxy.train import Settings, place_text
+assert jax.device_count() == 2
+settings = Settings(batch=4, context=32, validation_symbols=2_000, dtype="float32")
+text = place_text(load_corpus(sys.argv[1]), settings)
+rows = train_lanes(Shape(16, 1, 1), settings, np.eye(5)[[0, 1, 1]], np.arange(3), 12, text)
+print(json.dumps([row["losses"] for row in rows]))
+"""
+
+
+def test_lanes_over_two_devices_equal_one(corpus, text, tmp_path):
+    save_corpus(corpus._replace(tasks={}), tmp_path / "c.npz")
+    here = train_lanes(TINY, SETTINGS, np.eye(5)[[0, 1, 1]], np.arange(3), 12, text)
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(pathlib.Path(camel_jax.__file__).parents[1])}
+    command = [sys.executable, "-c", SHARDED, str(tmp_path / "c.npz")]
+    out = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120)
+    np.testing.assert_allclose(json.loads(out.stdout), [row["losses"] for row in here], rtol=1e-4)
+    assert len({row["losses"][0] for row in here}) == 3
 
 
 def test_items_keep_the_right_choice():

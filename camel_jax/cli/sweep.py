@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import Json, Map, as_json, parse_map, print_json, print_table, say, tell_ignored, working
+from camel_jax.cli.console import (
+    Json,
+    Map,
+    as_json,
+    parse_map,
+    print_json,
+    print_table,
+    say,
+    start_engine,
+    tell_ignored,
+    working,
+)
 from camel_jax.files import check_target, replacing
 
 
@@ -52,6 +63,7 @@ def sweep(
         check_target(path)
     if curves is not None and curves.suffix.lower() != ".csv":
         raise ValueError(f"--curves {curves}: write a .csv")
+    start_engine()
     from camel_jax.tables import (
         read_header,
         read_recipes,

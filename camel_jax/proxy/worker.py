@@ -17,11 +17,15 @@ ONE_CORE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 def environment() -> dict[str, str]:
-    """The environment of a worker: one thread, on the CPU; threads that wait by spinning slow each other down."""
+    """The environment of a worker: the CPU, compiled programs shared, and one thread; threads that spin slow each other down."""
+    import jax
+
     flags = os.environ.get("XLA_FLAGS", "").split()
     replaced = ("host_platform_device_count", "multi_thread_eigen", "intra_op_parallelism")
     kept = [flag for flag in flags if not any(name in flag for name in replaced)]
     one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    if folder := jax.config.values.get("jax_compilation_cache_dir"):
+        one |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
     return {**os.environ, **one, "XLA_FLAGS": " ".join([ONE_CORE, *kept]), "JAX_PLATFORMS": "cpu"}
 
 

@@ -1,0 +1,165 @@
+"""Does the best mixture move with size? Answered from the measured runs alone: python benchmarks/proxy_figures.py.
+
+At each dense size of camel_jax/data/proxy_runs.csv a smooth surface is fitted to the measured mean loss over mixtures, no law of scale
+in it: ridge regression on the shares and on log(share + 0.02), its penalty chosen by leaving one mixture out. Its lowest point on the
+simplex is that size's best mixture; bands come from resampling mixtures. Draws notebooks/proxy_optimum.png and writes
+benchmarks/results/proxy_optimum.json.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from make_proxy_table import ROOT, TABLE, TOKENS, current_commit
+
+from camel_jax import plots
+from camel_jax.files import replacing
+from camel_jax.simplex import lattice
+from camel_jax.sizes import format_count
+from camel_jax.tables import read_runs
+
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+RESAMPLES = 300
+FLOOR = 0.02  # of a share, inside the logarithm
+
+
+def features(weights: np.ndarray) -> np.ndarray:
+    """Shares and their logarithms, (..., 2 K)."""
+    return np.concatenate([weights, np.log(weights + FLOOR) / 4], -1)
+
+
+def fit_surface(
+    x: np.ndarray, y: np.ndarray, counts: np.ndarray, penalty: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Ridge regression with an intercept: (coefficients, center, mean)."""
+    share = counts / counts.sum()
+    center, mean = share @ x, float(share @ y)
+    gram = (x - center).T @ (share[:, None] * (x - center)) + penalty * np.eye(x.shape[1]) / len(y)
+    return np.linalg.solve(gram, (x - center).T @ (share * (y - mean))), center, mean
+
+
+def left_out(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
+    """Prediction of each mixture from the others."""
+    out = np.empty(len(y))
+    for i in range(len(y)):
+        coefficients, center, mean = fit_surface(x, y, (np.arange(len(y)) != i).astype(float), penalty)
+        out[i] = mean + (x[i] - center) @ coefficients
+    return out
+
+
+def main() -> None:
+    """Fit the surfaces, draw and write."""
+    commit, runs = current_commit(), read_runs(TABLE)
+    active, total = np.asarray(runs.recipe.n_active), np.asarray(runs.recipe.n_total)
+    first = np.array([not runs.run_names[i].rsplit("-", 1)[-1].startswith("s") for i in runs.run])
+    use = (active == total) & (np.asarray(runs.recipe.tokens) == TOKENS) & first
+    grid = lattice(len(runs.domains), 40)
+    on_grid, rng = features(grid), np.random.default_rng(0)
+    sizes = np.unique(active[use])
+    found: dict[float, dict[str, Any]] = {}
+    for size in sizes:
+        at = use & (active == size)
+        x, y = features(np.asarray(runs.recipe.weights)[at]), np.asarray(runs.losses)[at].mean(1)
+        guesses = {penalty: left_out(x, y, penalty) for penalty in PENALTIES}
+        penalty = min(guesses, key=lambda penalty: float(np.mean((guesses[penalty] - y) ** 2)))
+        counts = [np.ones(len(y)), *rng.multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES).astype(float)]
+        surfaces = [fit_surface(x, y, count, penalty) for count in counts]
+        values = [mean + (on_grid - center) @ coefficients for coefficients, center, mean in surfaces]
+        found[size] = {
+            "penalty": penalty,
+            "explained": 1 - float(np.mean((guesses[penalty] - y) ** 2) / np.var(y)),
+            "optima": grid[[int(np.argmin(value)) for value in values]],
+            "surface": values[0],
+            "values": values,
+            "mixtures": int(at.sum()),
+        }
+    regret = np.array(
+        [
+            [float(f["surface"][np.argmin(g["surface"])] - f["surface"].min()) for f in found.values()]
+            for g in found.values()
+        ]
+    )
+    moved = found[sizes[-1]]["optima"][1:] - found[sizes[0]]["optima"][1:]
+    # how much worse the smallest size's mixture is at each larger size, over the resamples of both
+    cost = {
+        size: np.array(
+            [
+                f["values"][b][np.argmin(found[sizes[0]]["values"][b])] - f["values"][b].min()
+                for b in range(RESAMPLES + 1)
+            ]
+        )
+        for size, f in found.items()
+    }
+    written = {
+        "commit": commit,
+        "tokens": TOKENS,
+        "sizes": sizes.astype(int).tolist(),
+        "domains": list(runs.domains),
+        "explained_leaving_one_out": [round(f["explained"], 4) for f in found.values()],
+        "optimum": [f["optima"][0].tolist() for f in found.values()],
+        "band_80": [np.quantile(f["optima"][1:], [0.1, 0.9], axis=0).T.round(4).tolist() for f in found.values()],
+        "regret_of_optimum_of_row_at_size_of_column": regret.round(5).tolist(),
+        "smallest_to_largest": {
+            domain: {
+                "moved": round(float(np.median(moved[:, k])), 4),
+                "probability_up": round(float(np.mean(moved[:, k] > 0)), 4),
+            }
+            for k, domain in enumerate(runs.domains)
+        },
+        "regret_of_smallest_optimum": {
+            str(int(size)): np.quantile(value[1:], [0.05, 0.5, 0.95]).round(5).tolist() for size, value in cost.items()
+        },
+    }
+    with replacing(ROOT / "benchmarks" / "results" / "proxy_optimum.json") as part:
+        part.write_text(json.dumps(written, indent=1) + "\n")
+    draw(sizes, found, cost, runs.domains)
+    print(json.dumps(written, indent=1))
+
+
+def draw(
+    sizes: np.ndarray, found: dict[float, dict[str, Any]], cost: dict[float, np.ndarray], domains: tuple[str, ...]
+) -> None:
+    """Shares of the measured optimum against size, and what the smallest size's optimum costs at larger ones."""
+    figure = plots.new_figure(10.0, 4.4)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    for ax in (left, right):
+        plots._axes(ax)
+        ax.set_xscale("log")
+        ax.set_xticks(sizes, [format_count(size) for size in sizes])
+        ax.minorticks_off()
+        ax.set_xlabel("parameters without the embedding")
+    spread = np.linspace(-0.06, 0.06, len(domains))
+    ends = []
+    for k, domain in enumerate(domains):
+        color, x = plots.color_of(k), sizes * np.exp(spread[k])
+        middle = np.array([np.median(f["optima"][1:, k]) for f in found.values()])
+        low, high = (np.array([np.quantile(f["optima"][1:, k], q) for f in found.values()]) for q in (0.1, 0.9))
+        left.vlines(x, low, high, color=color, alpha=0.35, linewidth=4)
+        left.plot(x, middle, color=color, marker="o", markersize=4.5, linewidth=1.8)
+        ends.append((float(middle[-1]), domain, color))
+    at = -1.0
+    for value, domain, color in sorted(ends):
+        at = max(value, at + 0.022)
+        left.text(sizes[-1] * 1.14, at, domain, color=color, fontsize=9, va="center")
+    left.set_xlim(sizes[0] * 0.85, sizes[-1] * 2.0)
+    left.set_ylim(0, None)
+    left.set_ylabel("share in the measured optimum")
+    plots._title(
+        left,
+        "Best mixture at each size",
+        "surface through the measured mean losses; bars: 80 % of resamples of the mixtures",
+    )
+    low, middle, high = (np.array([np.quantile(cost[size][1:], q) for size in sizes]) for q in (0.05, 0.5, 0.95))
+    right.vlines(sizes, low, high, color=plots.COLORS[0], alpha=0.35, linewidth=4)
+    right.plot(sizes, middle, color=plots.COLORS[0], marker="o", markersize=4.5, linewidth=1.8)
+    right.set_ylim(0, None)
+    right.set_ylabel("mean loss above that size's own optimum, nats per byte")
+    plots._title(right, "Cost of keeping the smallest size's mixture", "median and 90 % of resamples")
+    with replacing(ROOT / "notebooks" / "proxy_optimum.png") as part:
+        figure.savefig(part)
+
+
+if __name__ == "__main__":
+    main()
