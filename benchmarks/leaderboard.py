@@ -1,7 +1,8 @@
 """The leaderboard over a folder of public run tables, as JSON: python benchmarks/leaderboard.py FOLDER [--holdout 1] [--laws a,b].
 
 Tables: slimpajama, pile5 and redpajama7 with their largest sizes held out; regmix_pile17 fitted on its 1.3M runs and 25 of its
-59M runs, and judged on the other 59M runs. Writes benchmarks/results/leaderboard_holdout<k>.json. The shipped table of proxy runs:
+59M runs, and judged on the other 59M runs. Writes benchmarks/results/leaderboard_holdout<k>.json; with --update only the rows
+that are run again change there, and what made them is noted under "updates". The shipped table of proxy runs:
 python benchmarks/leaderboard.py camel_jax/data --tables proxy_runs --resamples 32 --name proxy.
 """
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="", help="of the result, leaderboard_<name>.json; holdout<k> if empty")
+    parser.add_argument("--update", action="store_true", help="keep the other rows of the file")
     parser.add_argument(
         "--jobs", type=int, default=1, help="processes, one core each; seconds are then those of one core"
     )
@@ -43,17 +45,17 @@ def main() -> None:
     tables = args.tables.split(",")
     laws = list(methods([x for x in args.laws.split(",") if x]))
     tasks = [(args, table, law) for law in laws for table in tables]
+    path = RESULTS / f"leaderboard_{args.name or f'holdout{args.holdout}'}.json"
+    old = json.loads(path.read_text()) if args.update else None
     found: dict[tuple[str, str], dict] = {}
     with multiprocessing.get_context("spawn").Pool(args.jobs, pin, (args.jobs,)) as pool:
         for row, versions in pool.imap_unordered(judge_one, tasks):
             found[row["table"], row["method"]] = row
             print(f"{len(found)} of {len(tasks)}", row, flush=True)
             ordered = [found[table, law] for table in tables for law in laws if (table, law) in found]
-            settings = {k: str(v) for k, v in vars(args).items() if k != "folder"}
-            write(
-                args.name or f"holdout{args.holdout}",
-                {"commit": commit, "settings": settings, **versions, "rows": ordered},
-            )
+            settings = {k: str(v) for k, v in vars(args).items() if k not in ("folder", "update")}
+            made = {"commit": commit, "settings": settings, **versions}
+            write(path, made | {"rows": ordered} if old is None else updated(old, made, ordered))
     for table in tables:
         print_rows(table, [Row(**row) for row in ordered if row["table"] == table])
 
@@ -86,10 +88,17 @@ def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[dict, dict]:
     return row._asdict(), versions | {"dtype": "float64", "python": platform.python_version()}
 
 
-def write(name: str, result: dict) -> None:
+def updated(old: dict, made: dict, rows: list[dict]) -> dict:
+    """An earlier result with some rows run again."""
+    fresh = {(row["table"], row["method"]): row for row in rows}
+    kept = [fresh.get((row["table"], row["method"]), row) for row in old["rows"]]
+    names = [" ".join(key) for key in fresh]
+    return old | {"rows": kept, "updates": [*old.get("updates", []), made | {"rows": names}]}
+
+
+def write(path: pathlib.Path, result: dict) -> None:
     """The result so far, whole or not at all."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"leaderboard_{name}.json"
     path.with_suffix(".part").write_text(json.dumps(result, indent=1, default=float) + "\n")
     path.with_suffix(".part").replace(path)
 
