@@ -14,7 +14,8 @@ from camel_jax.cli.report import mixture_panel, scale_panels
 from camel_jax.files import check_target, replacing
 from camel_jax.sizes import format_count, parse_tokens
 
-SIZE, TOKENS = "3B", "60B"
+TABLE = "proxy_runs.csv"
+SIZE, TOKENS = "400K", "2M"
 NEAR = 0.1  # percent of the best objective
 SKILLS, STARTS, RESAMPLES = 8, 2, 8  # small, so that the demo takes well under a minute on two cores
 
@@ -26,7 +27,7 @@ def demo(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Fit the embedded table (simulated), check it on its largest size, and recommend a mixture for a larger model."""
+    """Fit the embedded table of tiny models, check it on its largest size, and recommend a mixture for a larger one."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file, not a folder")
     if not out.parent.is_dir():
@@ -39,11 +40,12 @@ def demo(
     from camel_jax import tables
     from camel_jax.fit import fit as fit_law
     from camel_jax.laws import camel
-    from camel_jax.runs import scales, split_by_scale
+    from camel_jax.runs import scales, select, split_by_scale
     from camel_jax.uncertainty import predict_interval
 
-    with importlib.resources.as_file(importlib.resources.files("camel_jax") / "data" / "demo_runs.csv") as path:
-        table = tables.read_runs(path, name="demo_runs.csv")
+    with importlib.resources.as_file(importlib.resources.files("camel_jax") / "data" / TABLE) as path:
+        table = tables.read_runs(path, name=TABLE, on_ignored=lambda _: None)
+    table = select(table, table.recipe.n_total == table.recipe.n_active)  # the dense models
     law, key = camel(skills=SKILLS), jax.random.key(seed)
     below, held_out = split_by_scale(table)
     with working(f"fitting sizes up to {format_count(scales(below)[-1])}") as progress:
@@ -70,7 +72,7 @@ def demo(
         [
             "",
             f"figure   {out / 'demo.png'}",
-            f"fit      {out / 'fit.npz'}: try  camel-jax mix {out / 'fit.npz'} --size 7B --tokens 140B --max web=0.2",
+            f"fit      {out / 'fit.npz'}: try  camel-jax mix {out / 'fit.npz'} --size 1M --tokens 4M --max code=0.2",
             f"mixture  {out / 'mixture.json'}",
         ]
     )
@@ -83,8 +85,8 @@ def results(table: Any, held_out: Any, seen: Any, result: Any, ranges: Any) -> d
     measured, point = np.asarray(held_out.losses), np.asarray(seen.point)
     inside = (measured >= np.asarray(seen.low)) & (measured <= np.asarray(seen.high))
     return {
-        "table": "demo_runs.csv (simulated)",
-        "runs": len(table.run_names),
+        "table": TABLE,
+        "runs": count_runs(table),
         "backtest": {
             "held_out_size": float(held_out.recipe.n_active[0]),
             "rows": len(held_out),
@@ -103,8 +105,8 @@ def print_demo(table: Any, told: dict[str, Any], result: Any, ranges: Any) -> No
     back = told["backtest"]
     print_lines(
         [
-            f"simulated table: {len(table.run_names)} runs ({len(table)} checkpoints) of {len(table.domains)} domains, "
-            f"{format_count(sizes[0])} to {format_count(sizes[-1])} parameters; no model was trained for it",
+            f"table: {told['runs']} training runs of tiny language models on mixtures of {len(table.domains)} domains, "
+            f"{format_count(sizes[0])} to {format_count(sizes[-1])} parameters",
             f"check: fitted without the {format_count(back['held_out_size'])} runs, their losses are predicted to "
             f"{back['mean_relative_error_percent']:.2f} % (mean relative error), "
             f"{back['inside_90_percent_interval']:.0%} inside the 90 % intervals",
@@ -127,7 +129,7 @@ def draw(table: Any, held_out: Any, seen: Any, fitted: Any, result: Any, ranges:
 
     sizes, target = scales(table), (*parse_size(SIZE), parse_tokens(TOKENS))
     ends = select(table, final_rows(table))
-    stops = np.concatenate([sizes, [1e9, target[1]]])
+    stops = np.concatenate([sizes, [np.sqrt(sizes[-1] * target[1]), target[1]]])
     return plots.overview(
         {
             "backtest": {
@@ -137,8 +139,13 @@ def draw(table: Any, held_out: Any, seen: Any, fitted: Any, result: Any, ranges:
                 "title": f"{format_count(held_out.recipe.n_active[0])} runs predicted from smaller ones",
             },
             "mixture": mixture_panel(result, ranges, target),
-            **scale_panels(fitted, result, target, (ends.recipe.n_active, ends.losses), stops),
+            **scale_panels(fitted, result, target, (ends.recipe.n_active, ends.losses), stops, same_tokens=True),
         },
-        title="From small runs to the mixture of a large one",
-        note=f"{len(table.run_names)} runs of a simulated table: no model was trained for it",
+        title="From small runs to the mixture of a larger one",
+        note=f"{count_runs(table)} training runs of tiny language models, losses in nats per byte",
     )
+
+
+def count_runs(table: Any) -> int:
+    """How many runs have rows in a table."""
+    return len(set(table.run.tolist()))

@@ -91,13 +91,19 @@ def measured_ends(fitted: Any, path: pathlib.Path, columns: list[str] | None) ->
 
 
 def scale_panels(
-    fitted: Any, result: Any, target: tuple[float, float, float], measured: tuple[Any, Any] | None, stops: Any
+    fitted: Any,
+    result: Any,
+    target: tuple[float, float, float],
+    measured: tuple[Any, Any] | None,
+    stops: Any,
+    same_tokens: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Panels of ``plots.overview`` over model sizes: loss curves, and the path of the optimum at the sizes ``stops``.
 
     Args:
       fitted: the fit. result: the recommended mixture.
-      target: total and active parameters and tokens; tokens a parameter and sparsity are kept along the ladder.
+      target: total and active parameters and tokens; sparsity and tokens a parameter are kept along the ladder.
+      same_tokens: keep the tokens instead, for tables whose sizes were all trained on as many.
       measured: sizes and losses of real runs to show, or None.
       stops: active sizes at which the optimum is found, a sequence.
     """
@@ -110,17 +116,21 @@ def scale_panels(
 
     n_total, n_active, n_tokens = target
     ratio, sparsity = n_tokens / n_active, n_total / n_active
+    at_tokens = f"{format_count(n_tokens)} tokens" if same_tokens else f"{ratio:.3g} tokens per parameter"
     first, last = min(fitted.size_range[0], n_active), max(fitted.size_range[1], n_active)
     ladder = np.geomspace(first, last, 16)
 
+    def tokens(sizes: Any) -> Any:
+        return np.full(len(sizes), n_tokens) if same_tokens else ratio * np.asarray(sizes)
+
     def curves(weights: Any) -> Any:
         rows = np.tile(np.asarray(weights), (len(ladder), 1))
-        interval = predict_interval(fitted, Recipe(sparsity * ladder, ladder, ratio * ladder, rows))
+        interval = predict_interval(fitted, Recipe(sparsity * ladder, ladder, tokens(ladder), rows))
         return plots.Curves(ladder, *(np.asarray(x) for x in interval))
 
     at = [float(x) for x in stops]
     sizes = [x if sparsity == 1 else f"{x * sparsity:.17g}-A{x:.17g}" for x in at]
-    path = optimum_path(fitted.draws().losses_at, sizes, [ratio * x for x in at], starts=8)
+    path = optimum_path(fitted.draws().losses_at, sizes, [float(x) for x in tokens(at)], starts=8)
     return {
         "loss_curves": {
             "recommended": curves(result.weights),
@@ -128,16 +138,16 @@ def scale_panels(
             "names": fitted.sets,
             "fitted_up_to": fitted.size_range[1],
             "measured": measured,
-            "title": f"Loss against size at {ratio:.3g} tokens per parameter",
-            "note": "solid: recommended, with 90 % intervals; dashed: reference"
-            + ("" if measured is None else "; dots: measured, each at its own mixture and tokens"),
+            "title": f"Loss against size at {at_tokens}",
+            "note": "solid: recommended (90 % intervals); dashed: reference"
+            + ("" if measured is None else "; dots: runs"),
         },
         "optimum_path": {
             "sizes": at,
             "weights": path.weights,
             "domains": fitted.domains,
             "fitted_up_to": fitted.size_range[1],
-            "note": f"lowest mean loss at {ratio:.3g} tokens per parameter",
+            "note": f"lowest mean loss at {at_tokens}",
         },
     }
 
