@@ -3,7 +3,8 @@
 CAMEL, DML and SODM are fitted to the dense runs of camel_jax/data/proxy_runs.csv below the largest size, as the leaderboard fits
 them (the residual field is CAMEL's alone) but with steps enough to converge. Their mixtures for the largest size, the uniform one,
 the natural one and the random one that measured best at the largest size are trained there with seeds that no fit and no choice
-has seen, the same for all, so that differences are paired. It can be stopped at any time and goes on where it was. Writes benchmarks/results/proxy_closing.json.
+has seen, the same for all, so that differences are paired. It can be stopped at any time and goes on where it was. Writes
+benchmarks/results/proxy_closing.json.
 """
 
 from __future__ import annotations
