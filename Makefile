@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 JOBS ?= 2
 
-.PHONY: install test lint format demo notebooks data proxies clean
+.PHONY: install test lint format demo notebooks proxies clean
 .DEFAULT_GOAL := test
 
 install: .venv/.installed
@@ -35,10 +35,6 @@ demo: install
 
 notebooks: install
 	$(PY) notebooks/execute.py
-
-# the simulated table that the demo reads
-data: install
-	$(PY) benchmarks/make_demo_table.py
 
 # the measured table of tiny models: about 40 minutes on one core, and it goes on where it was stopped
 proxies: install
