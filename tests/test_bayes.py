@@ -19,7 +19,7 @@ from camel_jax.laws.law import predict_rows, scale_runs, table_units
 from camel_jax.runs import dense
 
 KEY = jax.random.key(0)
-QUICK = Settings(warmup=150, depth=(6, 7), chunk=50)
+QUICK = Settings(warmup=100, depth=(6, 7), chunk=50)
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +62,12 @@ def test_noise_is_the_multivariate_t_it_says():
 
 
 LAWS = [
-    laws.chinchilla(),
     laws.chinchilla(upgraded=False),
     laws.dml(),
     laws.sodm(),
     laws.sodm_joint(),
     laws.camel(skills=3),
-    laws.camel(skills=2, exact=True),
-    laws.camel(skills=2, coupled=False),
+    laws.camel(skills=2, exact=True, coupled=False),
 ]
 
 
@@ -98,8 +96,8 @@ def test_coordinates_and_back(runs, law):
         np.testing.assert_allclose(level, at_one, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("law", [laws.dml(), laws.camel(skills=4)], ids=lambda law: law.name)
-def test_prior_predictive_is_wide_and_sane(runs, law):
+def test_prior_predictive_is_wide_and_sane(runs):
+    law = laws.camel(skills=4)
     scaled = scale_runs(table_units(runs), runs)
     table = lay_out(scaled)
     plan = layout(law, law.init(KEY, scaled), 2, 2)
@@ -140,7 +138,7 @@ def test_resumed_chains_give_the_same_numbers(posterior, fitted, runs, folder):
     from camel_jax.archive import read_archive
 
     header, arrays = read_archive(last)
-    assert header["done"] == 350 and arrays["z"].shape[:2] == (2, 200)
+    assert header["done"] == 300 and arrays["z"].shape[:2] == (2, 200)
     other = folder / "other"
     calls = []
 
@@ -156,7 +154,7 @@ def test_resumed_chains_give_the_same_numbers(posterior, fitted, runs, folder):
         fitted, runs, KEY, chains=2, draws=200, settings=QUICK, resume=other, progress=lambda *at: rest.append(at)
     )
     np.testing.assert_array_equal(again.z, posterior.z)
-    assert rest == [(750, 750)]
+    assert rest == [(600, 600)]
 
 
 def test_decisions_read_a_posterior_as_they_read_a_fit(posterior, tmp_path):

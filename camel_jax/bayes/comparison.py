@@ -92,7 +92,7 @@ def _by_run(plan: Layout, table: Table, z: Array) -> Array:
     def one(x: Array) -> Array:
         return run_noise(plan, table, unflatten(plan, x)).by_run(table.log_losses)
 
-    return jax.lax.map(one, z, batch_size=64)
+    return jax.lax.map(one, z)
 
 
 def compare_posteriors(posteriors: Mapping[str, Posterior]) -> list[Compared]:

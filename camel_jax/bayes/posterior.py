@@ -133,9 +133,7 @@ def all_draws(plan: Layout, z: Array, mean: Array) -> tuple[dict[str, Array], No
 
 @partial(jax.jit, static_argnums=0)
 def _law_rows(law: Law, units: Units, raw: Any, recipe: Recipe) -> Array:
-    return jax.lax.map(
-        lambda r: jnp.log(predict_rows(in_units(law, units), law.constrain(r), recipe)), raw, batch_size=64
-    )
+    return jax.lax.map(lambda r: jnp.log(predict_rows(in_units(law, units), law.constrain(r), recipe)), raw)
 
 
 def _reach(fit: Fit, recipe: Recipe) -> Array:

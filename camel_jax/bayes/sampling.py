@@ -165,7 +165,7 @@ def _laplace(plan: Layout, target: Whitened, key: Array, chains: int, draws: int
 
 @partial(jax.jit, static_argnums=0)
 def _potentials(plan: Layout, table: Table, z: Array) -> Array:
-    return jax.lax.map(lambda x: flat_potential(plan, table, x), z, batch_size=64)
+    return jax.lax.map(lambda x: flat_potential(plan, table, x), z)
 
 
 def _as_fit(
@@ -214,5 +214,5 @@ def _as_fit(
 
 @partial(jax.jit, static_argnums=0)
 def _mean_log(law: Law, raw: Any, recipe: Any) -> Array:
-    logs = jax.lax.map(lambda r: jnp.log(predict_rows(law, law.constrain(r), recipe)), raw, batch_size=32)
+    logs = jax.lax.map(lambda r: jnp.log(predict_rows(law, law.constrain(r), recipe)), raw)
     return jnp.mean(logs, axis=0)

@@ -17,11 +17,9 @@ from jax.flatten_util import ravel_pytree
 from camel_jax.bayes.model import potential
 from camel_jax.bayes.noise import Table
 from camel_jax.bayes.priors import Layout
-from camel_jax.solve import lbfgs
 
 Array = Any
 
-NEWTON = 50  # steps at most
 LEAST = 0.5  # floor of the curvature: standard normals before the table have 1, so less is the curvature of a saddle
 
 
@@ -52,36 +50,34 @@ def whitened_potential(plan: Layout, target: Whitened, u: Array) -> Array:
     return flat_potential(plan, target.table, target.mode + target.scale @ u)
 
 
-def whiten(plan: Layout, table: Table, start: dict[str, Array], max_steps: int = 200) -> Whitened:
-    """Climb to the mode nearest to a start, the noise held, and measure the curvature there.
+def whiten(plan: Layout, table: Table, start: dict[str, Array], max_steps: int = 100) -> Whitened:
+    """Climb to the mode nearest to a start by Newton's method, the noise held, and measure the curvature there.
 
     The noise is held because the joint mode of a law and its noise fits the table too well: its noise is far below that of
     any typical draw, and a curvature measured there is far too steep.
 
     Args:
       plan: the law and its priors. table: the data. start: standard normals by site.
-      max_steps: iterations of L-BFGS at most.
+      max_steps: steps at most. The mode need not be exact: it is where the first round starts.
     """
-    free = jnp.asarray(ravel_pytree({k: np.full(np.shape(x), not k.startswith("noise_")) for k, x in start.items()})[0])
-    mode = _descend(plan, table, free, jnp.asarray(ravel_pytree(start)[0]), max_steps)
-    best = float(_value(plan, table, mode)[0])
-    for _ in range(NEWTON):  # with the curvature at hand, its own steps are far better than those of L-BFGS
-        hold = np.asarray(free, float)
-        curvature = np.asarray(_curvature(plan, table, mode)) * hold[:, None] * hold
+    free = ravel_pytree({k: np.full(np.shape(x), float(not k.startswith("noise_"))) for k, x in start.items()})[0]
+    free, mode = np.asarray(free), np.asarray(ravel_pytree(start)[0])
+    best, slope = _value(plan, table, mode)
+    for _ in range(max_steps):
+        curvature = np.asarray(_curvature(plan, table, jnp.asarray(mode))) * free[:, None] * free
         values, vectors = np.linalg.eigh(curvature)
-        slope = vectors.T @ (np.asarray(_value(plan, table, mode)[1]) * hold)
-        step = vectors @ (slope / np.maximum(np.abs(values), LEAST))
+        step = vectors @ ((vectors.T @ (slope * free)) / np.maximum(np.abs(values), LEAST))
         for shrink in 0.5 ** np.arange(12):
             tried = mode - shrink * step
-            value = float(_value(plan, table, tried)[0])
+            value, slope_there = _value(plan, table, tried)
             if value < best:
                 break
         else:
             break
-        gained, best, mode = best - value, value, tried
+        gained, best, slope, mode = best - value, value, slope_there, tried
         if gained < 1e-3:
             break
-    return whiten_around(plan, table, np.asarray(mode)[None])
+    return whiten_around(plan, table, mode[None])
 
 
 def whiten_around(plan: Layout, table: Table, points: Array) -> Whitened:
@@ -100,20 +96,17 @@ def to_whitened(target: Whitened, z: Array) -> np.ndarray:
     return np.linalg.solve(np.asarray(target.scale), (np.asarray(z) - np.asarray(target.mode)).T).T
 
 
+def _value(plan: Layout, table: Table, flat: Array) -> tuple[float, np.ndarray]:
+    value, slope = _value_and_slope(plan, table, jnp.asarray(flat))
+    return float(value), np.asarray(slope)
+
+
 @partial(jax.jit, static_argnums=0)
-def _value(plan: Layout, table: Table, flat: Array) -> tuple[Array, Array]:
+def _value_and_slope(plan: Layout, table: Table, flat: Array) -> tuple[Array, Array]:
     return jax.value_and_grad(lambda x: flat_potential(plan, table, x))(flat)
-
-
-@partial(jax.jit, static_argnums=(0, 4))
-def _descend(plan: Layout, table: Table, free: Array, start: Array, max_steps: int) -> Array:
-    def held(x: Array) -> Array:
-        return flat_potential(plan, table, jnp.where(free, x, start))
-
-    return lbfgs(held, start, max_steps=max_steps, rtol=1e-8).params
 
 
 @partial(jax.jit, static_argnums=0)
 def _curvature(plan: Layout, table: Table, mode: Array) -> Array:
     slope = jax.grad(lambda x: flat_potential(plan, table, x))
-    return jax.lax.map(lambda d: jax.jvp(slope, (mode,), (d,))[1], jnp.eye(len(mode)), batch_size=16)
+    return jax.vmap(lambda d: jax.jvp(slope, (mode,), (d,))[1])(jnp.eye(len(mode)))
