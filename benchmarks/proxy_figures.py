@@ -1,9 +1,9 @@
 """Does the best mixture move with size? Answered from the measured runs alone: python benchmarks/proxy_figures.py.
 
-At each dense size of camel_jax/data/proxy_runs.csv a smooth surface is fitted to the measured mean loss over mixtures, no law of scale
-in it: ridge regression on the shares and on log(share + 0.02), its penalty chosen by leaving one mixture out. Its lowest point on the
-simplex is that size's best mixture; bands come from resampling mixtures. Draws notebooks/proxy_optimum.png and writes
-benchmarks/results/proxy_optimum.json.
+At each dense size of camel_jax/data/proxy_runs.csv a smooth surface is fitted to each measured loss over mixtures, no law of scale in
+it: ridge regression on the shares, the logarithm of the set's own share and its square, with the offset of the logarithm and the
+penalty chosen by leaving one mixture out. The lowest point of their mean on the simplex is that size's best mixture; bands come from
+resampling mixtures. Draws notebooks/proxy_optimum.png and writes benchmarks/results/proxy_optimum.json.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from camel_jax.sizes import format_count
 from camel_jax.tables import read_runs
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
-RESAMPLES = 300
-FLOOR = 0.02  # of a share, inside the logarithm
+OFFSETS = (0.001, 0.003, 0.01, 0.03, 0.1)  # of a share, inside the logarithm
+RESAMPLES = 200
 
 
-def features(weights: np.ndarray) -> np.ndarray:
-    """Shares and their logarithms, (..., 2 K)."""
-    return np.concatenate([weights, np.log(weights + FLOOR) / 4], -1)
+def features(weights: np.ndarray, own: int, offset: float) -> np.ndarray:
+    """Shares, and a quadratic in the logarithm of one of them, (..., K + 2)."""
+    log = np.log(weights[..., [own]] + offset)
+    return np.concatenate([weights, log / 2, log**2 / 8], -1)
 
 
 def fit_surface(
@@ -56,21 +57,31 @@ def main() -> None:
     first = np.array([not runs.run_names[i].rsplit("-", 1)[-1].startswith("s") for i in runs.run])
     use = (active == total) & (np.asarray(runs.recipe.tokens) == TOKENS) & first
     grid = lattice(len(runs.domains), 40)
-    on_grid, rng = features(grid), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     sizes = np.unique(active[use])
     found: dict[float, dict[str, Any]] = {}
     for size in sizes:
         at = use & (active == size)
-        x, y = features(np.asarray(runs.recipe.weights)[at]), np.asarray(runs.losses)[at].mean(1)
-        guesses = {penalty: left_out(x, y, penalty) for penalty in PENALTIES}
-        penalty = min(guesses, key=lambda penalty: float(np.mean((guesses[penalty] - y) ** 2)))
-        counts = [np.ones(len(y)), *rng.multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES).astype(float)]
-        surfaces = [fit_surface(x, y, count, penalty) for count in counts]
-        values = [mean + (on_grid - center) @ coefficients for coefficients, center, mean in surfaces]
+        weights, losses = np.asarray(runs.recipe.weights)[at], np.asarray(runs.losses)[at]
+        n, sets = losses.shape
+        counts = [np.ones(n), *rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(float)]
+        values, guess = np.zeros((len(counts), len(grid))), np.zeros(n)
+        for k in range(sets):
+            guesses = {
+                (offset, penalty): left_out(features(weights, k, offset), losses[:, k], penalty)
+                for offset in OFFSETS
+                for penalty in PENALTIES
+            }
+            offset, penalty = min(guesses, key=lambda key: float(np.mean((guesses[key] - losses[:, k]) ** 2)))
+            guess += guesses[offset, penalty] / sets
+            x, on_grid = features(weights, k, offset), features(grid, k, offset)
+            for b, count in enumerate(counts):
+                coefficients, center, mean = fit_surface(x, losses[:, k], count, penalty)
+                values[b] += (mean + (on_grid - center) @ coefficients) / sets
+        y = losses.mean(1)
         found[size] = {
-            "penalty": penalty,
-            "explained": 1 - float(np.mean((guesses[penalty] - y) ** 2) / np.var(y)),
-            "optima": grid[[int(np.argmin(value)) for value in values]],
+            "explained": 1 - float(np.mean((guess - y) ** 2) / np.var(y)),
+            "optima": grid[np.argmin(values, 1)],
             "surface": values[0],
             "values": values,
             "mixtures": int(at.sum()),
