@@ -1,7 +1,7 @@
-"""Fill the README's accuracy section and draw its figure from the leaderboard's results: python benchmarks/report.py.
+"""Fill the README's tables and draw its figure from the results of other scripts: python benchmarks/report.py.
 
-Reads benchmarks/results/leaderboard_holdout1.json and leaderboard_holdout2.json; writes between the README's accuracy marks, and
-notebooks/leaderboard.png.
+Reads leaderboard_holdout1.json, leaderboard_holdout2.json, leaderboard_proxy.json and proxy_closing.json in benchmarks/results; writes
+between the README's marks, and notebooks/leaderboard.png.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pathlib
 import types
 
 ROOT = pathlib.Path(__file__).parent.parent
-MARKS = ("<!-- accuracy -->\n", "<!-- /accuracy -->")
+RESULTS = ROOT / "benchmarks" / "results"
 LAWS = {
     "camel": "**CAMEL (default)**",
     "camel_no_field": "CAMEL without the residual field",
@@ -27,17 +27,65 @@ LAWS = {
     "boosted_trees": "boosted trees",
     "nearest_run": "nearest run",
 }
+MIXTURES = {
+    "camel": "**CAMEL's**",
+    "sodm": "SODM's",
+    "dml": "DML's",
+    "uniform": "uniform",
+    "natural": "natural (by distinct text)",
+    "best_random": "best of the random ones, measured",
+}
 
 
 def main() -> None:
     """Read the results, write the section and the figure."""
-    results = {k: json.loads((ROOT / f"benchmarks/results/leaderboard_holdout{k}.json").read_text()) for k in (1, 2)}
-    text = "\n".join(section(held, result) for held, result in results.items())
-    path = ROOT / "README.md"
-    head, rest = path.read_text().split(MARKS[0])
-    _, tail = rest.split(MARKS[1])
-    path.write_text(f"{head}{MARKS[0]}{text}{MARKS[1]}{tail}")
+    results = {k: read(f"leaderboard_holdout{k}") for k in (1, 2)}
+    fill("accuracy", "\n".join(section(held, result) for held, result in results.items()))
+    fill("proxies", proxies(read("leaderboard_proxy"), read("proxy_closing")))
     draw(results[1]["rows"])
+
+
+def read(name: str) -> dict:
+    """A result by name."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def fill(name: str, text: str) -> None:
+    """Put a text between the marks of that name."""
+    path = ROOT / "README.md"
+    head, rest = path.read_text().split(f"<!-- {name} -->\n")
+    _, tail = rest.split(f"<!-- /{name} -->")
+    path.write_text(f"{head}<!-- {name} -->\n{text}<!-- /{name} -->{tail}")
+
+
+def proxies(board: dict, closing: dict) -> str:
+    """The leaderboard of the shipped table, and what the recommended mixtures gave when they were trained."""
+    rows = {row["method"]: row for row in board["rows"]}
+    lines = [
+        "| law | error, % | inside 90 % | rank of the mean loss | regret, % |",
+        "|---|---|---|---|---|",
+    ]
+    for law in [law for law in LAWS if law in rows]:
+        row = rows[law]
+        if row["failure"]:
+            lines.append(f"| {LAWS[law]} | failed | | | |")
+            continue
+        inside = "" if row["cover90"] is None or row["cover90"] != row["cover90"] else f"{row['cover90']:.2f}"
+        lines.append(f"| {LAWS[law]} | {row['error']:.2f} | {inside} | {row['rank_mean']:.2f} | {row['regret']:.2f} |")
+    seeds = len(closing["seeds"])
+    lines += [
+        "",
+        f"The loop closed: the mixture that each law recommends for that size, fitted below it, trained for real with {seeds} seeds (90 % intervals over",
+        "seeds; differences are paired by seed):",
+        "",
+        "| mixture | mean loss | difference to CAMEL's | mean accuracy |",
+        "|---|---|---|---|",
+    ]
+    for name, row in sorted(closing["mixtures"].items(), key=lambda item: item[1]["mean_loss"]):
+        gap, low, high = row["loss_minus_camel"]
+        apart = "" if name == "camel" else f"{gap:+.4f} ({low:+.4f} to {high:+.4f})"
+        lines.append(f"| {MIXTURES[name]} | {row['mean_loss']:.4f} | {apart} | {row['mean_accuracy']:.3f} |")
+    return "\n".join([*lines, ""])
 
 
 def section(held: int, result: dict) -> str:
