@@ -75,8 +75,8 @@ def proxies(board: dict, closing: dict) -> str:
     seeds = len(closing["seeds"])
     lines += [
         "",
-        f"The loop closed: the mixture that each law recommends for that size, fitted below it, trained for real with {seeds} seeds (90 % intervals over",
-        "seeds; differences are paired by seed):",
+        "The loop closed: the mixture that each law recommends for that size, fitted below it, trained for real, as are three others, with",
+        f"{seeds} seeds (differences are paired by seed, with 90 % intervals):",
         "",
         "| mixture | mean loss | difference to CAMEL's | mean accuracy |",
         "|---|---|---|---|",
