@@ -75,8 +75,8 @@ def proxies(board: dict, closing: dict) -> str:
     seeds = len(closing["seeds"])
     lines += [
         "",
-        "The loop closed: the mixture that each law recommends for that size, fitted below it, trained for real, as are three others, with",
-        f"{seeds} seeds (differences are paired by seed, with 90 % intervals):",
+        "The loop closed: the mixture that each law recommends for that size, fitted below it, trained for real, as are three others,",
+        f"with {seeds} seeds (differences are paired by seed, with 90 % intervals):",
         "",
         "| mixture | mean loss | difference to CAMEL's | mean accuracy |",
         "|---|---|---|---|",
