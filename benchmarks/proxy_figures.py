@@ -166,7 +166,7 @@ def draw(
     right.vlines(sizes, low, high, color=plots.COLORS[0], alpha=0.35, linewidth=4)
     right.plot(sizes, middle, color=plots.COLORS[0], marker="o", markersize=4.5, linewidth=1.8)
     right.set_ylim(0, None)
-    right.set_ylabel("mean loss above that size's own best, nats per byte")
+    right.set_ylabel("mean loss above own best, nats per byte")
     plots._title(right, "Cost of the smallest size's mixture", "median; bars: 90 % of resamples")
     with replacing(ROOT / "notebooks" / "proxy_optimum.png") as part:
         figure.savefig(part)
