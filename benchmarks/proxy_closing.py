@@ -104,7 +104,10 @@ def main() -> None:
 
 
 def recommend(table: Any) -> dict[str, dict[str, Any]]:
-    """Per law the mixture for the largest size, and what it predicts there."""
+    """Per law the mixture for the largest size, and what it predicts there.
+
+    A mixture with shares that no fitted run has had gets a second one beside it, searched within the shares that were fitted.
+    """
     import jax
 
     from camel_jax.fit import fit
@@ -115,18 +118,24 @@ def recommend(table: Any) -> dict[str, dict[str, Any]]:
 
     active, total = np.asarray(table.recipe.n_active), np.asarray(table.recipe.n_total)
     below = select(table, (active == total) & (active < LARGEST.n_active))
+    low, high = (limit(np.asarray(below.recipe.weights), axis=0) for limit in (np.min, np.max))
     told = {}
     for law in LAWS:
         fitted = fit(CONSTRUCTORS[law](), below, key=jax.random.key(0), field=law == "camel", **FIT)
-        best = optimize_mixture(fitted.losses_at(str(LARGEST.n_active), TOKENS), objective=mean_loss())
-        told[law] = {
-            "fitted_rows": len(below),
-            "status": fitted.check(),
-            "weights": best.weights.tolist(),
-            "predicted_mean_loss": [best.value.value, best.value.lower, best.value.upper],
-            "search": best.status,
-        }
-        print(law, np.round(best.weights, 3), f"predicted {best.value.value:.4f}", flush=True)
+        at = fitted.losses_at(str(LARGEST.n_active), TOKENS)
+        found = {law: optimize_mixture(at, objective=mean_loss())}
+        if np.any(found[law].weights < low) or np.any(found[law].weights > high):
+            within = {name: (low[k], high[k]) for k, name in enumerate(table.domains)}
+            found[f"{law}_in_range"] = optimize_mixture(at, objective=mean_loss(), bounds=within)
+        for name, best in found.items():
+            told[name] = {
+                "fitted_rows": len(below),
+                "status": fitted.check(),
+                "weights": best.weights.tolist(),
+                "predicted_mean_loss": [best.value.value, best.value.lower, best.value.upper],
+                "search": best.status,
+            }
+            print(name, np.round(best.weights, 3), f"predicted {best.value.value:.4f}", flush=True)
     return told
 
 

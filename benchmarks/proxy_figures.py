@@ -160,14 +160,14 @@ def draw(
     plots._title(
         left,
         "Best mixture at each size",
-        "surface through the measured mean losses; bars: 80 % of resamples of the mixtures",
+        "lowest point of surfaces through the measured losses; bars: 80 % of resamples",
     )
     low, middle, high = (np.array([np.quantile(cost[size][1:], q) for size in sizes]) for q in (0.05, 0.5, 0.95))
     right.vlines(sizes, low, high, color=plots.COLORS[0], alpha=0.35, linewidth=4)
     right.plot(sizes, middle, color=plots.COLORS[0], marker="o", markersize=4.5, linewidth=1.8)
     right.set_ylim(0, None)
-    right.set_ylabel("mean loss above that size's own optimum, nats per byte")
-    plots._title(right, "Cost of keeping the smallest size's mixture", "median and 90 % of resamples")
+    right.set_ylabel("mean loss above own best, nats per byte")
+    plots._title(right, "Cost of the smallest size's mixture", "median; bars: 90 % of resamples")
     with replacing(ROOT / "notebooks" / "proxy_optimum.png") as part:
         figure.savefig(part)
 
