@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, default=DATA)
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7")
     parser.add_argument("--mixtures", type=int, default=20)
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--draws", type=int, default=1500)
     parser.add_argument("--keep", help="Folder of chunks, to continue a run that was stopped.")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     args = parser.parse_args()

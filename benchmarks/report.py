@@ -30,6 +30,7 @@ LAWS = {
 MIXTURES = {
     "camel": "**CAMEL's**",
     "sodm": "SODM's",
+    "sodm_in_range": "SODM's, shares kept within those measured",
     "dml": "DML's",
     "uniform": "uniform",
     "natural": "natural (by distinct text)",

@@ -15,6 +15,7 @@ from camel_jax.bayes.model import prior_predictive
 from camel_jax.bayes.noise import Noise, RunNoise, lay_out
 from camel_jax.bayes.nuts import Settings
 from camel_jax.bayes.priors import from_raw, layout, to_raw
+from camel_jax.bayes.sampling import spread_rows
 from camel_jax.laws.law import predict_rows, scale_runs, table_units
 from camel_jax.runs import dense
 
@@ -107,6 +108,14 @@ def test_prior_predictive_is_wide_and_sane(runs):
     assert 0.02 < np.median(np.abs(logs)) < 0.3
     drop = logs[:, 0, -1] - logs[:, 6, -1]  # the same mixture at ten times the size
     assert 0.01 < np.median(drop) < 0.5
+
+
+def test_few_rows_are_spread_over_sizes_and_runs(runs):
+    for most, expected in ((30, [12, 12]), (18, [6, 6]), (6, [3, 3])):
+        part = cj.select(runs, spread_rows(runs, most))
+        assert np.unique(part.recipe.n_active, return_counts=True)[1].tolist() == expected
+        if most < 24:
+            assert (np.asarray(part.recipe.tokens) == np.max(runs.recipe.tokens)).all()  # the last of every run
 
 
 def test_unknown_laws_are_refused(runs):

@@ -24,7 +24,7 @@ from camel_jax.fit import Fit
 from camel_jax.fit import fit as fit_law
 from camel_jax.laws.law import Law, predict_rows, scale_runs
 from camel_jax.objective import as_data
-from camel_jax.runs import Runs, select
+from camel_jax.runs import Runs, final_rows, select
 
 Array = Any
 
@@ -64,7 +64,7 @@ def sample_posterior(
       discrepancy: widen predictions with the distance in scale and mixture, by as much as the back-tests of the fit say;
         False for a law that is believed.
       field: correct predictions near measured mixtures by what the law left unexplained there; see ``field``.
-      max_rows: checkpoints used at most: runs lose checkpoints, evenly spaced and never the last, as far as needed; None for all.
+      max_rows: checkpoints used at most, None for all; see ``spread_rows``.
       settings: warm-up, acceptance and tree depth of NUTS.
       resume: folder in which chunks of iterations are kept and looked for, so that a stopped run continues to the same numbers.
       progress: called as ``progress(iterations done, iterations in all)``.
@@ -90,7 +90,7 @@ def sample_posterior(
     fit = law if isinstance(law, Fit) else fit_law(law, runs, key=fit_key, starts=2)
     if (fit.domains, fit.sets) != (runs.domains, runs.sets):
         raise ValueError("the table has other domains or sets than the fit")
-    used = runs if max_rows is None else select(runs, thin(runs, max_rows))
+    used = runs if max_rows is None else select(runs, spread_rows(runs, max_rows))
     plan, table, start = start_at(fit, used)
     target = whiten(plan, table, start)
     if method == "nuts":
@@ -106,6 +106,17 @@ def sample_posterior(
     seed = int(jax.random.randint(error_key, (), 0, 2**31 - 1))
     as_fit = _as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
     return Posterior(as_fit, raw, noise, samples.z, -samples.potential, found, plan, table)
+
+
+def spread_rows(runs: Runs, max_rows: int) -> np.ndarray:
+    """Indices of at most ``max_rows`` rows: runs lose checkpoints, evenly spaced and never the last; where there are more runs than
+    rows, every size loses its share of runs.
+    """
+    last = np.flatnonzero(final_rows(runs))
+    if len(last) <= max_rows:
+        return thin(runs, max_rows)
+    ordered = last[np.argsort(np.asarray(runs.recipe.n_active, float)[last], kind="stable")]
+    return np.sort(ordered[np.linspace(0, len(last) - 1, max_rows).round().astype(int)])
 
 
 def start_at(fit: Fit, runs: Runs) -> tuple[Layout, Table, dict[str, np.ndarray]]:

@@ -28,7 +28,7 @@ from camel_jax.cli.console import (
 from camel_jax.files import check_target
 
 BAYES_SKILLS = 6  # of camel with --bayes: the posterior of 16 takes far longer
-BAYES_ROWS = 300  # checkpoints that --bayes uses at most; the time of a step grows with them
+BAYES_ROWS = 100  # checkpoints that --bayes uses at most; the time of a step grows with them
 
 
 def fit(
