@@ -72,7 +72,8 @@ def proxies(board: dict, closing: dict) -> str:
             lines.append(f"| {LAWS[law]} | failed | | | |")
             continue
         inside = "" if row["cover90"] is None or row["cover90"] != row["cover90"] else f"{row['cover90']:.2f}"
-        lines.append(f"| {LAWS[law]} | {row['error']:.2f} | {inside} | {row['rank_mean']:.2f} | {row['regret']:.2f} |")
+        rank = "" if row["rank_mean"] != row["rank_mean"] else f"{row['rank_mean']:.2f}"
+        lines.append(f"| {LAWS[law]} | {row['error']:.2f} | {inside} | {rank} | {row['regret']:.2f} |")
     seeds = len(closing["seeds"])
     lines += [
         "",
