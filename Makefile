@@ -40,7 +40,7 @@ notebooks: install
 data: install
 	$(PY) benchmarks/make_demo_table.py
 
-# the measured table of tiny models: about 40 minutes on one core, and it goes on where it was stopped
+# the measured table of tiny models: about an hour on one core, and it goes on where it was stopped
 proxies: install
 	$(PY) benchmarks/make_proxy_table.py
 
