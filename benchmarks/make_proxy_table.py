@@ -1,7 +1,7 @@
 """Train the models of camel_jax/data/proxy_runs.csv: python benchmarks/make_proxy_table.py [--workers 1].
 
 241 runs on the built-in corpus: the same 25 mixtures at four sizes, 20 of them at the largest; a second token budget for the three
-smallest; three seeds of five mixtures there; and mixture-of-experts at two sparsities. About 40 minutes on one core. It can be
+smallest; three seeds of five mixtures there; and mixture-of-experts at two sparsities. About an hour on one core. It can be
 stopped at any time and goes on where it was. Writes the table, and proxy_runs.json with where its numbers come from.
 """
 

@@ -1,4 +1,4 @@
-"""Tokens per second of a sweep against one run at a time, both in one go: python benchmarks/proxy_speed.py [--mixtures 12].
+"""Tokens per second of a sweep against one run at a time, both in one go: python benchmarks/proxy_speed.py [--mixtures 20].
 
 The plain script is what one writes first: a process that trains one mixture after the other, with the mixture, the seed and the
 schedule inside the jitted step, so that each mixture compiles its own, and a step a call. The sweep is camel_jax's, compilation
@@ -26,7 +26,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 def main() -> None:
     """Time both, and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mixtures", type=int, default=12)
+    parser.add_argument("--mixtures", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=500_224)
     parser.add_argument("--size", type=int, default=0, help="rung of the ladder; 0 is the smallest")
     parser.add_argument("--plain", type=pathlib.Path, help=argparse.SUPPRESS)  # the plain script's own process
