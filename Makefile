@@ -36,15 +36,7 @@ demo: install
 notebooks: install
 	$(PY) notebooks/execute.py
 
-<<<<<<< HEAD
-# the measured table of tiny models: about 40 minutes on one core, and it goes on where it was stopped
-=======
-# the simulated table that the demo reads
-data: install
-	$(PY) benchmarks/make_demo_table.py
-
 # the measured table of tiny models: about an hour on one core, and it goes on where it was stopped
->>>>>>> proxy
 proxies: install
 	$(PY) benchmarks/make_proxy_table.py
 
