@@ -5,6 +5,9 @@ import pathlib
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests compile much and compute little
+# the workers of one run, the programs they start, and the next run share what they compile
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 import pytest
@@ -12,9 +15,6 @@ import pytest
 import camel_jax
 
 jax.config.update("jax_enable_x64", True)
-# the workers of one run, and the next run, share what they compile
-jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 DATA = pathlib.Path(camel_jax.__file__).parents[2] / "shared" / "data"
 

@@ -259,7 +259,8 @@ def test_eight_devices_give_what_one_gives():
 
     lines = []
     for n in (1, 8):
-        env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={n}"}
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={n}"
+        env = os.environ | {"XLA_FLAGS": flags}
         out = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, env=env
         )
