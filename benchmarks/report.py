@@ -78,15 +78,19 @@ def proxies(board: dict, closing: dict) -> str:
     lines += [
         "",
         "The loop closed: the mixture that each law recommends for that size, fitted below it, trained for real, as are three others,",
-        f"with {seeds} seeds (differences are paired by seed, with 90 % intervals):",
+        f"with {seeds} seeds (90 % intervals over seeds; differences are paired by seed):",
         "",
-        "| mixture | mean loss | difference to CAMEL's | mean accuracy |",
-        "|---|---|---|---|",
+        "| mixture | mean loss | difference to CAMEL's | mean accuracy | difference to CAMEL's |",
+        "|---|---|---|---|---|",
     ]
     for name, row in sorted(closing["mixtures"].items(), key=lambda item: item[1]["mean_loss"]):
-        gap, low, high = row["loss_minus_camel"]
-        apart = "" if name == "camel" else f"{gap:+.4f} ({low:+.4f} to {high:+.4f})"
-        lines.append(f"| {MIXTURES[name]} | {row['mean_loss']:.4f} | {apart} | {row['mean_accuracy']:.3f} |")
+        cells = [MIXTURES[name]]
+        for what, digits in (("loss", 4), ("accuracy", 3)):
+            low, high = row[f"mean_{what}_interval"]
+            cells.append(f"{row[f'mean_{what}']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})")
+            gap = [f"{x:+.{digits}f}" for x in row[f"{what}_minus_camel"]]
+            cells.append("" if name == "camel" else f"{gap[0]} ({gap[1]} to {gap[2]})")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
