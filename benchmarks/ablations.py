@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import platform
 import subprocess
 import time
 from typing import Any
@@ -115,7 +116,14 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
             with replacing(path) as part:
-                head = {"code": code, "jax": jax.__version__, "starts": args.starts, "seed": args.seed}
+                head = {
+                    "code": code,
+                    "jax": jax.__version__,
+                    "starts": args.starts,
+                    "seed": args.seed,
+                    "dtype": "float64",
+                }
+                head |= {"device": jax.devices()[0].device_kind, "python": platform.python_version()}
                 part.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
 
 

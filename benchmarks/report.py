@@ -1,13 +1,14 @@
 """Fill the README's tables and draw its figure from the results of other scripts: python benchmarks/report.py.
 
-Reads leaderboard_holdout1.json, leaderboard_holdout2.json, leaderboard_proxy.json and proxy_closing.json in benchmarks/results; writes
-between the README's marks, and notebooks/leaderboard.png.
+Reads leaderboard_holdout1.json, leaderboard_holdout2.json, leaderboard_proxy.json, proxy_closing.json and ablations_holdout1.json in
+benchmarks/results; writes between the README's marks, and notebooks/leaderboard.png.
 """
 
 from __future__ import annotations
 
 import json
 import pathlib
+import statistics
 import types
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -42,6 +43,7 @@ def main() -> None:
     """Read the results, write the section and the figure."""
     results = {k: read(f"leaderboard_holdout{k}") for k in (1, 2)}
     fill("accuracy", "\n".join(section(held, result) for held, result in results.items()))
+    fill("ablations", ablations(read("ablations_holdout1")))
     fill("proxies", proxies(read("leaderboard_proxy"), read("proxy_closing")))
     draw(results[1]["rows"])
 
@@ -57,6 +59,30 @@ def fill(name: str, text: str) -> None:
     head, rest = path.read_text().split(f"<!-- {name} -->\n")
     _, tail = rest.split(f"<!-- /{name} -->")
     path.write_text(f"{head}<!-- {name} -->\n{text}<!-- /{name} -->{tail}")
+
+
+def ablations(result: dict) -> str:
+    """What one change at a time does to the default law, and to the geometric mean over tables."""
+    rows = {(row["setting"], row["table"]): row for row in result["rows"]}
+    settings = list(dict.fromkeys(setting for setting, _ in rows))
+    tables = list(dict.fromkeys(table for _, table in rows))
+
+    def mean(setting: str, name: str) -> float:
+        return statistics.geometric_mean(rows[setting, table][name] for table in tables)
+
+    lines = [
+        f"| changed | {' | '.join(tables)} | geometric mean, against the default |",
+        f"|---|{'---|' * (len(tables) + 1)}",
+    ]
+    for setting in settings:
+        cells = [cell(rows[setting, table] | {"failure": ""}) if (setting, table) in rows else "" for table in tables]
+        against = ""
+        if all((setting, table) in rows for table in tables) and setting != settings[0]:
+            parts = [100.0 * (mean(setting, name) / mean(settings[0], name) - 1.0) for name in ("error", "error_final")]
+            against = " / ".join(f"{part:+.0f} %" for part in parts)
+        lines.append(f"| {'nothing' if setting == 'default' else setting} | {' | '.join(cells)} | {against} |")
+    command = f"python benchmarks/ablations.py FOLDER --tables {','.join(tables)} --starts {result['starts']}"
+    return "\n".join([*lines, "", f"`{command}`, jax {result['jax']} on CPU, {result['dtype']}.", ""])
 
 
 def proxies(board: dict, closing: dict) -> str:

@@ -2,10 +2,12 @@
 
 The residual of a mixture at one size tells a good part of its residual at the next. Over rows, the covariance of residuals is
 
-    k = exp(-|r - r'|^2 / (2 length^2)) exp(-|log N - log N'| / reach) (steady + (1 - steady) exp(-|log D - log D'| / fade))
+    k = exp(-|log N - log N'| / reach) (exp(-|r - r'|^2 / (2 length^2)) (steady + (1 - steady) f) + common f)
+    f = exp(-|log D - log D'| / fade)
 
-plus noise on the diagonal, which is larger for checkpoints early in their run. The correction decays to nothing far from the
-measured mixtures and sizes, so that extrapolation is left to the law.
+plus noise on the diagonal, which is larger for checkpoints early in their run. How much of the residuals is noise and how far a
+mixture's residual reaches differ from table to table; both are chosen by the evidence of the table itself. The correction decays
+to nothing far from the measured mixtures, tokens and sizes, so that extrapolation is left to the law.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from camel_jax.runs import Recipe, Runs, progress
 
 Array = Any
 
-LENGTH, REACH, STEADY, FADE = 0.15, 2.0, 0.3, 0.3
-NOISE, POWER = 0.4, 1.5  # noise = NOISE / progress^POWER
-MAX_ROWS = 3000
+REACH, STEADY, FADE, COMMON = 2.0, 0.3, 0.3, 0.3
+NOISE, LENGTH, POWER = 0.4, 0.15, 1.5  # noise = NOISE / progress^POWER; centers of the priors where the evidence speaks
+NOISES = NOISE * 2.0 ** np.arange(-6.0, 3.01, 0.5)
+LENGTHS = LENGTH * 2.0 ** np.arange(-1.5, 1.51, 0.5)
+SPREAD = 0.7  # of the priors of log noise and log length
+MAX_ROWS, EVIDENCE_ROWS = 3000, 400
 
 
 class Place(NamedTuple):
@@ -38,12 +43,15 @@ class ResidualField(NamedTuple):
     Attributes:
       weights: (G, K) mixtures of the rows. log_size: (G,) log active parameters. log_tokens: (G,).
       coefficients: (G, V); the correction of set v is the kernel row times column v.
+      length: (), how far in mixture a residual reaches. common: (), weight of what all mixtures share.
     """
 
     weights: Array
     log_size: Array
     log_tokens: Array
     coefficients: Array
+    length: Array = np.asarray(LENGTH)
+    common: Array = np.asarray(0.0)  # fits saved before there was such a part have none
 
 
 def no_field(n_domains: int, n_sets: int) -> ResidualField:
@@ -51,27 +59,72 @@ def no_field(n_domains: int, n_sets: int) -> ResidualField:
     return ResidualField(np.zeros((0, n_domains)), np.zeros(0), np.zeros(0), np.zeros((0, n_sets)))
 
 
-def fit_field(runs: Runs, residuals: Array, max_rows: int = MAX_ROWS) -> ResidualField:
+def fit_field(
+    runs: Runs,
+    residuals: Array,
+    max_rows: int = MAX_ROWS,
+    *,
+    noise: float | None = None,
+    length: float | None = None,
+) -> ResidualField:
     """Posterior mean of the residual process given the residuals of a fitted law.
 
     Args:
       runs: the table the law was fitted on.
       residuals: (R, V) log measured minus log predicted losses, NaN where not measured.
       max_rows: rows used at most; runs lose checkpoints, evenly spaced and never the last, before runs are left out.
+      noise, length: settings of the process; chosen by ``choose_settings`` where either is None.
     """
     keep = thin(runs, max_rows)
     r = runs.recipe
     weights, active, tokens = (np.asarray(x, float)[keep] for x in (r.weights, r.n_active, r.tokens))
     left, done = np.asarray(residuals, float)[keep], progress(runs)[keep]
     place = Place(weights, np.log(active), np.log(tokens))
-    cov = np.asarray(_kernel(place, place, np)) + np.diag(NOISE / done**POWER)
+    if noise is None or length is None:
+        noise, length = choose_settings(place, left, done)
+    cov = np.asarray(_kernel(place, place, length, COMMON, np)) + np.diag(noise / done**POWER)
     coefficients = np.zeros_like(left)
     patterns, which = np.unique(np.isfinite(left), axis=1, return_inverse=True)
     for i, known in enumerate(patterns.T):
         sets = np.flatnonzero(which.ravel() == i)
         if known.any():
             coefficients[np.ix_(known, sets)] = np.linalg.solve(cov[np.ix_(known, known)], left[np.ix_(known, sets)])
-    return ResidualField(*place, coefficients)
+    return ResidualField(*place, coefficients, np.asarray(length), np.asarray(COMMON))
+
+
+def choose_settings(place: Place, residuals: Array, done: Array) -> tuple[float, float]:
+    """Noise and length of the process under which the residuals of a table are most probable, times a prior about the defaults.
+
+    The variance of each set is profiled out, and all sets together count as one, since their residuals are not independent.
+
+    Args:
+      place: (G, ...) rows. residuals: (G, V), NaN where not measured. done: (G,) progress of the checkpoints.
+
+    Returns:
+      (noise, length), from a grid; the defaults for a table without residuals.
+    """
+    seen = np.isfinite(residuals)
+    patterns, which = np.unique(seen, axis=1, return_inverse=True)
+    if not seen.any():
+        return NOISE, LENGTH
+    sizes = patterns.sum(0) * np.bincount(which.ravel(), minlength=patterns.shape[1])
+    best = int(np.argmax(sizes))  # the sets that are measured together, as many as there are
+    rows, sets = np.flatnonzero(patterns[:, best]), np.flatnonzero(which.ravel() == best)
+    if len(rows) > EVIDENCE_ROWS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, EVIDENCE_ROWS, replace=False))
+    part = Place(*(np.asarray(x)[rows] for x in place))
+    root = np.sqrt(np.asarray(done)[rows] ** POWER)
+    scaled = root[:, None] * np.asarray(residuals)[np.ix_(rows, sets)]
+    scores = np.empty((len(LENGTHS), len(NOISES)))
+    for i, length in enumerate(LENGTHS):
+        values, vectors = np.linalg.eigh(root[:, None] * _kernel(part, part, length, COMMON, np) * root)
+        power = (vectors.T @ scaled) ** 2
+        total = np.maximum(values, 0.0)[:, None] + NOISES  # (rows, noises)
+        explained = np.maximum(power.T @ (1.0 / total) / len(rows), 1e-300)  # variance of each set, (sets, noises)
+        scores[i] = 0.5 * (len(rows) * np.log(explained).mean(0) + np.log(total).sum(0))
+    away = (np.log(LENGTHS / LENGTH)[:, None] / SPREAD) ** 2 + (np.log(NOISES / NOISE) / SPREAD) ** 2
+    i, j = np.unravel_index(np.argmin(scores + 0.5 * away), scores.shape)
+    return float(NOISES[j]), float(LENGTHS[i])
 
 
 def thin(runs: Runs, max_rows: int) -> np.ndarray:
@@ -98,11 +151,12 @@ def field_correction(field: ResidualField, recipe: Recipe) -> Array:
         jnp.atleast_2d(recipe.weights), *(jnp.log(jnp.atleast_1d(x)) for x in (recipe.n_active, recipe.tokens))
     )
     rows = Place(*(jnp.asarray(x) for x in field[:3]))
-    return _kernel(place, rows, jnp)[0] @ jnp.asarray(field.coefficients)
+    return _kernel(place, rows, field.length, field.common, jnp)[0] @ jnp.asarray(field.coefficients)
 
 
-def _kernel(one: Place, other: Place, xp: Any) -> Array:
+def _kernel(one: Place, other: Place, length: Array, common: Array, xp: Any) -> Array:
     apart = xp.sum((one.weights[:, None] - other.weights[None]) ** 2, axis=-1)
     scale = xp.abs(one.log_size[:, None] - other.log_size[None])
-    later = xp.abs(one.log_tokens[:, None] - other.log_tokens[None])
-    return xp.exp(-apart / (2.0 * LENGTH**2) - scale / REACH) * (STEADY + (1.0 - STEADY) * xp.exp(-later / FADE))
+    later = xp.exp(-xp.abs(one.log_tokens[:, None] - other.log_tokens[None]) / FADE)
+    near = xp.exp(-apart / (2.0 * length**2))
+    return xp.exp(-scale / REACH) * (near * (STEADY + (1.0 - STEADY) * later) + common * later)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from camel_jax.laws.law import Law
 from camel_jax.runs import Runs
+
+Array = Any
 
 
 class FitError(ValueError):
@@ -39,6 +43,11 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
         )
     if len(np.unique(np.asarray(runs.recipe.tokens))) == 1:
         notes.append(f"one token count: the data term cannot be told apart from it ({held})")
+    elif follows_size(runs, runs.recipe.tokens):
+        notes.append(
+            "tokens change only with model size: what size and data are worth is split by the priors; predictions at other "
+            "ratios of tokens to parameters are not evidence"
+        )
     mixtures = np.asarray(runs.recipe.weights, float)
     rank = np.linalg.matrix_rank(mixtures - mixtures.mean(0), tol=1e-6 * max(len(mixtures), 1) ** 0.5)
     if rank < len(runs.domains) - 1:
@@ -50,4 +59,19 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
         notes.append(
             "one sparsity: what inactive parameters are worth cannot be told; capacity is taken as active parameters"
         )
+    elif sparsity.max() > sparsity.min() * (1 + 1e-6) and follows_size(runs, sparsity):
+        notes.append(
+            "sparsity changes only with model size: what inactive parameters are worth cannot be told from what size is worth, "
+            "and rests on the prior"
+        )
     return tuple(notes)
+
+
+def follows_size(runs: Runs, values: Array, slack: float = 0.02) -> bool:
+    """Whether a column is, but for ``slack`` in log, a power of active size, over at least two sizes."""
+    size, values = (np.log(np.asarray(x, float)) for x in (runs.recipe.n_active, values))
+    if len(np.unique(size)) < 2:
+        return False
+    design = np.column_stack([np.ones_like(size), size])
+    left = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    return bool(np.abs(left).max() < slack)

@@ -247,6 +247,26 @@ def test_ten_lines_of_the_readme_run(study, monkeypatch):
     assert "gain over the reference" in out.getvalue()
 
 
+def test_leaderboard_judges_at_the_largest_size(study, tmp_path):
+    out, figure = tmp_path / "board.csv", tmp_path / "board.png"
+    asked = ("leaderboard", study / "runs.csv", "--laws", "chinchilla,dml,nearest_run", "--starts", "1")
+    code, text, _ = call(*asked, "--out", out, "--figure", figure, "--json")
+    rows = {row["method"]: row for row in csv.DictReader(out.open())}
+    printed = {row["method"]: row for row in json.loads(text)}
+    assert code == 0 and set(rows) == set(printed) == {"chinchilla", "dml", "nearest_run"}
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    for name, row in rows.items():
+        assert row["table"] == "runs" and (row["fitted"], row["held_out"]) == ("8", "4")
+        assert float(row["error_low"]) <= float(row["error"]) <= float(row["error_high"])
+        assert float(row["error"]) == pytest.approx(printed[name]["error"])
+        assert (row["cover90"] == "") == (name == "nearest_run")
+    assert float(rows["chinchilla"]["error"]) < float(rows["nearest_run"]["error"])
+    code, text, _ = call("leaderboard", study / "runs.csv", "--laws", "nearest_run", "--out", out, "--holdout", "2")
+    assert code == 0 and "fitted on 4 rows, judged on 8" in text and " nearest_run " in text
+    assert "say largest" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "all")
+    assert "cannot hold out 3" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "3")
+
+
 def test_interrupt_leaves_nothing_half_written(study):
     """Ctrl-C in the middle of a fit: exit code 130, one line, no new file."""
     before = sorted(p.name for p in study.iterdir())

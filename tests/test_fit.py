@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 
 import camel_jax as cj
 from camel_jax import laws, simulate, solve
-from camel_jax.laws.law import scale_runs, table_units
+from camel_jax.identifiability import check_table
+from camel_jax.laws.law import Units, predict_rows, scale_runs, table_units
 from camel_jax.objective import Robust, as_data, objective, row_weights
 from camel_jax.runs import Recipe, final_rows, resample_counts, scales, select, split_by_scale
 
@@ -217,18 +219,42 @@ def test_resamples_keep_checkpoints_together_and_sizes_full(runs):
         assert (counts[:, rows].sum(1) == rows.sum()).all()
 
 
-def test_moe_share_is_recovered_where_sparsity_varies():
+def test_moe_share_and_decay_of_repeats_are_recovered_where_the_table_varies_them():
     law = laws.camel(skills=3)
-    sizes = (2e7, 6e7, 2e8)
-    base = dict(n_domains=2, n_mixtures=6, sizes=sizes, checkpoints=1, sparsity=(1.0, 4.0, 16.0))
-    plain = simulate.study(jax.random.key(4), **base)
-    raw = law.init(jax.random.key(9), plain)
-    params = law.constrain(raw)._replace(active_share=jnp.asarray(0.6))
-    table = simulate.study(jax.random.key(4), law=law, params=params, noise=1e-5, **base)
-    fitted = cj.fit(law, table, key=KEY, starts=2, robust=Robust(delta=1e-3, noise=1e-5))
-    assert float(fitted.best().active_share) == pytest.approx(0.6, abs=0.05)
-    flat = simulate.study(jax.random.key(4), **(base | {"sparsity": (8.0,)}))
-    assert any("one sparsity" in note for note in cj.fit(build("chinchilla"), flat, key=KEY, starts=1).notes)
+    base = dict(n_domains=2, n_mixtures=8, sizes=(2e7, 6e7, 2e8), sparsity=(1.0, 4.0, 16.0))
+    table = simulate.study(jax.random.key(4), checkpoints=2, **base)
+    r, units = table.recipe, Units(1e8, 1e9, np.ones(2))
+    supply = np.broadcast_to(0.02 * np.max(r.tokens), r.weights.shape)  # up to 50 epochs
+    limited = dataclasses.replace(table, recipe=dataclasses.replace(r, supply=supply))
+    scaled = scale_runs(units, limited)
+    planted = law.constrain(law.init(jax.random.key(9), scaled))
+    planted = planted._replace(active_share=jnp.asarray(0.6), repeat=jnp.asarray(6.0))
+    noise = 1.0 + 0.001 * np.asarray(jax.random.normal(jax.random.key(5), np.shape(table.losses)))
+    losses = noise * np.asarray(jax.jit(partial(predict_rows, law))(planted, scaled.recipe))
+    best = cj.fit(law, dataclasses.replace(limited, losses=losses), key=KEY, starts=2, backtests=0).best()
+    assert float(best.active_share) == pytest.approx(0.6, abs=0.1)
+    assert float(best.repeat) == pytest.approx(6.0, rel=0.25)
+
+
+def test_what_sparsity_or_tokens_cannot_tell_is_said():
+    def notes(sparsity, tokens):
+        table = simulate.study(jax.random.key(4), n_domains=2, n_mixtures=6, checkpoints=1)
+        size = np.asarray(table.recipe.n_active)
+        recipe = dataclasses.replace(table.recipe, n_total=size * sparsity(size), tokens=tokens(size))
+        return " ".join(check_table(build("camel"), dataclasses.replace(table, recipe=recipe)))
+
+    def dense(size):
+        return np.ones_like(size)
+
+    def cycled(size):
+        return 10.0 ** (np.arange(len(size)) % 3)
+
+    assert notes(dense, lambda size: 1e9 * cycled(size)) == ""
+    assert notes(cycled, lambda size: 1e9 * cycled(size)) == ""
+    assert "one sparsity" in notes(lambda size: dense(size) * 8, cycled)
+    assert "sparsity changes only with model size" in notes(lambda size: (size / 1e6) ** 0.5, cycled)
+    assert "tokens change only with model size" in notes(dense, lambda size: 20 * size)
+    assert "one token count" in notes(dense, dense)
 
 
 def test_float32_is_refused():

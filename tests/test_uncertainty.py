@@ -79,18 +79,18 @@ def test_field_is_the_gaussian_process_it_says(split):
     below = split[0]
     left = np.asarray(jax.random.normal(jax.random.key(4), np.shape(below.losses))) * 0.01
     left[3, 1] = np.nan
-    fitted = fit_field(below, left)
+    noise, length = 0.2, 0.3
+    fitted = fit_field(below, left, noise=noise, length=length)
     w, n, d = (np.asarray(x) for x in (below.recipe.weights, below.recipe.n_active, below.recipe.tokens))
 
     def kernel(weights, size, tokens):
-        near = np.exp(-((w - weights) ** 2).sum(-1) / (2 * field.LENGTH**2)) * np.abs(n / size) ** (
-            -np.sign(np.log(n / size)) / field.REACH
-        )
+        near = np.exp(-((w - weights) ** 2).sum(-1) / (2 * length**2))
         late = np.minimum(d / tokens, tokens / d) ** (1 / field.FADE)
-        return near * (field.STEADY + (1 - field.STEADY) * late)
+        mixed = near * (field.STEADY + (1 - field.STEADY) * late) + field.COMMON * late
+        return np.minimum(n / size, size / n) ** (1 / field.REACH) * mixed
 
     cov = np.stack([kernel(*row) for row in zip(w, n, d, strict=True)])
-    cov += np.diag(field.NOISE * progress(below) ** -field.POWER)
+    cov += np.diag(noise * progress(below) ** -field.POWER)
     row = kernel(np.array([0.3, 0.7]), 6e8, 1e9)
     for v in range(2):
         known = np.isfinite(left[:, v])
@@ -98,6 +98,25 @@ def test_field_is_the_gaussian_process_it_says(split):
         np.testing.assert_allclose(field_correction(fitted, dense(6e8, 1e9, [0.3, 0.7]))[v], expected, rtol=1e-8)
     nowhere = field_correction(fitted, dense(1e30, 1e9, [0.3, 0.7]))
     np.testing.assert_allclose(nowhere, 0.0, atol=1e-9)
+    assert fit_field(below, np.full_like(left, np.nan)).coefficients.max() == 0.0
+
+
+@pytest.mark.parametrize(("noise", "length"), [(0.05, 0.3), (1.6, 0.075)])
+def test_evidence_finds_the_noise_and_the_length_of_a_planted_field(noise, length):
+    rng = np.random.default_rng(0)
+    run = np.repeat(np.arange(60), 3)
+    mixtures, sizes = rng.dirichlet(np.ones(3), 30), np.array([1e7, 1e8])
+    place = field.Place(
+        mixtures[run % 30], np.log(sizes[run // 30]), np.log(1e9 * (1.0 + np.arange(len(run)) % 3)).astype(float)
+    )
+    done = np.exp(place.log_tokens) / 3e9
+    cov = field._kernel(place, place, length, field.COMMON, np) + np.diag(noise / done**field.POWER)
+    left = 0.01 * np.linalg.cholesky(cov) @ rng.normal(size=(len(run), 40))
+    left[::5, :3] = np.nan  # sets with gaps are left out of the choice
+    found = field.choose_settings(place, left, done)
+    assert abs(np.log2(found[0] / noise)) <= 1.0 and abs(np.log2(found[1] / length)) <= 0.5
+    scaled = field.choose_settings(place, 100.0 * left, done)
+    assert scaled == found  # the size of the residuals says nothing about either
 
 
 def test_field_thins_checkpoints_before_runs(split):

@@ -137,9 +137,15 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str | None = None, words: int = 1
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    caption: str | None = None,
+    words: int = 1,
+    width: int = 110,
 ) -> None:
-    """A table on stdout; the first ``words`` columns are text, the others are numbers."""
+    """A table on stdout; the first ``words`` columns are text, the others are numbers. ``width`` where there is no terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -149,7 +155,7 @@ def print_table(
         table.add_column(name, justify="left" if i < words else "right", no_wrap=i >= words)
     for row in rows:
         table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, soft_wrap=True)
+    console = Console(width=None if sys.stdout.isatty() else width, highlight=False, soft_wrap=True)
     console.print(title, style="bold", markup=False)
     console.print(table, soft_wrap=False)
     if caption:

@@ -12,13 +12,15 @@ from camel_jax.files import check_target, replacing
 
 COLUMNS = (
     ("error", "error %", ".3f"),
+    ("interval", "over runs", ""),
     ("error_final", "final %", ".3f"),
-    ("rank_sets", "rank, sets", ".3f"),
-    ("rank_mean", "rank, mean", ".3f"),
-    ("regret", "regret %", ".3f"),
-    ("cover90", "in 90 %", ".2f"),
-    ("cover50", "in 50 %", ".2f"),
-    ("width90", "width %", ".2f"),
+    ("rank_sets", "rank/set", ".3f"),
+    ("rank_mean", "rank", ".3f"),
+    ("regret", "regret", ".3f"),
+    ("cover90", "in 90", ".2f"),
+    ("cover50", "in 50", ".2f"),
+    ("width90", "width", ".2f"),
+    ("parameters", "size", "d"),
     ("seconds", "s", ".0f"),
 )
 
@@ -78,8 +80,7 @@ def print_rows(table: str, rows: list[Any]) -> None:
     """The rows of one table for people, best first."""
     ordered = sorted(rows, key=lambda row: (row.error != row.error, row.error))
     body = [
-        [row.method, *((row.failure and "") or format_number(getattr(row, name), spec) for name, _, spec in COLUMNS)]
-        for row in ordered
+        [row.method, *((row.failure and "") or cell(row, name, spec) for name, _, spec in COLUMNS)] for row in ordered
     ]
     failed = [f"{row.method}: {row.failure}" for row in ordered if row.failure]
     print_table(
@@ -87,9 +88,13 @@ def print_rows(table: str, rows: list[Any]) -> None:
         ["law", *(title for _, title, _ in COLUMNS)],
         body,
         caption="; ".join(failed) or None,
+        width=130,
     )
 
 
-def format_number(value: float, spec: str) -> str:
-    """A number, or a dash where there is none."""
+def cell(row: Any, name: str, spec: str) -> str:
+    """A number of a row, or a dash where there is none; the interval of the error over resampled runs as low-high."""
+    if name == "interval":
+        return "-" if row.error_low != row.error_low else f"{row.error_low:.2f}-{row.error_high:.2f}"
+    value = getattr(row, name)
     return "-" if value != value else format(value, spec)
