@@ -23,7 +23,7 @@ from camel_jax.linalg_batched import fast_log
 Array = Any
 Cost = Callable[[Array, Any], Array]  # (readings (S, L), args with leaves (..., L)) -> (L,), each lane on its own
 
-_CHUNK = 128  # lanes that stay in the cache of a core
+_CHUNK = 64  # lanes that stay in the cache of a core
 _FACTORS = (1.0, 0.5, 0.2, 0.05, 0.005)
 
 
@@ -48,13 +48,12 @@ class Best(NamedTuple):
 
     Attributes:
       weights: (K, P). value: (P,), inf where nothing was found. status: (P,), as in ``interior.Finish``.
-      valleys: (P,), candidates that were finished. steps: (P,), Newton steps of the best one.
+      steps: (P,), Newton steps of its finish.
     """
 
     weights: Array
     value: Array
     status: Array
-    valleys: Array
     steps: Array
 
 
@@ -89,50 +88,45 @@ def solve_many(
     count, n = problems.lower.shape[1], points.shape[0]
     center, inside = inner_points(problems)
     starts = _pulled_inside(problems, center, points)  # (K, n, P)
-    lanes = jnp.arange(n * count)
     scale = _scales(cost, problems, args, starts[:, : min(4, n)])
-    begin = starts.reshape(starts.shape[0], -1)
+    most = jnp.array([first_steps, max_steps])
+    barriers = jnp.array([1e-2, 1e-3])
+    size = min(_CHUNK, n * count)
 
-    def screen(index: Array) -> tuple[Array, Array]:
-        which = index % count
-        some, their = _pick(problems, which), _pick(args, which)
-        go = jnp.where(inside[which], -1, NOT_FINITE)
-        found = _newton(cost, some, their, begin[:, index], scale[which], go, 1e-2, last_barrier, first_steps)
-        return found.weights, found.value
+    def phase(i: Array, state: tuple) -> tuple:
+        """First every start, then the best of every valley: one program, which is compiled once."""
+        found, picked, valid = state
+        sequence = jnp.argsort(~valid.reshape(-1), stable=True)
+        order = jnp.concatenate([sequence, jnp.zeros(size, int)])
+        pending = valid.sum()
+        begin = jnp.take_along_axis(found.weights, picked[None], 1).reshape(found.weights.shape[0], -1)
 
-    chunks = _chunked(lanes, _CHUNK)
-    near, values = jax.lax.map(screen, chunks)
-    near = jnp.moveaxis(near, 1, 0).reshape(near.shape[1], -1)[:, : n * count].reshape(-1, n, count)
-    values = values.reshape(-1)[: n * count].reshape(n, count)
-    picked, valid = _valleys(cost, problems, args, near, values, valleys)
+        def chunk(state: tuple) -> tuple:
+            done, found = state
+            index = jax.lax.dynamic_slice(order, (done,), (size,))
+            which = index % count
+            go = jnp.where((done + jnp.arange(size) < pending) & inside[which], -1, NOT_FINITE)
+            some, their = _pick(problems, which), _pick(args, which)
+            new = _newton(cost, some, their, begin[:, index], scale[which], go, barriers[i], last_barrier, most[i])
+            write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=done, axis=-1)
+            return done + size, jax.tree.map(write, found, new)
 
-    order = jnp.argsort(~valid.reshape(-1), stable=True)
-    pending = jnp.sum(valid)
-    size = min(_CHUNK // 4, order.shape[0])
-    order = jnp.concatenate([order, jnp.zeros(size, order.dtype)])
-    chosen = jnp.take_along_axis(near, picked[None], 1).reshape(near.shape[0], -1)  # (K, valleys * P)
+        blank = _blank(begin.shape[0], n * count + size)
+        found = jax.lax.while_loop(lambda state: state[0] < pending, chunk, (0, blank))[1]
+        back = jnp.argsort(sequence).reshape(n, count)
+        found = jax.tree.map(lambda leaf: leaf[..., back], found)
+        return found, *_valleys(cost, problems, args, found.weights, found.value, min(valleys, n))
 
-    def finish(state: tuple) -> tuple:
-        done, out = state
-        index = jax.lax.dynamic_slice(order, (done,), (size,))
-        which = index % count
-        go = jnp.where(done + jnp.arange(size) < pending, -1, MAX_STEPS)
-        some, their = _pick(problems, which), _pick(args, which)
-        found = _newton(cost, some, their, chosen[:, index], scale[which], go, 1e-3, last_barrier, max_steps)
-        at = jnp.where(go < 0, index, order.shape[0])
-        out = jax.tree.map(lambda old, new: old.at[..., at].set(new, mode="drop"), out, found)
-        return done + size, out
-
-    blank = _Lanes(chosen, jnp.full(chosen.shape[1], jnp.inf), *(jnp.full(chosen.shape[1], NOT_FINITE),) * 2)
-    found = jax.lax.while_loop(lambda state: state[0] < pending, finish, (0, blank))[1]
-    found = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], valleys, count), found)
+    everything = jnp.broadcast_to(jnp.arange(n)[:, None], (n, count))
+    begin = _blank(1, n, count)._replace(weights=starts)
+    found = jax.lax.fori_loop(0, 2, phase, (begin, everything, jnp.ones((n, count), bool)))[0]
     best = jnp.argmin(found.value, 0)
 
     def of_best(leaf: Array) -> Array:
         return jnp.take_along_axis(leaf, best[None], 0)[0]
 
     weights = jnp.take_along_axis(found.weights, best[None, None], 1)[:, 0]
-    return Best(weights, of_best(found.value), of_best(found.status), valid.sum(0), of_best(found.steps))
+    return Best(weights, of_best(found.value), of_best(found.status), of_best(found.steps))
 
 
 class _Lanes(NamedTuple):
@@ -142,15 +136,14 @@ class _Lanes(NamedTuple):
     steps: Array
 
 
+def _blank(size: int, *shape: int) -> _Lanes:
+    return _Lanes(
+        jnp.zeros((size, *shape)), jnp.full(shape, jnp.inf), jnp.full(shape, NOT_FINITE), jnp.zeros(shape, int)
+    )
+
+
 def _pick(tree: Any, which: Array) -> Any:
     return jax.tree.map(lambda leaf: leaf[..., which], tree)
-
-
-def _chunked(lanes: Array, size: int) -> Array:
-    """Lanes in rows of one size; the last ones repeat."""
-    size = min(size, lanes.shape[0])
-    fill = jnp.arange(-(-lanes.shape[0] // size) * size) % lanes.shape[0]
-    return lanes[fill].reshape(-1, size)
 
 
 def _total(terms: list[Array]) -> Array:
@@ -266,26 +259,28 @@ def _scales(cost: Cost, problems: Problems, args: Any, starts: Array) -> Array:
 
 
 def _valleys(cost: Cost, problems: Problems, args: Any, near: Array, values: Array, most: int) -> tuple[Array, Array]:
-    """The best candidate of each valley: positions (most, P) among the candidates (K, n, P), and which of them count.
+    """The best candidate of each valley: positions (n, P) among the candidates (K, n, P), and which of them count, most in all.
 
     A candidate belongs to the valley of a better one unless the cost is higher somewhere between them.
     """
     readings = _total([problems.readings[:, k, None] * near[k] for k in range(near.shape[0])])  # (S, n, P)
     between = jax.vmap(lambda q: cost(q, args), in_axes=1)
-    open_ = jnp.isfinite(values)
-    picked, valid = [], []
-    for _ in range(most):
-        best = jnp.argmin(jnp.where(open_, values, jnp.inf), 0)
-        picked.append(best)
-        valid.append(open_.any(0))
-        here = jnp.take_along_axis(readings, best[None, None], 1)
+    place = jnp.arange(values.shape[0])[:, None]
+
+    def take(i: Array, state: tuple) -> tuple:
+        apart, picked, valid = state
+        best = jnp.argmin(jnp.where(apart, values, jnp.inf), 0)
         value = jnp.take_along_axis(values, best[None], 0)
+        here = jnp.take_along_axis(readings, best[None, None], 1)
         higher = jnp.maximum(values, value) + 1e-9 * (1.0 + jnp.abs(values))
-        hill = _total([
-            (between((1.0 - t) * here + t * readings) > higher).astype(int) for t in (0.2, 0.4, 0.6, 0.8)
-        ])  # fmt: skip
-        open_ = open_ & (hill > 0)
-    return jnp.stack(picked), jnp.stack(valid)
+        hill = jnp.zeros(values.shape, bool)
+        for t in (0.2, 0.4, 0.6, 0.8):
+            hill |= between((1.0 - t) * here + t * readings) > higher
+        picked, valid = jnp.where(place == i, best, picked), jnp.where(place == i, apart.any(0), valid)
+        return apart & hill, picked, valid
+
+    blank = jnp.isfinite(values), jnp.zeros(values.shape, int), jnp.zeros(values.shape, bool)
+    return jax.lax.fori_loop(0, most, take, blank)[1:]
 
 
 def _newton(
@@ -295,9 +290,9 @@ def _newton(
     start: Array,
     scale: Array,
     status: Array,
-    barrier: float,
+    barrier: Array,
     last_barrier: float,
-    most: int,
+    most: Array,
     power: float = 1.5,
 ) -> _Lanes:
     """The barrier method of ``interior.interior_finish`` for L lanes, each from a strictly inner start (K, L).
@@ -392,7 +387,7 @@ def _newton(
         gained = jnp.where(go, jnp.where(moved, jnp.where(close, jnp.inf, fell), -jnp.inf), gained)
         return jnp.where(go, new, w), jnp.where(go, new_duals, duals), mu, count + go, status, gained, taken + 1
 
-    mu = jnp.full(lanes, barrier, dtype)
+    mu = jnp.full(lanes, barrier)
     room = _rooms(start, problems, free)
     status = jnp.where((status < 0) & ~(room > 0).all(0), NOT_FINITE, status)
     first = (
@@ -420,7 +415,7 @@ def _direction(go: Array, left: Array, other: Array, diagonal: Array, right: Arr
     """Newton directions (K, L) that keep the sum.
 
     Args:
-      go: scalar, true. left, other: (S, K, L); the Hessians are ``sum_s left_s other_s'`` over the free domains, plus ``diagonal`` (K, L).
+      go: scalar, true. left, other, diagonal: the Hessians are ``sum_s left_s other_s'`` (S, K, L) plus a diagonal (K, L).
       right: (K, L). equal: (K, L), unit vector of the sum. free: boolean (K, L).
     """
 
