@@ -1,11 +1,12 @@
-"""How fast and how right is the mixture solver: a batch of random constrained problems against SLSQP with many starts.
+"""How fast and how right is the solver of many mixture problems: a batch of random constrained ones against SLSQP with many starts.
 
 Each problem has 2 to 20 domains, floors and caps, two limits on sums or costs, and the mean of several validation losses,
 each a sum of skill terms ``c (q + e)^-a`` plus, in half of the problems, a bump that makes the problem non-convex. SLSQP
-gets a numpy objective with its analytic gradient and 16 starts, in one process; ours takes 32 starts, the first of them the
-same, a few Newton steps from each and the best eight to the end, and finds its own inner points. Problems are padded to the
-next of four widths, so that the batch is four programs, spread over the devices (both cores of a CPU). Both sides are timed in
-alternating rounds in one run.
+(scipy) gets a numpy objective with its analytic gradient and 16 starts, one problem after the other in one process and thread;
+ours (``camel_jax.many_mixtures``) gets the cost as a function of seven readings of the mixture (six skills and the bump) and
+16 starts, the first of the same list, finds its own inner points, and differentiates the cost itself. Problems are padded to
+the next of four widths, so that the batch is four programs, spread over the devices (both cores of a CPU). Both sides are
+timed in alternating rounds in one run; compilation is told apart.
 
     python benchmarks/mixture_solvers.py --seed 1
 """
@@ -23,12 +24,13 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax.sharding import Mesh, PartitionSpec
 from scipy.optimize import minimize
 
-from camel_jax import interior
 from camel_jax.cli.console import start_engine
-from camel_jax.interior import NO_CAP, Region
+from camel_jax.interior import NO_CAP
+from camel_jax.many_mixtures import Best, Problems, solve_many
 from camel_jax.search import random_starts
 
 WIDTHS, SKILLS, ROWS = (5, 10, 15, 20), 6, 2
@@ -70,11 +72,10 @@ def numpy_cost(p: dict, w: np.ndarray) -> tuple[float, np.ndarray]:
     return float(terms.sum() + 0.15 * np.sin(wave)), slope
 
 
-def jax_cost(w: jax.Array, p: dict, smoothing: jax.Array) -> jax.Array:
-    """The same objective for one padded mixture."""
-    del smoothing
-    demand = w @ p["skills"] + 1e-2
-    return jnp.sum(p["scale"] * demand ** -p["power"]) + 0.15 * jnp.sin(w @ p["bump"])
+def jax_cost(readings: jax.Array, p: dict) -> jax.Array:
+    """The same objective from readings (skills and bump), a lane each."""
+    terms = p["scale"] * jnp.exp(-p["power"] * jnp.log(readings[:SKILLS] + 1e-2))
+    return terms.sum(0) + 0.15 * jnp.sin(readings[SKILLS])
 
 
 def slsqp(p: dict, starts: np.ndarray) -> float:
@@ -100,94 +101,52 @@ def slsqp(p: dict, starts: np.ndarray) -> float:
     return best
 
 
-def inner_point(p: dict) -> jax.Array:
-    """A strictly inner point, found in the program: a box point, then Newton on the worst row with the rows loosened."""
-    cap = jnp.where(p["live"], jnp.minimum(p["upper"], 1.0), 0.0)
-    share = (1.0 - p["lower"].sum()) / jnp.maximum((cap - p["lower"]).sum(), 1e-12)
-    center = p["lower"] + share * (cap - p["lower"])
-    region = region_of(p, center)._replace(limits=jnp.full(ROWS, 1e3))
-
-    def worst(w: jax.Array, args: dict, smoothing: jax.Array) -> jax.Array:
-        del smoothing
-        return 0.004 * jax.nn.logsumexp((args["rows"] @ w - args["limits"]) / 0.004)
-
-    inside = interior.interior_finish(
-        worst, interior.nothing_inside, center, region, p, jnp.asarray(1.0), max_steps=25, barrier=1e-3,
-        last_barrier=1e-3,
-    ).weights  # fmt: skip
-    middle = interior.interior_finish(  # analytic center: starts pulled toward it stay spread out
-        lambda w, args, smoothing: 0.0 * w[0], interior.nothing_inside, inside, region_of(p, inside), p, jnp.asarray(1.0),
-        max_steps=15, barrier=1.0, last_barrier=1.0,
-    )  # fmt: skip
-    return jnp.where(middle.status == interior.NOT_FINITE, inside, middle.weights)
-
-
-def region_of(p: dict, center: jax.Array) -> Region:
-    """The region of one padded problem."""
-    equal = p["live"] / jnp.sqrt(p["live"].sum())
-    return Region(p["lower"], p["upper"], p["live"], p["rows"], p["limits"], equal[None], center)
-
-
-def solve_one(p: dict, points: jax.Array, options: argparse.Namespace) -> tuple[jax.Array, ...]:
-    """Best objective, mixture, status and steps of one problem."""
-    region = region_of(p, inner_point(p))
-    points = jnp.where(p["live"], points, 0.0)
-    points = points / points.sum(1, keepdims=True)
-    starts = jax.vmap(lambda w: interior.retract(w, region, interior.nothing_inside, p))(points)
-    scale = interior.objective_scale(jax_cost, starts[:4], region, p)
-
-    def finish(w: jax.Array, barrier: float, most: int) -> interior.Finish:
-        return interior.interior_finish(
-            jax_cost, interior.nothing_inside, w, region, p, scale, max_steps=most, barrier=barrier
-        )
-
-    near = jax.vmap(lambda w: finish(w, 1e-2, options.first_steps))(starts)
-    found = jax.vmap(lambda w: finish(w, 1e-3, 40))(near.weights[jnp.argsort(near.value)[: options.finishers]])
-    best = jnp.argmin(found.value)
-    return found.value[best], found.weights[best], found.status[best], found.steps[best]
-
-
 def batch_program(options: argparse.Namespace):
-    """``(problems, starts) -> results``: problems spread over the devices, and on a CPU taken a few at a time, to stay in cache."""
-    devices = jax.devices()
-    few = options.together or (8 if devices[0].platform == "cpu" else None)
+    """``(problems, args, starts) -> results``: problems spread over the devices along the leading axis."""
 
     @functools.partial(
         jax.shard_map,
-        mesh=Mesh(np.array(devices), ("problems",)),
-        in_specs=(PartitionSpec("problems"), PartitionSpec()),
+        mesh=Mesh(np.array(jax.devices()), ("problems",)),
+        in_specs=(PartitionSpec("problems"), PartitionSpec("problems"), PartitionSpec()),
         out_specs=PartitionSpec("problems"),
         check_vma=False,
     )
-    def solve(batch: dict, points: jax.Array) -> tuple[jax.Array, ...]:
-        one = functools.partial(solve_one, points=points, options=options)
-        return jax.vmap(one)(batch) if few is None else jax.lax.map(one, batch, batch_size=few)
+    def solve(problems: Problems, args: dict, points: jax.Array) -> Best:
+        mine = jax.tree.map(lambda leaf: leaf[0], (problems, args))
+        best = solve_many(jax_cost, *mine, points, first_steps=options.first_steps, valleys=options.valleys)
+        return jax.tree.map(lambda leaf: leaf[None], best)
 
     return jax.jit(solve)
 
 
 def solve_all(program, groups: list[tuple], points: np.ndarray, n_problems: int) -> tuple:
     """Values, mixtures, statuses and steps of all problems, in their order."""
-    under_way = [program(batch, points[:, :width]) for width, _, batch in groups]
+    under_way = [program(*batch, points[:, :width]) for width, _, batch in groups]
     values, status, steps = np.empty(n_problems), np.empty(n_problems, int), np.empty(n_problems, int)
     weights: list = [None] * n_problems
-    for (_, index, _), results in zip(groups, under_way, strict=True):
-        value, w, state, count = (np.asarray(x)[: len(index)] for x in results)
+    for (_, index, _), best in zip(groups, under_way, strict=True):
+        flat = [np.moveaxis(np.asarray(leaf), 0, -2) for leaf in (best.value, best.weights, best.status, best.steps)]
+        value, w, state, count = (leaf.reshape(*leaf.shape[:-2], -1)[..., : len(index)] for leaf in flat)
         values[index], status[index], steps[index] = value, state, count
-        for i, row in zip(index, w, strict=True):
-            weights[i] = row
+        for i, column in zip(index, w.T, strict=True):
+            weights[i] = column
     return values, weights, status, steps
 
 
 def in_groups(problems: list[dict]) -> list[tuple]:
-    """``(width, positions, stacked problems)`` of every width, padded to a multiple of the number of devices."""
+    """``(width, positions, (problems, args))`` of every width, lanes last, with a leading axis of devices."""
     groups, n = [], len(jax.devices())
     for width in WIDTHS:
         index = [i for i, p in enumerate(problems) if len(p["live"]) == width]
         if index:
-            padded = index + index[:1] * (-len(index) % n)
-            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(problems[i] for i in padded))
-            groups.append((width, index, stacked))
+            padded = np.array(index + index[:1] * (-len(index) % n)).reshape(n, -1)
+
+            def lanes(name: str, padded: np.ndarray = padded) -> np.ndarray:
+                return np.stack([np.stack([problems[i][name] for i in row], -1) for row in padded])
+
+            readings = np.concatenate([np.moveaxis(lanes("skills"), 2, 1), lanes("bump")[:, None]], 1)
+            region = Problems(lanes("lower"), lanes("upper"), lanes("rows"), lanes("limits"), readings)
+            groups.append((width, index, (region, {"scale": lanes("scale"), "power": lanes("power")})))
     return groups
 
 
@@ -196,10 +155,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--starts", type=int, default=16, help="starts of SLSQP")
-    parser.add_argument("--our-starts", type=int, default=32)
-    parser.add_argument("--first-steps", type=int, default=5, help="Newton steps from every start of ours")
-    parser.add_argument("--finishers", type=int, default=8, help="how many of them are finished")
-    parser.add_argument("--together", type=int, help="problems at a time on a device (default: 8 on a CPU, else all)")
+    parser.add_argument("--our-starts", type=int, default=16)
+    parser.add_argument("--first-steps", type=int, default=4, help="Newton steps from every start of ours")
+    parser.add_argument("--valleys", type=int, default=4, help="most candidates that are finished")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
@@ -239,7 +197,7 @@ def main() -> None:
         "problems": len(problems),
         "starts_slsqp": options.starts,
         "starts_ours": options.our_starts,
-        "finishers": options.finishers,
+        "valleys": options.valleys,
         "first_steps": options.first_steps,
         "seed": options.seed,
         "ours_worse_than_slsqp_by_more_than_1e-6": int((excess > 1e-6).sum()),
@@ -257,7 +215,7 @@ def main() -> None:
         "dtype": "float64",
         "devices": [str(d) for d in jax.devices()],
         "machine": platform.machine(),
-        "versions": {"jax": jax.__version__, "numpy": np.__version__},
+        "versions": {"jax": jax.__version__, "numpy": np.__version__, "scipy": scipy.__version__},
         "commit": commit,
     }
     print(json.dumps(report, indent=1))

@@ -21,6 +21,7 @@ from camel_jax.search import (
     costs_and_slopes,
     inside_curved,
     make_problem,
+    random_starts,
     solve,
     split_function,
 )
@@ -179,18 +180,20 @@ def pareto_front(
     key = jax.random.key(0) if key is None else key
     one = _problem(outcomes, {**options, "objective": first})
     two = _problem(outcomes, {**options, "objective": second})
+    if len(two.regions) > 1:
+        raise ValueError("a front needs one set of domains, not 'at most k': fix the shares of the others at 0")
     best_one, best_two = solve(one, key, starts), solve(two, key, starts)
     still, moving = split_function(outcomes)
     ends = np.stack([best_one.weights, best_two.weights])
     worst, least = np.asarray(costs_and_slopes(still, moving, two.goal, ends)[0])
     weights = ends
-    if worst - least > 1e-12 * max(1.0, abs(worst)) and np.any(best_two.region.free):
+    if worst - least > 1e-7 * max(1.0, abs(worst)) and np.any(best_two.region.free):
         levels = least + (worst - least) * np.linspace(0, 1, points)[1:-1]
         region = best_two.region
         center = (
             _toward_center(two, region, best_two.weights, two.goal, least + 0.3 * (levels[0] - least))
             if points > 2
-            else 0
+            else best_two.weights
         )
         if points > 2:
             found = np.asarray(
@@ -201,7 +204,7 @@ def pareto_front(
                     two.goal,
                     region._replace(center=center),
                     one.curved,
-                    best_one.weights,
+                    np.concatenate([best_one.weights[None], random_starts(key, 7, len(center))]),
                     levels,
                 )
             )
@@ -210,7 +213,10 @@ def pareto_front(
     beaten = [
         bool(np.any((a <= a[i]) & (b <= b[i]) & ((a < a[i] - 1e-12) | (b < b[i] - 1e-12)))) for i in range(len(a))
     ]
-    keep = ~np.asarray(beaten)
+    apart = (
+        np.abs(np.diff(weights, axis=0, prepend=np.inf)).max(1) > 1e-6
+    )  # objectives that agree have one best mixture
+    keep = ~np.asarray(beaten) & apart
     signs = [-1.0 if p.goal.objective.maximize else 1.0 for p in (one, two)]
     labels = (first.label, second.label)
     return ParetoFront(weights[keep], signs[0] * a[keep], signs[1] * b[keep], labels, one.limits.domains)
@@ -325,10 +331,10 @@ def _trade(
     two: Goal,
     region: Region,
     curved: Curved,
-    target: Array,
+    targets: Array,
     levels: Array,
 ) -> Array:
-    """For every level of the second cost, the mixture of least first cost, (P, K)."""
+    """For every level of the second cost, the mixture of least first cost, (P, K), from starts toward targets (n, K)."""
     outcomes = moving if still is None else still
     unit = jnp.maximum(levels[-1] - levels[0], 1e-12)
 
@@ -341,20 +347,25 @@ def _trade(
         return jnp.append(inside_curved(w, curved), room)
 
     def best(level: Array) -> Array:
-        start = interior.retract(target, region, inside, level)
-        scale = interior.objective_scale(function, jnp.stack([start, region.center]), region, level)
+        starts = jax.vmap(lambda target: interior.retract(target, region, inside, level))(targets)
+        scale = interior.objective_scale(function, starts[:2], region, level)
         slow = one.risk != "mean"
-        finish = interior.interior_finish(
-            function,
-            inside,
-            start,
-            region,
-            level,
-            scale,
-            max_steps=150 if slow else 80,
-            last_barrier=1e-7 if slow else 1e-9,
-            power=1.0 if slow else 1.5,
-        )
-        return jnp.where(jnp.isfinite(finish.value), finish.weights, jnp.nan)
+
+        def finish(start: Array) -> interior.Finish:
+            return interior.interior_finish(
+                function,
+                inside,
+                start,
+                region,
+                level,
+                scale,
+                max_steps=150 if slow else 80,
+                last_barrier=1e-7 if slow else 1e-9,
+                power=1.0 if slow else 1.5,
+            )
+
+        found = jax.vmap(finish)(starts)
+        pick = jnp.argmin(found.value)
+        return jnp.where(jnp.isfinite(found.value[pick]), found.weights[pick], jnp.nan)
 
     return jax.vmap(best)(levels)

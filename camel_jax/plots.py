@@ -274,17 +274,19 @@ def optimum_path(
     domains: Sequence[str],
     *,
     fitted_up_to: float,
+    along: str = "active parameters",
     ax: Any = None,
     title: str = "",
     note: str = "",
 ) -> Any:
-    """How the best mixture moves with model size.
+    """How the best mixture moves with model size, or with training tokens.
 
     Args:
-      sizes: (n,) active parameters.
+      sizes: (n,) active parameters, or what ``along`` names.
       weights: (n, K) best shares at every size.
       domains: names.
       fitted_up_to: largest active size of the table.
+      along: label of the horizontal axis.
       ax: Axes to draw on; a new figure if None.
       title, note: of the panel.
 
@@ -303,12 +305,75 @@ def optimum_path(
     ax.xaxis.set_major_formatter(lambda x, _: format_count(x))
     ax.xaxis.set_minor_formatter(lambda x, _: "")
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
-    ax.set(xlabel="active parameters", ylabel="best share")
+    ax.set(xlabel=along, ylabel="best share")
     ax.text(
         fitted_up_to * 1.06, 0.99, "not seen", transform=ax.get_xaxis_transform(), fontsize=8, color="#8a7a45", va="top"
     )
     ax.grid(color="#f0f0f0", lw=0.8)
     _title(ax, title or "How the best mixture moves with size", note)
+    return ax
+
+
+def trade_off(
+    first: Array,
+    second: Array,
+    labels: Sequence[str],
+    *,
+    reference: Sequence[float] | None = None,
+    ax: Any = None,
+    title: str = "",
+    note: str = "",
+) -> Any:
+    """A Pareto front between two objectives.
+
+    Args:
+      first, second: (P,) objectives along the front. labels: their two names.
+      reference: both objectives of a mixture to compare with, or None.
+      ax: Axes to draw on; a new figure if None. title, note: of the panel.
+
+    >>> trade_off([1.0, 2.0], [3.0, 2.5], ["web", "code"]).get_ylabel()
+    'code'
+    """
+    ax = _axes(ax)
+    ax.plot(first, second, color=COLORS[0], lw=2, marker="o", ms=5, label="no mixture is better in both")
+    if reference is not None:
+        style = {"marker": "D", "s": 34, "facecolor": "white", "edgecolor": INK, "zorder": 4}
+        ax.scatter(*reference, label="reference", **style)
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    ax.legend(frameon=False, fontsize=8)
+    ax.grid(color="#f0f0f0", lw=0.8)
+    _title(ax, title or "Best trade-offs", note)
+    return ax
+
+
+def shares_along(
+    values: Array,
+    weights: Array,
+    domains: Sequence[str],
+    label: str,
+    *,
+    ax: Any = None,
+    title: str = "",
+    note: str = "",
+) -> Any:
+    """Shares of mixtures along a value, such as the first objective of a Pareto front.
+
+    Args:
+      values: (P,). weights: (P, K). domains: K names. label: what the values are.
+      ax: Axes to draw on; a new figure if None. title, note: of the panel.
+
+    >>> len(shares_along([1.0, 2.0], [[0.5, 0.5], [0.2, 0.8]], ["web", "code"], "loss").lines)
+    2
+    """
+    ax = _axes(ax)
+    values, weights = np.asarray(values, float), np.asarray(weights, float)
+    for k, name in enumerate(domains):
+        ax.plot(values, weights[:, k], color=color_of(k), lw=2, marker="o", ms=4, label=name)
+    ax.set(xlabel=label, ylabel="share", ylim=(0, weights.max() * 1.08))
+    ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
+    ax.legend(frameon=False, fontsize=8, ncols=2)
+    ax.grid(color="#f0f0f0", lw=0.8)
+    _title(ax, title or "Mixtures along the front", note)
     return ax
 
 

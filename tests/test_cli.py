@@ -204,7 +204,10 @@ def test_report_is_one_whole_page(study):
         (["--objective", "accuracy"], "no benchmark law"),
         (["--objective", "acc/qa=1"], "no benchmark law"),
         (["--risk", "median"], "risk must be one of"),
-        (["--kl", "0.1"], "--prior and --kl belong together"),
+        (["--kl", "0.1"], "--prior belongs together with --kl"),
+        (["--cost", "web=2"], "--cost and --cost-budget belong together"),
+        (["--max-epochs", "2"], "give --supply"),
+        (["--limits", "none.toml"], "no such file"),
         (["--supply", "web=lots"], "'lots' is not a count"),
         (["--out", "none/mixture.json"], "no folder"),
         (["--out", "mixture.csv"], "written as .json"),
@@ -215,6 +218,60 @@ def test_mix_refuses_what_makes_no_sense(study, options, says):
     given = {"--size": "1B", "--tokens": "20B"}
     arguments = [x for name, value in given.items() if name not in options for x in (name, value)]
     assert says in refused("mix", study / "fit.npz", *arguments, *options)
+
+
+THREE = """
+max_domains = 3
+cost_budget = 3.0
+prior = {web = 0.6, code = 0.2, wiki = 0.2}
+distance = 0.9
+cost = {code = 3}
+supply = {web = "1T"}
+max_epochs = 4
+[min]
+code = 0.4
+"web+wiki" = 0.35
+[max]
+code = 0.3
+"web+wiki" = 0.3
+wiki = 0.1
+[fix]
+wiki = 0.2
+"""
+
+
+def test_a_file_with_three_contradictions_is_told_all_of_them(study):
+    target = ("mix", study / "fit.npz", "--size", "1B", "--tokens", "20B")
+    line = refused(*target, "--limits", put(study, "three.toml", THREE))
+    for pair in (
+        "floor code >= 0.4 + cap code <= 0.3",
+        "floor group web+wiki >= 0.35 + cap group web+wiki <= 0.3",
+        "cap wiki <= 0.1 + fixed wiki = 0.2",
+    ):
+        assert pair in line
+    assert "give it once" in refused(*target, "--limits", study / "three.toml", "--distance", 0.2)
+    assert "code is given twice" in refused(*target, "--limits", study / "three.toml", "--max", "code=0.2")
+    assert "unknown limit 'floor'" in refused(*target, "--limits", put(study, "odd.toml", "floor = {web = 0.1}"))
+    assert "cannot be read" in refused(*target, "--limits", put(study, "bad.json", "{"))
+
+
+def test_limits_of_a_file_are_those_of_the_options(study):
+    from camel_jax.cli.limits import gather
+
+    names = ("web", "code", "wiki")
+    path = put(study, "same.json", json.dumps({
+        "min": {"web+wiki": 0.3}, "max": {"code": 0.3}, "fix": {"wiki": 0.1}, "supply": {"web": "2T"}, "max_epochs": 4,
+        "cost": {"code": 3}, "cost_budget": 1.5, "prior": {"web": 0.6, "code": 0.3, "wiki": 0.1}, "kl": 0.1,
+        "max_domains": 2,
+    }))  # fmt: skip
+    prior = put(study, "prior.csv", "mix/web,mix/code,mix/wiki\n0.6,0.3,0.1\n")
+    one = gather(names, file=path)
+    two = gather(
+        names, prior=prior, floors=["web+wiki=0.3"], caps=["code=0.3"], fixed=["wiki=0.1"], supply=["web=2T"],
+        costs=["code=3"], max_epochs=4, cost_budget=1.5, kl=0.1, max_domains=2,
+    )  # fmt: skip
+    assert list(one["kl"][0].values()) == two["kl"][0].tolist() and one["kl"][1] == two["kl"][1]
+    assert {**one, "kl": None} == {**two, "kl": None} and one["supply"] == {"web": 2e12}
 
 
 def test_budget_refuses_what_is_no_number(study):

@@ -18,7 +18,7 @@ LINES = [
     {"simplex", "solve", "archive", "refill", "structure", "exchange"},
     {"plain_law"},
     {"least_squares", "interior"},
-    {"runs"},
+    {"runs", "many_mixtures"},
     {"laws", "schema", "constraints", "costs"},
     {"tables", "feasibility", "objective", "field", "ladder"},
     {"draws", "simulate", "identifiability", "benchmark_tasks", "gauss_newton", "goals"},

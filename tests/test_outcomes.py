@@ -148,6 +148,26 @@ def test_mix_for_accuracy_beats_the_reference_and_repeats(study):
     assert json.loads((study / "mixture.json").read_text()) == told
 
 
+def test_front_and_path_are_tables_and_figures(study):
+    target = ("--tokens", "12B", "--size", "600M", "--starts", 4, "--max", "wiki=0.5")
+    figure, table = study / "front.png", study / "front.csv"
+    trade = ("front", study / "fit.npz", *target, "--first", "web", "--second", "code")
+    code, text, err = call(*trade, "--points", 4, "--out", table, "--figure", figure)
+    assert code == 0 and figure.read_bytes().startswith(b"\x89PNG") and "Best trade-offs" in text, err
+    rows = [{k: float(x) for k, x in row.items()} for row in csv.DictReader(io.StringIO(table.read_text()))]
+    assert len(rows) >= 3 and all(row["mix/wiki"] <= 0.5 for row in rows)
+    assert (np.diff([row["first"] for row in rows]) > 0).all() and (np.diff([row["second"] for row in rows]) < 0).all()
+    figure, table = study / "path.svg", study / "path.csv"
+    path = ("path", study / "fit.npz", *target, "--objective", "accuracy", "--steps", 2)
+    code, text, err = call(*path, "--out", table, "--figure", figure)
+    assert code == 0 and b"<svg" in figure.read_bytes() and "staying" in text, err
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert [float(row["size"]) for row in rows] == pytest.approx([2e7, 6e8])
+    assert [float(row["tokens"]) for row in rows] == pytest.approx([4e8, 1.2e10])
+    assert float(rows[0]["lost_by_staying"]) == 0 and float(rows[1]["lost_by_staying"]) >= -1e-9
+    assert "must end in .csv" in refused(*path, "--out", study / "path.txt")
+
+
 def test_flagged_tasks_count_only_when_named(fitted):
     law = fitted.benchmarks
     usable = {"facts", "coding"}

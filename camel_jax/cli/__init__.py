@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import typer
 
-from camel_jax.cli import budget, demo, design, fit, leaderboard, mix, predict, report, sweep
+from camel_jax.cli import budget, demo, design, fit, front, leaderboard, mix, path, predict, report, sweep
 from camel_jax.files import discard_unfinished
 
 app = typer.Typer(
@@ -29,6 +29,8 @@ app.command("demo")(demo.demo)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("mix")(mix.mix)
+app.command("front")(front.front)
+app.command("path")(path.path)
 app.command("budget")(budget.budget)
 app.command("design")(design.design)
 app.command("leaderboard")(leaderboard.leaderboard)

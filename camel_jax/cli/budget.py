@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, print_table, say, working
-from camel_jax.cli.mix import Caps, Fixed, Floors, MaxEpochs, Supply, pairs, parse_objective, share_limits
+from camel_jax.cli.limits import Caps, Fixed, Floors, LimitsFile, MaxEpochs, Supply, gather
+from camel_jax.cli.mix import parse_objective
 from camel_jax.cli.predict import open_fit
 from camel_jax.files import check_target, replacing
-from camel_jax.sizes import format_count, format_size, parse_tokens
+from camel_jax.sizes import format_count, format_size
 
 
 def budget(
@@ -22,11 +23,12 @@ def budget(
         str | None, typer.Option(help="Smallest and largest active size: 100M,10B.", show_default=False)
     ] = None,
     sparsity: Annotated[float, typer.Option(min=1.0, help="Total over active parameters.")] = 1.0,
+    limits: LimitsFile = None,
     floors: Floors = None,
     caps: Caps = None,
     fixed: Fixed = None,
     supply: Supply = None,
-    max_epochs: MaxEpochs = 1.0,
+    max_epochs: MaxEpochs = None,
     gpu_hour: Annotated[
         float | None, typer.Option(help="Price of an accelerator hour, to show what it costs.", show_default=False)
     ] = None,
@@ -52,10 +54,9 @@ def budget(
 
     price = None if gpu_hour is None else Price(gpu_hour, peak, utilization)
     fitted = open_fit(fit)
-    options: dict[str, Any] = share_limits(fitted.domains, floors, caps, fixed)
-    supplies = {name: parse_tokens(text) for name, text in pairs("--supply", supply)}
-    if supplies:
-        options |= {"supply": supplies, "max_epochs": max_epochs}
+    options = gather(
+        fitted.domains, file=limits, floors=floors, caps=caps, fixed=fixed, supply=supply, max_epochs=max_epochs
+    )
     import jax
 
     from camel_jax.budget import budget_path

@@ -9,33 +9,46 @@ from typing import Annotated, Any
 import typer
 
 from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, print_table, say, working
+from camel_jax.cli.limits import (
+    Caps,
+    Fixed,
+    Floors,
+    LimitsFile,
+    MaxEpochs,
+    Pairs,
+    Supply,
+    gather,
+    number,
+    read_mixture,
+)
 from camel_jax.cli.predict import flagged, open_fit
 from camel_jax.files import check_target, replacing
 from camel_jax.sizes import format_count, format_size, parse_size, parse_tokens
 
-Pairs = list[str] | None
-Floors = Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")]
-Caps = Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")]
-Fixed = Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")]
-Supply = Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")]
-MaxEpochs = Annotated[float, typer.Option(min=0.0, help="How often the supply may be repeated.")]
+Objective = Annotated[
+    str,
+    typer.Option(help="mean-loss, or sets with weights as in 'code=2,web=1', or accuracy, or tasks as in 'acc/qa=1'."),
+]
+Size = Annotated[str, typer.Option(help="Size of the target: 7B, or 55B-A1.2B (active).", show_default=False)]
+Tokens = Annotated[str, typer.Option(help="Its training tokens, as in 1T.", show_default=False)]
+SAMPLE = 16  # mixtures of the near-optimal set that are told
 
 
 def mix(
     fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
-    size: Annotated[str, typer.Option(help="Size of the target: 7B, or 55B-A1.2B (active).", show_default=False)],
-    tokens: Annotated[str, typer.Option(help="Its training tokens, as in 1T.", show_default=False)],
-    objective: Annotated[
-        str,
-        typer.Option(
-            help="mean-loss, or sets with weights as in 'code=2,web=1', or accuracy, or tasks as in 'acc/qa=1'."
-        ),
-    ] = "mean-loss",
+    size: Size,
+    tokens: Tokens,
+    objective: Objective = "mean-loss",
+    limits: LimitsFile = None,
     floors: Floors = None,
     caps: Caps = None,
     fixed: Fixed = None,
     supply: Supply = None,
-    max_epochs: MaxEpochs = 1.0,
+    max_epochs: MaxEpochs = None,
+    costs: Annotated[Pairs, typer.Option("--cost", help="What a share of 1 of a domain costs: code=3.")] = None,
+    cost_budget: Annotated[
+        float | None, typer.Option(help="What the mixture may cost, in the unit of --cost.", show_default=False)
+    ] = None,
     prior: Annotated[
         pathlib.Path | None,
         typer.Option(help="Mixture to stay near: a table with mix/ columns or a mixture.json.", show_default=False),
@@ -43,13 +56,17 @@ def mix(
     kl: Annotated[
         float | None, typer.Option(min=0.0, help="How near: Kullback-Leibler limit, nats.", show_default=False)
     ] = None,
+    distance: Annotated[
+        float | None, typer.Option(min=0.0, help="How near: Euclidean distance of the shares.", show_default=False)
+    ] = None,
     max_domains: Annotated[
         int | None, typer.Option(min=1, help="Most domains with a share above zero.", show_default=False)
     ] = None,
     reference: Annotated[
         pathlib.Path | None, typer.Option(help="Mixture to compare with; the mean of the fitted table if absent.")
     ] = None,
-    risk: Annotated[str, typer.Option(help="mean, cvar (mean of the worst tenth of draws) or worst.")] = "mean",
+    risk: Annotated[str, typer.Option(help="mean, cvar (mean of the worst --tail of draws) or worst.")] = "mean",
+    tail: Annotated[float, typer.Option(help="Share of draws that cvar averages.")] = 0.1,
     near: Annotated[
         float,
         typer.Option(min=0.0, help="Show how far shares may move within this many percent of the best objective."),
@@ -64,32 +81,37 @@ def mix(
         if out.suffix != ".json":
             raise ValueError(f"--out {out}: a mixture is written as .json")
         check_target(out)
-    if (prior is None) != (kl is None):
-        raise ValueError("--prior and --kl belong together: a mixture, and how near to stay to it")
     n_tokens = (parse_size(size), parse_tokens(tokens))[1]
     fitted = open_fit(fit)
-    limits: dict[str, Any] = share_limits(fitted.domains, floors, caps, fixed)
-    supplies = {name: parse_tokens(text) for name, text in pairs("--supply", supply)}
-    if supplies:
-        limits["max_epochs"] = max_epochs
-    if prior is not None and kl is not None:
-        limits["kl"] = (read_mixture(prior, fitted.domains), kl)
-    if max_domains is not None:
-        limits["max_domains"] = max_domains
+    options = gather(
+        fitted.domains,
+        file=limits,
+        prior=prior,
+        floors=floors,
+        caps=caps,
+        fixed=fixed,
+        supply=supply,
+        costs=costs,
+        max_epochs=max_epochs,
+        cost_budget=cost_budget,
+        kl=kl,
+        distance=distance,
+        max_domains=max_domains,
+    )
     if reference is not None:
-        limits["reference"] = read_mixture(reference, fitted.domains)
+        options["reference"] = read_mixture(reference, fitted.domains)
     with working("choosing a mixture"):
         result, ranges = recommend(
             fitted,
             size,
             tokens,
-            supply=supplies,
             objective=objective,
             near=near,
             risk=risk,
+            tail=tail,
             starts=starts,
             seed=seed,
-            **limits,
+            **options,
         )
     told = {"fit": fitted.law.name, "size": size, "tokens": n_tokens, **as_dict(result, ranges, near)}
     if result.accuracies is not None:
@@ -119,21 +141,25 @@ def recommend(
 ) -> tuple[Any, Any]:
     """The best mixture of a fit at a target, and the range of those within ``near`` percent of it (None for 0)."""
     import jax
-    import numpy as np
 
     from camel_jax.decisions import decide
     from camel_jax.mixture import optimize_mixture
 
-    known = None
-    if supply:
-        known = np.array([supply.get(domain, np.inf) for domain in fitted.domains])
     goal = parse_objective(objective)
-    tasks = tasks_to_predict(fitted.benchmarks, goal)
-    at = fitted.outcomes_at(size, tokens, known, tasks=tasks) if tasks else fitted.losses_at(size, tokens, known)
+    at = outcomes_of(fitted, size, tokens, [goal], supply)
     options |= {"objective": goal, "key": jax.random.key(seed)}
     if supply:
         options |= {"supply": supply, "tokens": tokens}
-    return decide(at, near / 100, samples=16, **options) if near else (optimize_mixture(at, **options), None)
+    return decide(at, near / 100, samples=SAMPLE, **options) if near else (optimize_mixture(at, **options), None)
+
+
+def outcomes_of(fitted: Any, size: str, tokens: Any, goals: Sequence[Any], supply: dict[str, float] | None) -> Any:
+    """What objectives read, as a function of the mixture: losses, and accuracies where the fit has a benchmark law."""
+    import numpy as np
+
+    known = np.array([supply.get(domain, np.inf) for domain in fitted.domains]) if supply else None
+    tasks = tuple(dict.fromkeys(task for goal in goals for task in tasks_to_predict(fitted.benchmarks, goal)))
+    return fitted.outcomes_at(size, tokens, known, tasks=tasks) if tasks else fitted.losses_at(size, tokens, known)
 
 
 def tasks_to_predict(benchmarks: Any, objective: Any) -> tuple[str, ...]:
@@ -161,46 +187,11 @@ def as_dict(result: Any, ranges: Any, near: float) -> dict[str, Any]:
     out = result.to_dict()
     if ranges is not None:
         bounds = zip(ranges.domains, ranges.lower.tolist(), ranges.upper.tolist(), strict=True)
-        out["near_optimal"] = {"within_percent": near, "shares": {name: [low, high] for name, low, high in bounds}}
-    return out
-
-
-def pairs(option: str, items: Sequence[str] | None) -> list[tuple[str, str]]:
-    """NAME=VALUE options."""
-    split = []
-    for item in items or ():
-        name, equals, value = item.rpartition("=")
-        if not equals or not name.strip() or not value.strip():
-            raise ValueError(f"{option} {item!r} is not NAME=VALUE")
-        split.append((name.strip(), value.strip()))
-    twice = [name for i, (name, _) in enumerate(split) if name in {n for n, _ in split[:i]}]
-    if twice:
-        raise ValueError(f"{option} {twice[0]} is given twice")
-    return split
-
-
-def _number(option: str, name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{option} {name}={text}: {text!r} is not a number") from None
-
-
-def share_limits(domains: Sequence[str], floors: Pairs, caps: Pairs, fixed: Pairs) -> dict[str, Any]:
-    """Floors, caps and fixed shares as arguments of ``optimize_mixture``; sums are written with ``+``."""
-    bounds: dict[str, list[float | None]] = {}
-    groups: dict[str, list[float | None]] = {}
-    for at, option, given in ((0, "--min", floors), (1, "--max", caps)):
-        for name, text in pairs(option, given):
-            table = groups if name not in domains and "+" in name else bounds
-            table.setdefault(name, [None, None])[at] = _number(option, name, text)
-    out: dict[str, Any] = {}
-    if bounds:
-        out["bounds"] = {name: tuple(pair) for name, pair in bounds.items()}
-    if groups:
-        out["groups"] = {name: ([part.strip() for part in name.split("+")], *pair) for name, pair in groups.items()}
-    if fixed:
-        out["fixed"] = {name: _number("--fix", name, text) for name, text in pairs("--fix", fixed)}
+        out["near_optimal"] = {
+            "within_percent": near,
+            "shares": {name: [low, high] for name, low, high in bounds},
+            "sample": [dict(zip(ranges.domains, row, strict=True)) for row in ranges.samples.tolist()],
+        }
     return out
 
 
@@ -219,34 +210,12 @@ def parse_objective(text: str) -> Any:
         name, weight = (name, weight) if equals else (item, "1")
         kind, _, rest = name.partition("/")
         kind, name = (kind, rest) if kind in weights and rest else ("loss", name)
-        weights[kind][name.strip()] = _number("--objective", name, weight)
+        weights[kind][name.strip()] = number("--objective", name, weight)
     if weights["loss"] and weights["acc"]:
         raise ValueError(f"--objective {text!r}: give losses or accuracies, not both")
     if not weights["loss"] and not weights["acc"]:
         raise ValueError("--objective is empty")
     return goals.mean_loss(weights["loss"]) if weights["loss"] else goals.mean_accuracy(weights["acc"])
-
-
-def read_mixture(path: pathlib.Path, domains: Sequence[str]) -> Any:
-    """One mixture, from a mixture.json or from a table with mix/ columns (the mean of its rows)."""
-    import numpy as np
-
-    if path.suffix.lower() == ".json":
-        import json
-
-        try:
-            weights = json.loads(path.read_text())["weights"]
-            weights = {str(name): float(share) for name, share in weights.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{path}: not a mixture.json") from None
-    else:
-        from camel_jax.tables import read_mixtures
-
-        shares = read_mixtures(path)
-        weights = {name: float(np.mean(column)) for name, column in shares.items()}
-    if set(weights) != set(domains):
-        raise ValueError(f"{path}: its domains are {', '.join(weights)}; those of the fit are {', '.join(domains)}")
-    return np.array([weights[domain] for domain in domains])
 
 
 def print_mixture(fitted: Any, result: Any, ranges: Any, near: float, size: str, tokens: str) -> None:
@@ -319,6 +288,19 @@ def print_outcome(result: Any) -> None:
     for limit in result.limits:
         if limit.binds:
             lines.append(f"limit reached: {limit.name}; relaxing it by 0.01 gains {0.01 * limit.multiplier:.2g}")
+    lines.append(evidence(result.certificate))
     if result.status != "converged":
         lines.append(f"warning: {result.status}")
     print_lines(lines)
+
+
+def evidence(certificate: Any) -> str:
+    """What speaks for the answer being the best there is, in a line."""
+    if certificate.convex:
+        proof = f"convex on {certificate.chords} chords, where no mixture is better by more than {certificate.gap:.1g}"
+    else:
+        proof = f"not convex (a chord of {certificate.chords} shows it), so other optima are possible"
+    starts = (
+        f"{certificate.agreeing} of {certificate.finished} finished candidates agree, from {certificate.starts} starts"
+    )
+    return f"evidence: {starts}; the objective is {proof}"

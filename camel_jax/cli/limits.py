@@ -1,0 +1,190 @@
+"""Limits on a mixture on the command line: options, and a file that holds them all."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from camel_jax.sizes import parse_tokens
+
+Pairs = list[str] | None
+Floors = Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")]
+Caps = Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")]
+Fixed = Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")]
+Supply = Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")]
+MaxEpochs = Annotated[float | None, typer.Option(min=0.0, help="How often the supply may be repeated; once if absent.")]
+LimitsFile = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        "--limits",
+        help="Limits in a .toml or .json file: tables min, max, fix, supply and cost, and cost_budget, max_epochs,"
+        " max_domains, prior, kl and distance.",
+        show_default=False,
+    ),
+]
+
+_TABLES = ("min", "max", "fix", "supply", "cost")
+_NUMBERS = ("cost_budget", "max_epochs", "kl", "distance", "max_domains")
+
+
+def gather(
+    domains: Sequence[str],
+    *,
+    file: pathlib.Path | None = None,
+    prior: pathlib.Path | None = None,
+    floors: Pairs = None,
+    caps: Pairs = None,
+    fixed: Pairs = None,
+    supply: Pairs = None,
+    costs: Pairs = None,
+    **numbers: float | None,
+) -> dict[str, Any]:
+    """All limits as arguments of ``optimize_mixture``; those of the file come first.
+
+    Args:
+      domains: of the fit. file: a .toml or .json file. prior: a file with the mixture of ``kl`` and ``distance``.
+      floors, caps, fixed, supply, costs: NAME=VALUE options. numbers: cost_budget, max_epochs, kl, distance, max_domains.
+
+    Raises:
+      ValueError: a limit that is given twice, stands alone where it needs another, or makes no sense.
+    """
+    tables: dict[str, list[str]] = {name: [] for name in _TABLES}
+    single: dict[str, Any] = {}
+    near = None
+    if file is not None:
+        content = _read(file)
+        for name in _TABLES:
+            tables[name] = _as_pairs(file, name, content.pop(name, {}))
+        near = content.pop("prior", None)
+        single = {name: _single(file, name, content.pop(name)) for name in _NUMBERS if name in content}
+        if content:
+            known = ", ".join((*_TABLES, *_NUMBERS, "prior"))
+            raise ValueError(f"{file}: unknown limit {next(iter(content))!r}; there are {known}")
+    given = {"min": floors, "max": caps, "fix": fixed, "supply": supply, "cost": costs}
+    for name, items in given.items():
+        tables[name] += items or []
+    for name, value in numbers.items():
+        if value is not None:
+            if name in single:
+                raise ValueError(f"--{name.replace('_', '-')} is in {file} too; give it once")
+            single[name] = value
+    if near is not None and prior is not None:
+        raise ValueError(f"--prior is in {file} too; give it once")
+    near = _near(file, near, domains) if near is not None else None if prior is None else read_mixture(prior, domains)
+    out = share_limits(domains, tables["min"], tables["max"], tables["fix"])
+    if supplies := {name: parse_tokens(text) for name, text in pairs("--supply", tables["supply"])}:
+        out |= {"supply": supplies, "max_epochs": single.get("max_epochs", 1.0)}
+    elif "max_epochs" in single:
+        raise ValueError("--max-epochs is about the supply: give --supply DOMAIN=TOKENS too")
+    if bool(tables["cost"]) != ("cost_budget" in single):
+        raise ValueError("--cost and --cost-budget belong together: what a share of 1 costs, and what may be spent")
+    if tables["cost"]:
+        per_domain = {name: number("--cost", name, text) for name, text in pairs("--cost", tables["cost"])}
+        out["cost"] = (per_domain, single["cost_budget"])
+    if (near is None) == bool({"kl", "distance"} & set(single)):
+        raise ValueError("--prior belongs together with --kl or --distance: a mixture, and how near to stay to it")
+    out |= {name: (near, single[name]) for name in ("kl", "distance") if name in single}
+    if "max_domains" in single:
+        out["max_domains"] = single["max_domains"]
+    return out
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    if path.suffix.lower() not in (".toml", ".json"):
+        raise ValueError(f"--limits {path}: limits are read from .toml or .json")
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except ValueError as error:  # of TOML, JSON or UTF-8
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: give names with limits, as in max = {{code = 0.3}}")
+    return content
+
+
+def _as_pairs(path: pathlib.Path, name: str, table: Any) -> list[str]:
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{path}: {name} must be a table, as in {name} = {{code = 0.3}}")
+    return [f"{key}={value!r}" if isinstance(value, int | float) else f"{key}={value}" for key, value in table.items()]
+
+
+def _single(path: pathlib.Path, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{path}: {name} must be a number, got {value!r}")
+    return value
+
+
+def _near(path: pathlib.Path | None, prior: Any, domains: Sequence[str]) -> Any:
+    assert path is not None
+    if isinstance(prior, str):
+        return read_mixture(path.parent / prior, domains)
+    if not isinstance(prior, Mapping):
+        raise ValueError(f"{path}: prior must be a table of shares or the name of a file")
+    return {name: number("prior", name, str(share)) for name, share in prior.items()}
+
+
+def pairs(option: str, items: Sequence[str] | None) -> list[tuple[str, str]]:
+    """NAME=VALUE options."""
+    split = []
+    for item in items or ():
+        name, equals, value = item.rpartition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise ValueError(f"{option} {item!r} is not NAME=VALUE")
+        split.append((name.strip(), value.strip()))
+    twice = [name for i, (name, _) in enumerate(split) if name in {n for n, _ in split[:i]}]
+    if twice:
+        raise ValueError(f"{option} {twice[0]} is given twice")
+    return split
+
+
+def number(option: str, name: str, text: str) -> float:
+    """The number of a NAME=VALUE option."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{option} {name}={text}: {text!r} is not a number") from None
+
+
+def share_limits(domains: Sequence[str], floors: Pairs, caps: Pairs, fixed: Pairs) -> dict[str, Any]:
+    """Floors, caps and fixed shares as arguments of ``optimize_mixture``; sums are written with ``+``."""
+    bounds: dict[str, list[float | None]] = {}
+    groups: dict[str, list[float | None]] = {}
+    for at, option, given in ((0, "--min", floors), (1, "--max", caps)):
+        for name, text in pairs(option, given):
+            table = groups if name not in domains and "+" in name else bounds
+            table.setdefault(name, [None, None])[at] = number(option, name, text)
+    out: dict[str, Any] = {}
+    if bounds:
+        out["bounds"] = {name: tuple(pair) for name, pair in bounds.items()}
+    if groups:
+        out["groups"] = {name: ([part.strip() for part in name.split("+")], *pair) for name, pair in groups.items()}
+    if fixed:
+        out["fixed"] = {name: number("--fix", name, text) for name, text in pairs("--fix", fixed)}
+    return out
+
+
+def read_mixture(path: pathlib.Path, domains: Sequence[str]) -> Any:
+    """One mixture (K,), from a mixture.json or from a table with mix/ columns (the mean of its rows)."""
+    import numpy as np
+
+    if path.suffix.lower() == ".json":
+        try:
+            weights = json.loads(path.read_text())["weights"]
+            weights = {str(name): float(share) for name, share in weights.items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path}: not a mixture.json") from None
+    else:
+        from camel_jax.tables import read_mixtures
+
+        shares = read_mixtures(path)
+        weights = {name: float(np.mean(column)) for name, column in shares.items()}
+    if set(weights) != set(domains):
+        raise ValueError(f"{path}: its domains are {', '.join(weights)}; those of the fit are {', '.join(domains)}")
+    return np.array([weights[domain] for domain in domains])
