@@ -41,11 +41,17 @@ class Budget(NamedTuple):
 
     Attributes:
       cost: all it may cost. runs: most experiments. least: fewest experiments of every rung, (rungs,).
+      most: how often one and the same experiment may be bought; None for no limit.
     """
 
     cost: float
     runs: int
     least: np.ndarray
+    most: int | None = None
+
+    def left(self, counts: np.ndarray) -> np.ndarray:
+        """Which experiments may be bought once more, as far as ``most`` goes, (C,)."""
+        return np.ones(len(counts), bool) if self.most is None else counts < self.most
 
 
 class State(NamedTuple):
@@ -203,7 +209,7 @@ def grow(pool: Pool, budget: Budget, counts: np.ndarray, power: float = 1.0) -> 
         lacking = np.maximum(budget.least - np.bincount(pool.rung, counts, len(budget.least)), 0)
         left = budget.cost * (1 + 1e-12) - counts @ pool.cost - lacking @ cheapest
         owed = lacking[pool.rung] > 0
-        can = pool.cost - np.where(owed, cheapest[pool.rung], 0.0) <= left
+        can = (pool.cost - np.where(owed, cheapest[pool.rung], 0.0) <= left) & budget.left(counts)
         if counts.sum() + lacking.sum() >= budget.runs:
             can &= owed
         if not can.any():
@@ -229,7 +235,7 @@ def swap(pool: Pool, budget: Budget, counts: np.ndarray, sweeps: int = 2) -> np.
             without = change(pool, state, int(c), -1.0)
             lost = float(gains(state, -1.0)[c])
             room = budget.cost * (1 + 1e-12) - counts @ pool.cost + pool.cost[c]
-            can = pool.cost <= room
+            can = (pool.cost <= room) & budget.left(counts)
             if np.bincount(pool.rung, counts, len(budget.least))[pool.rung[c]] <= budget.least[pool.rung[c]]:
                 can &= pool.rung == pool.rung[c]
             score = np.where(can, np.asarray(gains(without)), -np.inf)

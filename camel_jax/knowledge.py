@@ -16,7 +16,7 @@ from camel_jax.information import prior_precision, sensitivities, table_informat
 from camel_jax.ladder import Ladder
 from camel_jax.laws.law import Law, Units, scale_runs, table_units
 from camel_jax.runs import Recipe, Runs
-from camel_jax.simplex import dirichlet_design
+from camel_jax.simplex import project_simplex
 from camel_jax.sizes import format_count, parse_size, parse_tokens
 
 Array = Any
@@ -119,10 +119,22 @@ def checked_mixtures(mixtures: Array, what: str) -> np.ndarray:
 def mixtures_around(
     key: Array, count: int, center: Array, concentration: float = 1.0, lower: Any = 0.0, upper: Any = 1.0
 ) -> np.ndarray:
-    """Random mixtures around a center, (count, K); see ``simplex.dirichlet_design``. The first is the center."""
-    drawn = np.asarray(dirichlet_design(key, count, jnp.asarray(center), concentration, lower, upper))
-    if np.all(np.asarray(center) >= lower) and np.all(np.asarray(center) <= upper):
-        drawn = np.concatenate([np.asarray(center)[None], drawn[:-1]])
+    """Random mixtures around a center, (count, K), as ``simplex.dirichlet_design`` draws them. The first is the center.
+
+    Drawn on the host: compiling a program for every number of mixtures takes seconds, and the draws milliseconds.
+    """
+    center = np.asarray(center, float)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    parameters = np.maximum(concentration * center.size * center, 1e-3)
+    # log of a gamma draw: with small parameters plain ones underflow to an all-zero row
+    logs = np.log(rng.gamma(parameters + 1.0, size=(count, center.size)))
+    logs += np.log1p(-rng.random(logs.shape)) / parameters
+    drawn = np.exp(logs - logs.max(1, keepdims=True))
+    drawn /= drawn.sum(1, keepdims=True)
+    if np.any(drawn < lower) or np.any(drawn > upper):
+        drawn = np.asarray(jax.vmap(lambda point: project_simplex(point, lower, upper))(jnp.asarray(drawn)))
+    if np.all(center >= lower) and np.all(center <= upper):
+        drawn = np.concatenate([center[None], drawn[:-1]])
     return drawn
 
 
