@@ -273,9 +273,9 @@ class _Task:
         return float(variances.max() if self.kind == "worst" else variances.mean())
 
     def _members(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The candidates bought, filled up to a multiple of 128 with ones that are not, so that programs are shared."""
+        """The candidates bought, filled up to the size of the pool with ones that are not, so that programs are shared."""
         members = np.flatnonzero(counts)
-        more = -len(members) % 128 or (0 if len(members) else 128)
+        more = -len(members) % self.pool_size or (0 if len(members) else self.pool_size)
         return np.append(members, np.zeros(more, int)), np.append(counts[members], np.zeros(more, int))
 
     def shortlist(self, counts: np.ndarray) -> np.ndarray:
