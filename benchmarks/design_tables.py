@@ -11,7 +11,8 @@ It sees mixtures, sizes and costs of the runs for sale, and losses of bought one
   error   mean relative error at the largest size, in percent, all checkpoints and sets; error_final: final checkpoints
   regret  measured mean loss of the mixture the law would pick there over the best measured, minus one, in percent
 
-Fits see at most 5 checkpoints a run. A run stopped by --seconds continues from its JSON with the same command.
+Laws are fitted to at most 5 checkpoints a run; the residual field reads all of them, and rows tell both errors.
+A run stopped by --seconds continues from its JSON with the same command.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Market:
         from camel_jax.tables import read_runs
 
         below, self.above = split_by_scale(read_runs(folder / f"{table}.csv"), 1)
-        self.runs = thinned(below)
+        self.full, self.runs = below, thinned(below)  # the same runs in the same order
         ends = select(self.runs, final_rows(self.runs))
         order = np.argsort(np.asarray(ends.run))
         self.recipe = select(ends, order).recipe  # of run r at row r
@@ -60,11 +61,12 @@ class Market:
         self.sizes, self.rung = np.unique(self.recipe.n_active, return_inverse=True)
         _, self.mixture = np.unique(np.round(self.recipe.weights, 4), axis=0, return_inverse=True)
 
-    def bought(self, chosen: np.ndarray):
-        """The table of some runs."""
+    def bought(self, chosen: np.ndarray, full: bool = False):
+        """The table of some runs, with some checkpoints or all."""
         from camel_jax.runs import select
 
-        return select(self.runs, np.isin(np.asarray(self.runs.run), np.flatnonzero(chosen)))
+        runs = self.full if full else self.runs
+        return select(runs, np.isin(np.asarray(runs.run), np.flatnonzero(chosen)))
 
     def fixed(self, shape: str, budget: float, seed: int) -> np.ndarray:
         """Runs of a fixed shape, (runs,) boolean; sizes that are sold out leave their share to the others."""
@@ -135,16 +137,18 @@ def more_runs(market: Market, law, bought: np.ndarray, fitted, budget: float) ->
     return out
 
 
-def judge(market: Market, fitted) -> dict:
-    """Scores at the held-out size, with and without the residual field."""
+def judge(market: Market, fitted, chosen: np.ndarray) -> dict:
+    """Scores at the held-out size, without and with the residual field, which reads all checkpoints of the runs bought."""
     import dataclasses
 
     from camel_jax.evaluate import Prediction, Row, score
-    from camel_jax.field import no_field
+    from camel_jax.field import fit_field
 
-    bare = dataclasses.replace(fitted, field=no_field(len(fitted.domains), len(fitted.sets)))
+    table = market.bought(chosen, full=True)
+    left = np.log(np.asarray(table.losses, float)) - np.log(np.asarray(fitted.predict(table.recipe)))
+    corrected = dataclasses.replace(fitted, field=fit_field(table, left))
     out = {}
-    for name, one in (("", bare), ("_field", fitted)):
+    for name, one in (("", fitted), ("_field", corrected)):
         said = Prediction(np.asarray(one.predict(market.above.recipe)), {}, 0)
         row = score(Row("", "", 0, 0), said, market.above)
         out |= {f"{key}{name}": getattr(row, key) for key in ("error", "error_final", "rank_mean", "regret")}
@@ -232,14 +236,14 @@ def main() -> None:
         row |= {"law": law_name, "runs": np.bincount(market.rung[chosen], minlength=len(market.sizes)).tolist()}
         row |= {"share": float(market.cost[chosen].sum() / market.cost.sum()), "rows": len(subset)}
         try:
-            options = {"starts": starts[law_name], "backtests": 0, "pad_rows": pad}
+            options = {"starts": starts[law_name], "backtests": 0, "field": False, "pad_rows": pad}
             fitted = fit(law, subset, key=jax.random.key(0), **options)
         except FitError as failure:
             row["failed"] = str(failure)
         else:
             if shape == "optimal" and law_name == "camel":
                 last[table, fraction] = chosen, fitted
-            row |= judge(market, fitted)
+            row |= judge(market, fitted, chosen)
         row["seconds"] = time.perf_counter() - clock
         if key not in done:
             told["rows"].append(row)

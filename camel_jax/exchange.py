@@ -126,6 +126,18 @@ def variances(precision: Array, jacobian: Array, counts: Array, rows: Array) -> 
     return jnp.mean(jax.vmap(one)(precision, jacobian, rows), axis=0)
 
 
+@jax.jit
+def covariance(precision: Array, jacobian: Array, counts: Array, rows: Array) -> Array:
+    """Covariance of the target rows under a design for every draw: rows (M, Q, P) -> (M, Q, Q)."""
+
+    def one(f: Array, j: Array, t: Array) -> Array:
+        root = jnp.linalg.cholesky(f + jnp.einsum("c,cvp,cvq->pq", counts, j, j, optimize=True))
+        half = jax.scipy.linalg.solve_triangular(root, t.T, lower=True)
+        return half.T @ half
+
+    return jax.vmap(one)(precision, jacobian, rows)
+
+
 def criterion(pool: Pool, counts: np.ndarray) -> float:
     """Mean over draws of trace(A Sigma) of a design; counts (C,)."""
     return float(_criterion(pool.jacobian, pool.precision, pool.targets, jnp.asarray(counts, float)))
