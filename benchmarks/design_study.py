@@ -28,6 +28,12 @@ PLANTED = {"dml": 68, "sodm": 68, "sodm_joint": 24, "camel": 24}  # draws a tabl
 STARTS = {"dml": 4, "sodm": 4, "sodm_joint": 2, "camel": 1}
 SETS, CANDIDATES, MOST_RUNS, REFITTED = 4, 96, 128, 512
 FIXED = ("hourglass", "small", "uniform", "large")
+DRAWS = 4  # of the prior that a design averages over
+OPTIMAL = {  # what is asked of the optimal designs
+    "optimal": {"copies": 1},
+    "optimal_worst": {"copies": 1, "criterion": "worst"},
+    "optimal_repeats": {},
+}
 
 
 def law_of(family: str):
@@ -173,7 +179,9 @@ def recipe_of(design, domains):
     return Recipe(columns["size"], columns["size"], columns["tokens"], weights)
 
 
-def study(family: str, table: str, folder: pathlib.Path, work: pathlib.Path, multiples, told, save, late) -> None:
+def study(
+    family: str, table: str, folder: pathlib.Path, work: pathlib.Path, multiples, shapes, told, save, late
+) -> None:
     """All designs of one family on one table that are not there yet."""
     import jax
 
@@ -184,7 +192,6 @@ def study(family: str, table: str, folder: pathlib.Path, work: pathlib.Path, mul
     from camel_jax.runs import Recipe
 
     done = {(r["family"], r["table"], r["multiple"], r["shape"]) for r in told["rows"]}
-    shapes = ("optimal", *FIXED, "optimal_worst")
     missing = [m for m in multiples if any((family, table, m, s) not in done for s in shapes)]
     if not missing:
         return
@@ -202,7 +209,7 @@ def study(family: str, table: str, folder: pathlib.Path, work: pathlib.Path, mul
     size = (np.full(len(many) + 32, x[0]) for x in columns)
     at = Recipe(*size, np.concatenate([target.recipe.weights, many]))
     truth = planted.losses(at)
-    known = know_nothing(law, ladder, target, runs.domains, runs.sets, key=keys[3], draws=4)
+    known = know_nothing(law, ladder, target, runs.domains, runs.sets, key=keys[3], draws=DRAWS)
     print(f"{family} {table}: {planted.count} laws planted, {time.perf_counter() - clock:.1f} s", flush=True)
     for multiple in missing:
         if late():
@@ -210,16 +217,17 @@ def study(family: str, table: str, folder: pathlib.Path, work: pathlib.Path, mul
         clock = time.perf_counter()
         budget = multiple * float(ladder.cost.sum())
         ask = partial(compare_shapes, known, ladder, budget, target, candidates, max_runs=MOST_RUNS)
-        designs = dict(zip(shapes[:-1], ask(shapes=shapes[:-1]), strict=True))
-        designs["optimal_worst"] = ask(shapes=("optimal",), criterion="worst")[0]
+        wanted = [s for s in shapes if (family, table, multiple, s) not in done]
+        fixed = [s for s in wanted if s in FIXED]
+        designs = dict(zip(fixed, ask(shapes=fixed), strict=True)) if fixed else {}
+        for shape in [s for s in wanted if s in OPTIMAL]:
+            designs[shape] = ask(shapes=("optimal",), **OPTIMAL[shape])[0]
         spent = time.perf_counter() - clock
-        for i, (shape, design) in enumerate(designs.items()):
-            if (family, table, multiple, shape) in done:
-                continue
+        for shape, design in designs.items():
             clock = time.perf_counter()
             recipe = recipe_of(design, runs.domains)
             clean = planted.losses(recipe)
-            noise = np.random.default_rng([multiple, i]).standard_normal(clean.shape) * planted.noise
+            noise = np.random.default_rng([multiple, *shape.encode()]).standard_normal(clean.shape) * planted.noise
             row = {"family": family, "table": table, "multiple": multiple, "shape": shape, "budget": budget}
             row |= {"cost": design.total_cost, "runs": list(design.runs_per_size().values())}
             row |= {"distinct": len(np.unique(recipe.weights.round(6), axis=0))}
@@ -250,6 +258,7 @@ def main() -> None:
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--families", default="dml,sodm,camel,sodm_joint")
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7")
+    parser.add_argument("--shapes", default=",".join((*OPTIMAL, *FIXED)))
     parser.add_argument("--budgets", default="4,8,16", help="runs a size of the uniform shape")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further budget after so long")
     parser.add_argument(
@@ -283,12 +292,13 @@ def main() -> None:
         return time.monotonic() - began > args.seconds
 
     multiples = [int(m) for m in args.budgets.split(",")]
+    shapes = args.shapes.split(",")
     for family in args.families.split(","):
         for table in args.tables.split(","):
             if late():
                 print("time is up; the same command continues")
                 return
-            study(family, table, args.folder, args.work, multiples, told, save, late)
+            study(family, table, args.folder, args.work, multiples, shapes, told, save, late)
 
 
 if __name__ == "__main__":

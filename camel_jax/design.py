@@ -125,6 +125,7 @@ def propose_runs(
     criterion: str = "mean",
     min_runs: int = 0,
     max_runs: int = 100,
+    copies: int | None = None,
 ) -> Design:
     """The runs to buy with a budget.
 
@@ -136,6 +137,7 @@ def propose_runs(
       shape: "optimal", or a fixed shape of ``ladder.shape_weights``. by: shares of fixed shapes, of "runs" or of "cost".
       criterion: of the optimal design: "mean" variance at the target, or the "worst".
       min_runs: fewest runs of every size. max_runs: most runs in all.
+      copies: how often the optimal design may buy one mixture at one size; None for no limit.
 
     Returns:
       Design. The optimal one is never worse, by its criterion, than a fixed shape under the same limits.
@@ -166,6 +168,7 @@ def propose_runs(
         criterion=criterion,
         min_runs=min_runs,
         max_runs=max_runs,
+        copies=copies,
     )[0]
 
 
@@ -181,6 +184,7 @@ def compare_shapes(
     criterion: str = "mean",
     min_runs: int = 0,
     max_runs: int = 100,
+    copies: int | None = None,
 ) -> tuple[Design, ...]:
     """Several designs for one budget; arguments as in :func:`propose_runs`, one design a shape in the order given."""
     if not (np.isfinite(budget) and budget > 0):
@@ -189,6 +193,8 @@ def compare_shapes(
         raise ValueError(f"criterion {criterion!r} is not one of {', '.join(CRITERIA)}")
     if min_runs < 0 or max_runs < 1:
         raise ValueError(f"min_runs must be at least 0 and max_runs at least 1, got {min_runs} and {max_runs}")
+    if copies is not None and copies < 1:
+        raise ValueError(f"copies must be at least 1, got {copies}")
     if not shapes:
         raise ValueError("name at least one shape")
     mixtures = checked_mixtures(mixtures, "candidate mixtures")
@@ -203,7 +209,7 @@ def compare_shapes(
         weights = shape_weights(shape, ladder.rungs)
         options = shape_counts(ladder, weights, budget, by=by, max_runs=max_runs, min_runs=min_runs)
         fixed[shape] = task.first_mixtures(options)
-    limit = Budget(float(budget), max_runs, np.full(ladder.rungs, min_runs))
+    limit = Budget(float(budget), max_runs, np.full(ladder.rungs, min_runs), copies)
     best = task.optimal(limit, list(fixed.values())) if "optimal" in shapes else None
     return tuple(task.describe(s, best if s == "optimal" and best is not None else fixed[s]) for s in shapes)
 
