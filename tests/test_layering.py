@@ -33,7 +33,7 @@ LINES = [
     {"decisions", "cost_curve"},
     {"budget"},
     {"evaluate", "plots", "proxy"},
-    {"design_figure"},
+    {"compute_figures"},
     {"cli"},
 ]
 ONLY_IN = {
@@ -43,7 +43,7 @@ ONLY_IN = {
     "arviz": {"bayes"},
     "arviz_base": {"bayes"},
     "flax": {"proxy"},
-    "matplotlib": {"plots", "design_figure"},
+    "matplotlib": {"plots", "compute_figures"},
     "typer": {"cli"},
     "rich": {"cli"},
     "sklearn": {"evaluate", "laws"},

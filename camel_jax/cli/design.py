@@ -117,7 +117,7 @@ def design(
         write_columns(best.to_columns(), out)
         say(f"wrote {out}")
     if figure is not None:
-        from camel_jax.design_figure import design_page
+        from camel_jax.compute_figures import design_page
 
         with replacing(figure) as part:
             design_page(found, best).savefig(part, metadata={} if figure.suffix == ".png" else {"Date": None})

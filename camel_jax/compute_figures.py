@@ -1,4 +1,4 @@
-"""The figure of a design: runs of every size under each shape, the mixtures of the best one, and what they are expected to buy."""
+"""Figures of where compute goes: a design (allocation, mixtures, expected error), and recipes along budgets (iso-FLOP curves)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,50 @@ def design_page(designs: Sequence[Any], best: Any) -> Any:
     draw_allocation(allocation, designs)
     draw_mixtures(mixtures, best)
     design_curves(designs, ax=curves, title="Expected error, run by run")
+    return figure
+
+
+def budget_page(path: Any, curves: Sequence[Any]) -> Any:
+    """Objective along curves of equal cost, with the best size of each, and the best mixture along budgets.
+
+    Args:
+      path: result of ``budget.budget_path``. curves: an ``IsoCost`` of one budget for each of its results.
+
+    Returns:
+      A matplotlib Figure.
+    """
+    figure = new_figure(11.2, 4.3)
+    left, right = figure.subplots(1, 2)
+    figure.get_layout_engine().set(w_pad=0.14, h_pad=0.1)
+    for i, (one, found) in enumerate(zip(curves, path.results, strict=True)):
+        left.plot(one.n_active[0], one.objective[0], color=color_of(i), lw=2, label=f"{one.budgets[0]:.3g}")
+        left.plot(found.n_active, found.mixture.value.value, "o", ms=6, color=color_of(i))
+        level = [found.mixture.value.value] * 2
+        left.plot(found.sizes_within, level, color=color_of(i), lw=6, alpha=0.35, solid_capstyle="round")
+    best = [r.mixture.value.value for r in path.results]
+    span = max(max(best) - min(best), 0.02 * max(best))
+    left.set(
+        xscale="log",
+        xlabel="active parameters",
+        ylabel=curves[0].label,
+        ylim=(min(best) - 0.15 * span, max(best) + 1.2 * span),
+    )
+    left.set_xlim(min(path.n_active) / 30, max(path.n_active) * 30)
+    left.legend(frameon=False, fontsize=8.5, title="FLOPs", title_fontsize=8.5)
+    left.set_title(
+        "Equal cost, best mixture of each budget", loc="left", fontsize=11, fontweight="bold", color=INK, pad=20
+    )
+    within = f"dot: best size; bar: sizes within {100 * path.results[0].within:g} % of it"
+    note = left.text(0, 1.025, within, transform=left.transAxes, fontsize=8.5, color="#555555", va="bottom")
+    note.set_in_layout(False)
+    for k, domain in enumerate(path.domains):
+        right.plot(path.budgets, path.weights[:, k], "o-", ms=4, lw=2, color=color_of(k), label=domain)
+    right.set(xscale="log", xlabel="budget, FLOPs", ylabel="share", ylim=(0, None))
+    right.legend(frameon=False, fontsize=8.5, ncols=2)
+    right.set_title("Best mixture along budgets", loc="left", fontsize=11, fontweight="bold", color=INK, pad=20)
+    for ax in (left, right):
+        _plain(ax)
+        ax.grid(color="#f0f0f0", lw=0.8)
     return figure
 
 
