@@ -28,7 +28,7 @@ PLANTED = {"dml": 68, "sodm": 68, "sodm_joint": 24, "camel": 24}  # draws a tabl
 STARTS = {"dml": 4, "sodm": 4, "sodm_joint": 2, "camel": 1}
 SETS, CANDIDATES, MOST_RUNS, REFITTED = 4, 96, 128, 512
 FIXED = ("hourglass", "small", "uniform", "large")
-DRAWS = 8  # of the prior that a design averages over
+DRAWS = 4  # of the prior that a design averages over
 OPTIMAL = {  # what is asked of the optimal designs
     "optimal": {"copies": 1},
     "optimal_worst": {"copies": 1, "criterion": "worst"},
