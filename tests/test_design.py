@@ -50,6 +50,8 @@ def test_a_straight_line_is_measured_at_its_ends(budget, ends):
     pool = Pool(j, np.ones(7), np.zeros(7, int), 1e-6 * np.eye(2)[None], np.eye(2)[None])
     counts = exchange.optimal(pool, Budget(budget, 100, np.zeros(1, int)))
     assert sorted(counts[[0, -1]].tolist(), reverse=True) == ends and counts.sum() == budget
+    once = exchange.optimal(pool, Budget(4.0, 100, np.zeros(1, int), most=1))
+    assert once.tolist() == [1, 1, 0, 0, 0, 1, 1]
 
 
 def test_updates_equal_dense_inverses():
@@ -138,7 +140,8 @@ def test_regret_of_two_mixtures_is_known():
     now, then = expected_regret(np.array([[2.0, 2.0 + gap]]), before[None], after[None])
     assert now == pytest.approx(gain(gap, spread[0]), rel=0.05)
     assert then == pytest.approx(gain(gap, spread[0]) - gain(gap, spread[1]), rel=0.08)
-    assert expected_regret(np.zeros((1, 2)), before[None], before[None])[0] > 0.5
+    idle = expected_regret(np.zeros((1, 2)), before[None], before[None])  # a batch that says nothing
+    assert idle[0] == idle[1] == pytest.approx(gain(0.0, spread[0]), rel=0.05)
 
 
 def test_limits_of_a_design_hold():
@@ -146,8 +149,6 @@ def test_limits_of_a_design_hold():
     counts = exchange.optimal(pool, Budget(9.0, 6, np.array([1, 2, 1])))
     assert counts @ pool.cost <= 9.0 + 1e-9 and counts.sum() <= 6
     assert np.all(np.bincount(pool.rung, counts) >= [1, 2, 1])
-    once = exchange.optimal(pool, Budget(9.0, 6, np.zeros(3, int), most=1))
-    assert once.max() == 1 and once.sum() > 3 and counts.max() > 1
     with pytest.raises(ValueError, match="does not buy the fewest"):
         exchange.optimal(pool, Budget(2.0, 50, np.array([3, 3, 3])))
     with pytest.raises(ValueError, match="buys nothing"):
