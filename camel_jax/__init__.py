@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from camel_jax.benchmark_tasks import read_tasks
     from camel_jax.budget import best_recipe, budget_path
     from camel_jax.decisions import near_optimal, optimum_path, pareto_front
-    from camel_jax.design import compare_shapes, propose_runs, worth
+    from camel_jax.design import compare_shapes, propose_runs
     from camel_jax.draws import Discrepancy, Draws, LossesAt
     from camel_jax.evaluate import leaderboard
     from camel_jax.feasibility import InfeasibleError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from camel_jax.proxy.sweep import sweep
     from camel_jax.runs import Recipe, Runs, dense, select, split_by_scale
     from camel_jax.schema import TableError
+    from camel_jax.stopping import worth
     from camel_jax.tables import read_recipes, read_runs, runs_to_frame, write_runs
     from camel_jax.uncertainty import accuracy_interval, predict_interval
 
@@ -89,7 +90,7 @@ _HOME = {
     "sweep": "proxy.sweep",
     "target_region": "knowledge",
     "weighted_sum": "goals",
-    "worth": "design",
+    "worth": "stopping",
     "write_runs": "tables",
 }
 

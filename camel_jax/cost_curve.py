@@ -24,6 +24,7 @@ At = Callable[[Any, Any], Any]
 
 _OPTIONS = ("objective", "domains", "reference", "risk", "tail")
 _TOKENS = (1e3, 1e19)  # what a token count may be
+_FEWEST = 1e3 * (1 + 1e-9)  # parameters that are read as a raw count, after a round trip through the logarithm
 
 
 @jax.tree_util.register_dataclass
@@ -86,7 +87,7 @@ class CostCurve:
         self.limits = _TOKENS if tokens is None else _pair(tokens, "tokens")
         if sizes is None:
             known = self.fitted
-            sizes = (known[0] / 10, known[1] * 1000) if known else (1e6, 1e13)
+            sizes = (max(known[0] / 10, _FEWEST), known[1] * 1000) if known else (1e6, 1e13)
         low, high = _pair(sizes, "sizes")
         self.asked = math.log(low), math.log(high)
         if self.cost_of(low, self.limits[0]) > budget:

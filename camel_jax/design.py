@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from camel_jax import exchange
+from camel_jax.costs import checked_costs
 from camel_jax.exchange import Budget, Pool
 from camel_jax.information import screen
 from camel_jax.knowledge import Knowledge, Target, checked_mixtures
 from camel_jax.ladder import SHAPES, Ladder, shape_counts, shape_weights
 from camel_jax.runs import Recipe, select_recipe
-from camel_jax.sizes import format_count, format_size
+from camel_jax.sizes import format_size
+from camel_jax.stopping import expected_regret
 
 Array = Any
 
@@ -43,6 +44,8 @@ class Design:
       worst_before, worst_after: the largest standard error of any mixture and set of the target.
       curve_cost, curve_error: cost so far and standard error after every single run, in the order of buying.
       law_error_before, law_error_after: the law's own error of log loss at the target; NaN where no fit has measured it.
+      regret_before, regret_after: expected regret of choosing among the target's mixtures, mean loss over sets in nats.
+      tokens_saved: nats of mean loss that the cost of all runs would save as more tokens for the target.
       ladder, target: the question. domains: names. notes: what to know about it, in plain words.
     """
 
@@ -59,6 +62,9 @@ class Design:
     curve_error: np.ndarray
     law_error_before: float
     law_error_after: float
+    regret_before: float
+    regret_after: float
+    tokens_saved: float
     ladder: Ladder
     target: Target
     domains: tuple[str, ...]
@@ -94,6 +100,7 @@ class Design:
     def to_dict(self) -> dict[str, Any]:
         """The design as lists, numbers and text, ready for JSON."""
         numbers = ("error_before", "error_after", "worst_before", "worst_after", "law_error_before", "law_error_after")
+        numbers += ("regret_before", "regret_after", "tokens_saved")
         return {
             "shape": self.shape,
             "criterion": self.criterion,
@@ -104,29 +111,6 @@ class Design:
             "curve": {"cost": self.curve_cost.tolist(), "error": self.curve_error.tolist()},
             "notes": list(self.notes),
         }
-
-
-class Worth(NamedTuple):
-    """Whether the next batch is worth its cost.
-
-    Attributes:
-      level: probability of the interval. cost: of the batch.
-      before, after: half-width of the interval of log loss at the target (0.01 is one percent), from the law's parameters.
-      saved: their difference. per_cost: saved per unit of cost. first_half, last_half: the same over either half of the cost.
-      law_error: half-width of the law's own error after the batch; NaN if not known.
-      sentence: all of it in words.
-    """
-
-    level: float
-    cost: float
-    before: float
-    after: float
-    saved: float
-    per_cost: float
-    first_half: float
-    last_half: float
-    law_error: float
-    sentence: str
 
 
 def propose_runs(
@@ -141,6 +125,7 @@ def propose_runs(
     criterion: str = "mean",
     min_runs: int = 0,
     max_runs: int = 100,
+    copies: int | None = None,
 ) -> Design:
     """The runs to buy with a budget.
 
@@ -152,6 +137,7 @@ def propose_runs(
       shape: "optimal", or a fixed shape of ``ladder.shape_weights``. by: shares of fixed shapes, of "runs" or of "cost".
       criterion: of the optimal design: "mean" variance at the target, or the "worst".
       min_runs: fewest runs of every size. max_runs: most runs in all.
+      copies: how often the optimal design may buy one mixture at one size; None for no limit.
 
     Returns:
       Design. The optimal one is never worse, by its criterion, than a fixed shape under the same limits.
@@ -182,6 +168,7 @@ def propose_runs(
         criterion=criterion,
         min_runs=min_runs,
         max_runs=max_runs,
+        copies=copies,
     )[0]
 
 
@@ -197,6 +184,7 @@ def compare_shapes(
     criterion: str = "mean",
     min_runs: int = 0,
     max_runs: int = 100,
+    copies: int | None = None,
 ) -> tuple[Design, ...]:
     """Several designs for one budget; arguments as in :func:`propose_runs`, one design a shape in the order given."""
     if not (np.isfinite(budget) and budget > 0):
@@ -205,6 +193,8 @@ def compare_shapes(
         raise ValueError(f"criterion {criterion!r} is not one of {', '.join(CRITERIA)}")
     if min_runs < 0 or max_runs < 1:
         raise ValueError(f"min_runs must be at least 0 and max_runs at least 1, got {min_runs} and {max_runs}")
+    if copies is not None and copies < 1:
+        raise ValueError(f"copies must be at least 1, got {copies}")
     if not shapes:
         raise ValueError("name at least one shape")
     mixtures = checked_mixtures(mixtures, "candidate mixtures")
@@ -219,7 +209,7 @@ def compare_shapes(
         weights = shape_weights(shape, ladder.rungs)
         options = shape_counts(ladder, weights, budget, by=by, max_runs=max_runs, min_runs=min_runs)
         fixed[shape] = task.first_mixtures(options)
-    limit = Budget(float(budget), max_runs, np.full(ladder.rungs, min_runs))
+    limit = Budget(float(budget), max_runs, np.full(ladder.rungs, min_runs), copies)
     best = task.optimal(limit, list(fixed.values())) if "optimal" in shapes else None
     return tuple(task.describe(s, best if s == "optimal" and best is not None else fixed[s]) for s in shapes)
 
@@ -239,6 +229,7 @@ class _Task:
         slopes = known.slopes(target.recipe) * known.noise[:, None]
         self.rows = slopes.reshape(slopes.shape[0], -1, slopes.shape[-1])  # (M, Q, P)
         self.weights = np.full(self.rows.shape[1], 1.0 / self.rows.shape[1])
+        self.losses = known.losses(target.recipe)  # (M, n, V) nats
         self._kept: dict[bytes, Array] = {}
 
     def first_mixtures(self, options: np.ndarray) -> np.ndarray:
@@ -267,15 +258,34 @@ class _Task:
         slopes = self.known.slopes(select_recipe(self.candidates, members))
         return np.asarray(exchange.variances(self.known.precision, slopes, jnp.asarray(some, float), self.rows))
 
+    def regrets(self, counts: np.ndarray) -> tuple[float, float]:
+        """Expected regret in nats of choosing among the target's mixtures, without and with the runs."""
+        members, some = self._members(counts)
+        losses, known = self.losses, self.known
+        rows = self.rows.reshape(*losses.shape, -1)
+        rows = jnp.mean(losses[..., None] * rows, axis=2)  # of the mean loss over sets
+        slopes = known.slopes(select_recipe(self.candidates, members))
+        before, after = (
+            exchange.covariance(known.precision, slopes, jnp.asarray(n, float), rows) for n in (0 * some, some)
+        )
+        return expected_regret(losses.mean(2), before, after)
+
+    def tokens_saved(self, cost: float) -> float:
+        """Nats of mean loss that a cost would save as more tokens for the target."""
+        t = self.target.recipe
+        more = 1.0 + cost / float(np.mean(checked_costs(self.ladder.model, t)))
+        longer = self.known.losses(Recipe(t.n_total, t.n_active, t.tokens * more, t.weights))
+        return float(np.mean(self.losses - longer))
+
     def value(self, counts: np.ndarray) -> float:
         """The criterion itself, not the weighted mean that stands for the worst case."""
         variances = self.variances(counts)
         return float(variances.max() if self.kind == "worst" else variances.mean())
 
     def _members(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The candidates bought, filled up to a multiple of 128 with ones that are not, so that programs are shared."""
+        """The candidates bought, filled up to the size of the pool with ones that are not, so that programs are shared."""
         members = np.flatnonzero(counts)
-        more = -len(members) % 128 or (0 if len(members) else 128)
+        more = -len(members) % self.pool_size or (0 if len(members) else self.pool_size)
         return np.append(members, np.zeros(more, int)), np.append(counts[members], np.zeros(more, int))
 
     def shortlist(self, counts: np.ndarray) -> np.ndarray:
@@ -332,7 +342,7 @@ class _Task:
         distinct = distinct[np.argsort(first)]
         recipe = select_recipe(self.candidates, members[distinct])
         before, after = self.variances(np.zeros_like(counts)), self.variances(counts)
-        sizes, known = recipe.n_active, self.known
+        sizes, known, regrets = recipe.n_active, self.known, self.regrets(counts)
         return Design(
             shape=shape,
             criterion=self.kind,
@@ -347,6 +357,9 @@ class _Task:
             curve_error=np.sqrt(values),
             law_error_before=known.law_error(self.target, *known.largest),
             law_error_after=known.law_error(self.target, float(sizes.max()), float(recipe.tokens.max())),
+            regret_before=regrets[0],
+            regret_after=regrets[1],
+            tokens_saved=self.tokens_saved(float(counts @ self.cost)),
             ladder=self.ladder,
             target=self.target,
             domains=known.domains,
@@ -364,34 +377,3 @@ class _Task:
         if len(np.unique(np.append(sizes, self.known.largest[0] or sizes[0]))) == 1:
             notes.append("all runs have one size: what size does rests on the prior of the law alone")
         return tuple(notes)
-
-
-def worth(design: Design, level: float = 0.9) -> Worth:
-    """What a batch is expected to do to the interval at the target, as data and as one sentence.
-
-    Args:
-      design: the batch. level: probability of the interval.
-
-    Raises:
-      ValueError: a level outside (0, 1).
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level!r}")
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    cost, before, after = design.total_cost, z * design.error_before, z * design.error_after
-    errors = z * np.append(design.error_before, design.curve_error)
-    costs = np.append(0.0, design.curve_cost)
-    middle = float(np.interp(0.5 * cost, costs, errors))
-    first, last = (before - middle) / (0.5 * cost), (middle - after) / (0.5 * cost)
-    law_error = z * design.law_error_after
-    start = f"+-{100 * before:.2f} %" if before < 0.5 else "more than +-50 %"
-    sentence = (
-        f"{format_count(float(design.counts.sum()))} runs for {cost:.3g} narrow the {100 * level:g} % interval at the target"
-        f" ({design.target.text()}) from {start} to +-{100 * after:.2f} %, if the law is right;"
-        f" the second half of the cost saves {100 * last * 0.5 * cost:.2f} points of it"
-    )
-    if np.isfinite(law_error):
-        sentence += f", and the law's own error there stays near +-{100 * law_error:.2f} %"
-    return Worth(
-        level, cost, before, after, before - after, (before - after) / cost, first, last, law_error, sentence + "."
-    )

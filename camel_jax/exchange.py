@@ -41,11 +41,17 @@ class Budget(NamedTuple):
 
     Attributes:
       cost: all it may cost. runs: most experiments. least: fewest experiments of every rung, (rungs,).
+      most: how often one and the same experiment may be bought; None for no limit.
     """
 
     cost: float
     runs: int
     least: np.ndarray
+    most: int | None = None
+
+    def left(self, counts: np.ndarray) -> np.ndarray:
+        """Which experiments may be bought once more, as far as ``most`` goes, (C,)."""
+        return np.ones(len(counts), bool) if self.most is None else counts < self.most
 
 
 class State(NamedTuple):
@@ -118,6 +124,18 @@ def variances(precision: Array, jacobian: Array, counts: Array, rows: Array) -> 
         return jnp.sum(jax.scipy.linalg.solve_triangular(root, t.T, lower=True) ** 2, axis=0)
 
     return jnp.mean(jax.vmap(one)(precision, jacobian, rows), axis=0)
+
+
+@jax.jit
+def covariance(precision: Array, jacobian: Array, counts: Array, rows: Array) -> Array:
+    """Covariance of the target rows under a design for every draw: rows (M, Q, P) -> (M, Q, Q)."""
+
+    def one(f: Array, j: Array, t: Array) -> Array:
+        root = jnp.linalg.cholesky(f + jnp.einsum("c,cvp,cvq->pq", counts, j, j, optimize=True))
+        half = jax.scipy.linalg.solve_triangular(root, t.T, lower=True)
+        return half.T @ half
+
+    return jax.vmap(one)(precision, jacobian, rows)
 
 
 def criterion(pool: Pool, counts: np.ndarray) -> float:
@@ -203,7 +221,7 @@ def grow(pool: Pool, budget: Budget, counts: np.ndarray, power: float = 1.0) -> 
         lacking = np.maximum(budget.least - np.bincount(pool.rung, counts, len(budget.least)), 0)
         left = budget.cost * (1 + 1e-12) - counts @ pool.cost - lacking @ cheapest
         owed = lacking[pool.rung] > 0
-        can = pool.cost - np.where(owed, cheapest[pool.rung], 0.0) <= left
+        can = (pool.cost - np.where(owed, cheapest[pool.rung], 0.0) <= left) & budget.left(counts)
         if counts.sum() + lacking.sum() >= budget.runs:
             can &= owed
         if not can.any():
@@ -229,7 +247,7 @@ def swap(pool: Pool, budget: Budget, counts: np.ndarray, sweeps: int = 2) -> np.
             without = change(pool, state, int(c), -1.0)
             lost = float(gains(state, -1.0)[c])
             room = budget.cost * (1 + 1e-12) - counts @ pool.cost + pool.cost[c]
-            can = pool.cost <= room
+            can = (pool.cost <= room) & budget.left(counts)
             if np.bincount(pool.rung, counts, len(budget.least))[pool.rung[c]] <= budget.least[pool.rung[c]]:
                 can &= pool.rung == pool.rung[c]
             score = np.where(can, np.asarray(gains(without)), -np.inf)

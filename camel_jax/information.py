@@ -7,6 +7,7 @@ M draws of the parameters at once: a design that is good at one value of them al
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -42,15 +43,23 @@ def sensitivities(law: Law, units: Units, raw: Any, recipe: Recipe) -> Array:
     Returns:
       (M, R, V, P).
     """
-    return _sensitivities(law, raw, _floats(scale_recipe(units, recipe)))
+    parts = [_chunk(law, raw, part) for part, _ in _chunks(scale_recipe(units, recipe))]
+    return (parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1))[:, : len(recipe.tokens)]
+
+
+def _chunks(recipe: Recipe) -> Iterator[tuple[Recipe, np.ndarray]]:
+    """A batch cut into CHUNK rows, and the rows they are; the last is filled up, so that one program serves all tables."""
+    n = len(recipe.tokens)
+    for at in range(0, n, CHUNK):
+        rows = np.arange(at, at + CHUNK)
+        kept = np.minimum(rows, n - 1)
+        yield jax.tree.map(lambda x, kept=kept: np.asarray(x, float)[kept], recipe), rows[rows < n]
 
 
 @partial(jax.jit, static_argnums=0)
-def _sensitivities(law: Law, raw: Any, recipe: Recipe) -> Array:
-    rows = jax.lax.map(
-        lambda x: jax.vmap(lambda r: _rows(law, r, x))(raw), recipe, batch_size=min(CHUNK, len(recipe.tokens))
-    )
-    return jnp.swapaxes(rows, 0, 1)
+def _chunk(law: Law, raw: Any, recipe: Recipe) -> Array:
+    """Derivatives (M, R, V, P) of one chunk."""
+    return jax.vmap(lambda r: jax.vmap(lambda x: _rows(law, r, x))(recipe))(raw)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -73,22 +82,16 @@ def table_information(law: Law, units: Units, raw: Any, runs: Runs, noise: Array
     """
     data = as_data(scale_runs(units, runs))
     weights = np.where(data.measured, np.asarray(data.weights)[:, None] / ROWS_PER_RUN, 0.0) / np.asarray(noise) ** 2
-    n = len(weights)
     total = jnp.zeros(())
-    for at in range(
-        0, n, 4 * CHUNK
-    ):  # the last chunk is filled up with rows of no weight, so that one program serves all
-        rows = np.arange(at, at + min(4 * CHUNK, n))
-        kept = np.minimum(rows, n - 1)
-        w = np.where((rows < n)[:, None], weights[kept], 0.0)
-        part = jax.tree.map(lambda x, kept=kept: jnp.asarray(x)[kept], data.recipe)
-        total = total + _information(law, raw, part, jnp.asarray(w))
+    for part, rows in _chunks(data.recipe):
+        w = np.zeros((CHUNK, weights.shape[1]))  # rows that fill the chunk up weigh nothing
+        w[: len(rows)] = weights[rows]
+        total = total + _gram(_chunk(law, raw, part), w)
     return total
 
 
-@partial(jax.jit, static_argnums=0)
-def _information(law: Law, raw: Any, recipe: Recipe, weights: Array) -> Array:
-    j = _sensitivities(law, raw, recipe)
+@jax.jit
+def _gram(j: Array, weights: Array) -> Array:
     return jnp.einsum("rv,mrvp,mrvq->mpq", weights, j, j, optimize=True)
 
 
@@ -101,19 +104,16 @@ def screen(
       law, units, raw, recipe: as in :func:`sensitivities`. noise: (V,).
       covariance, sandwich: Sigma and Sigma A Sigma of the design so far, (M, P, P).
     """
-    scaled = _floats(scale_recipe(units, recipe))
-    return np.asarray(_screen(law, raw, scaled, jnp.asarray(noise, float), covariance, sandwich))
+    scaled, scale = scale_recipe(units, recipe), np.asarray(noise, float)
+    parts = [
+        np.asarray(_gain(_chunk(law, raw, part), scale, covariance, sandwich))[: len(rows)]
+        for part, rows in _chunks(scaled)
+    ]
+    return np.concatenate(parts)
 
 
-@partial(jax.jit, static_argnums=0)
-def _screen(law: Law, raw: Any, recipe: Recipe, noise: Array, covariance: Array, sandwich: Array) -> Array:
-    def one(x: Recipe) -> Array:
-        j = jax.vmap(lambda r: _rows(law, r, x))(raw) / noise[:, None]
-        gram, cross = (j @ m @ jnp.swapaxes(j, 1, 2) for m in (covariance, sandwich))
-        return jnp.mean(rank_gain(gram, cross))
-
-    return jax.lax.map(one, recipe, batch_size=min(CHUNK, len(recipe.tokens)))
-
-
-def _floats(recipe: Recipe) -> Recipe:
-    return jax.tree.map(lambda x: jnp.asarray(x, float), recipe)
+@jax.jit
+def _gain(j: Array, noise: Array, covariance: Array, sandwich: Array) -> Array:
+    j = j / noise[:, None]
+    gram, cross = (jnp.einsum("mrvp,mrwp->mrvw", jnp.einsum("mrvp,mpq->mrvq", j, a), j) for a in (covariance, sandwich))
+    return jnp.mean(rank_gain(gram, cross), axis=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,9 +16,9 @@ from camel_jax.draws import Discrepancy, discrepancy_scale
 from camel_jax.fit import ROBUST, Fit, good_starts
 from camel_jax.information import prior_precision, sensitivities, table_information
 from camel_jax.ladder import Ladder
-from camel_jax.laws.law import Law, Units, scale_runs, table_units
+from camel_jax.laws.law import Law, Units, constrain_all, predict_rows, scale_recipe, scale_runs, table_units
 from camel_jax.runs import Recipe, Runs
-from camel_jax.simplex import dirichlet_design
+from camel_jax.simplex import lattice, project_simplex
 from camel_jax.sizes import format_count, parse_size, parse_tokens
 
 Array = Any
@@ -52,6 +54,12 @@ class Knowledge:
         """Derivatives of log losses by raw parameters over the noise, (M, R, V, P)."""
         return sensitivities(self.law, self.units, self.raw, recipe) / self.noise[:, None]
 
+    def losses(self, recipe: Recipe) -> np.ndarray:
+        """Losses that the draws expect, (M, R, V) in nats."""
+        params = constrain_all(self.law, self.raw)
+        scaled = jax.tree.map(lambda x: jnp.asarray(x, float), scale_recipe(self.units, recipe))
+        return np.asarray(_losses(self.law, params, scaled)) * np.asarray(self.units.losses)
+
     def law_error(self, target: Target, size: float, tokens: float) -> float:
         """Root mean square of the law's own error of log loss at the target if its runs reached a size and token count."""
         if self.discrepancy is None:
@@ -61,6 +69,11 @@ class Knowledge:
         )
         error = jax.vmap(lambda recipe: discrepancy_scale(reach, recipe))(jax.tree.map(jnp.asarray, target.recipe))
         return float(jnp.sqrt(jnp.mean(error**2)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _losses(law: Law, params: Any, recipe: Recipe) -> Array:
+    return jax.vmap(lambda one: predict_rows(law, one, recipe))(params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,11 +132,49 @@ def checked_mixtures(mixtures: Array, what: str) -> np.ndarray:
 def mixtures_around(
     key: Array, count: int, center: Array, concentration: float = 1.0, lower: Any = 0.0, upper: Any = 1.0
 ) -> np.ndarray:
-    """Random mixtures around a center, (count, K); see ``simplex.dirichlet_design``. The first is the center."""
-    drawn = np.asarray(dirichlet_design(key, count, jnp.asarray(center), concentration, lower, upper))
-    if np.all(np.asarray(center) >= lower) and np.all(np.asarray(center) <= upper):
-        drawn = np.concatenate([np.asarray(center)[None], drawn[:-1]])
+    """Random mixtures around a center, (count, K), as ``simplex.dirichlet_design`` draws them. The first is the center.
+
+    Drawn on the host: compiling a program for every number of mixtures takes seconds, and the draws milliseconds.
+    """
+    center = np.asarray(center, float)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    parameters = np.maximum(concentration * center.size * center, 1e-3)
+    # log of a gamma draw: with small parameters plain ones underflow to an all-zero row
+    logs = np.log(rng.gamma(parameters + 1.0, size=(count, center.size)))
+    logs += np.log1p(-rng.random(logs.shape)) / parameters
+    drawn = np.exp(logs - logs.max(1, keepdims=True))
+    drawn /= drawn.sum(1, keepdims=True)
+    if np.any(drawn < lower) or np.any(drawn > upper):
+        drawn = np.asarray(jax.vmap(lambda point: project_simplex(point, lower, upper))(jnp.asarray(drawn)))
+    if np.all(center >= lower) and np.all(center <= upper):
+        drawn = np.concatenate([center[None], drawn[:-1]])
     return drawn
+
+
+def lattice_mixtures(key: Array, most: int, domains: int, lower: Any = 0.0, upper: Any = 1.0) -> np.ndarray:
+    """Mixtures on a regular lattice, in random order, (n, K): the finest with at most ``most`` of them within the limits.
+
+    Args:
+      key: a ``jax.random`` key. most: most mixtures. domains: K. lower, upper: limits of the shares, scalar or (K,).
+
+    Raises:
+      ValueError: not even the corners of the simplex are few enough, or no lattice of that size meets the limits.
+
+    >>> lattice_mixtures(jax.random.key(0), 10, 3).shape
+    (10, 3)
+    """
+    found = np.zeros((0, domains))
+    for divisions in range(1, 65):
+        if math.comb(divisions + domains - 1, domains - 1) > max(200_000, most):
+            break
+        points = lattice(domains, divisions)
+        points = points[np.all((points >= lower) & (points <= np.asarray(upper) + 1e-12), axis=1)]
+        if len(points) > most:
+            break
+        found = points if len(points) else found
+    if not len(found):
+        raise ValueError(f"no lattice of {domains} domains has at most {most} mixtures within the limits; allow more")
+    return found[np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel()).permutation(len(found))]
 
 
 def know_nothing(

@@ -23,6 +23,7 @@ class Ladder:
 
     Attributes:
       n_total, n_active, tokens, cost: (L,) of each option. rung: (L,) index of its size; options of one size differ in tokens.
+      model: the cost model.
     """
 
     n_total: np.ndarray
@@ -30,6 +31,7 @@ class Ladder:
     tokens: np.ndarray
     cost: np.ndarray
     rung: np.ndarray
+    model: CostModel = flops
 
     @property
     def rungs(self) -> int:
@@ -90,7 +92,7 @@ def make_ladder(
         rows += [(*pairs[i], count, rung) for count in seen[i]]
     n_total, n_active, counts, rung = (np.asarray(column) for column in zip(*rows, strict=True))
     recipe = Recipe(n_total, n_active, counts, np.ones((len(rows), 1)))
-    return Ladder(n_total, n_active, counts, checked_costs(cost, recipe), rung)
+    return Ladder(n_total, n_active, counts, checked_costs(cost, recipe), rung, cost)
 
 
 def shape_weights(shape: str, rungs: int) -> np.ndarray:

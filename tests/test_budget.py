@@ -9,6 +9,7 @@ import pytest
 
 from camel_jax import costs
 from camel_jax.budget import best_recipe, budget_path, iso_cost
+from camel_jax.compute_figures import budget_page
 from camel_jax.runs import Recipe
 from camel_jax.sizes import parse_size
 
@@ -104,6 +105,19 @@ def test_iso_cost_has_its_minimum_at_the_best_size():
     assert curve.objective[0, 3] == pytest.approx(
         E + A * curve.n_active[0, 3] ** -ALPHA + B * curve.tokens[0, 3] ** -BETA
     )
+
+
+def test_figure_of_budgets(tmp_path):
+    path = budget_path(hoffmann, [1e20, 1e22], **OPTIONS)
+    curves = [
+        iso_cost(hoffmann, [r.budget], r.weights, sizes=("100M", "10B"), domains=["web", "code"], points=7)
+        for r in path.results
+    ]
+    page = budget_page(path, curves)
+    left, right = page.axes
+    page.savefig(tmp_path / "budgets.png")
+    assert left.get_lines()[1].get_xdata()[0] == path.n_active[0]  # the dot of the first budget
+    np.testing.assert_array_equal(right.get_lines()[0].get_ydata(), path.weights[:, 0])
 
 
 def test_costs():

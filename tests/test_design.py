@@ -4,16 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 from test_cli import call, own_cache, refused  # noqa: F401
 
 from camel_jax import exchange, laws, simulate
-from camel_jax.design import compare_shapes, propose_runs, worth
+from camel_jax.design import compare_shapes, propose_runs
 from camel_jax.exchange import Budget, Pool
 from camel_jax.fit import fit
 from camel_jax.information import prior_precision, sensitivities, table_information
-from camel_jax.knowledge import know_nothing, know_runs, mixtures_around, target_region
+from camel_jax.knowledge import know_nothing, know_runs, lattice_mixtures, mixtures_around, target_region
 from camel_jax.ladder import SHAPES, make_ladder, shape_counts, shape_weights
-from camel_jax.laws.law import scale_recipe
+from camel_jax.laws.law import Law, scale_recipe
+from camel_jax.stopping import expected_regret, worth
 from camel_jax.tables import read_recipes
 
 LINE = np.linspace(0.05, 0.95, 9)
@@ -48,6 +50,8 @@ def test_a_straight_line_is_measured_at_its_ends(budget, ends):
     pool = Pool(j, np.ones(7), np.zeros(7, int), 1e-6 * np.eye(2)[None], np.eye(2)[None])
     counts = exchange.optimal(pool, Budget(budget, 100, np.zeros(1, int)))
     assert sorted(counts[[0, -1]].tolist(), reverse=True) == ends and counts.sum() == budget
+    once = exchange.optimal(pool, Budget(4.0, 100, np.zeros(1, int), most=1))
+    assert once.tolist() == [1, 1, 0, 0, 0, 1, 1]
 
 
 def test_updates_equal_dense_inverses():
@@ -75,6 +79,69 @@ def test_small_designs_are_nearly_the_best_of_all():
     )
     found = exchange.optimal(pool, Budget(3.0, 10, np.zeros(3, int)))
     assert dense_criterion(pool, found) <= 1.01 * best
+
+
+def test_gradient_by_the_counts_is_that_of_finite_differences():
+    """Counts as real numbers: automatic differentiation, central differences, and what buying a little of each would gain."""
+    pool = random_pool(2)
+    counts = jnp.asarray(np.random.default_rng(5).uniform(0.1, 2.0, 12))
+
+    def value(n):
+        return exchange._criterion(pool.jacobian, pool.precision, pool.targets, n)
+
+    slopes = jax.grad(value)(counts)
+    step = 1e-5 * jnp.eye(12)
+    central = [(value(counts + e) - value(counts - e)) / 2e-5 for e in step]
+    np.testing.assert_allclose(slopes, central, rtol=1e-7)
+    cross = exchange.start(pool, counts).cross
+    np.testing.assert_allclose(slopes, -jnp.mean(jnp.trace(cross, axis1=-2, axis2=-1), 0), rtol=1e-9)
+
+
+def test_a_power_law_is_measured_where_theory_says():
+    """log L = a - b log N has its c-optimal design at two sizes, runs in proportion to |l_i| / sqrt(c_i) (Elfving 1952)."""
+    law = Law(
+        "power",
+        lambda key, runs: {"scale": jnp.zeros(()), "exponent": jnp.asarray(0.3)},
+        lambda p, r: jnp.exp(p["scale"] - p["exponent"] * jnp.log(r.n_active))[None],
+        lambda raw: raw,
+        lambda raw: jnp.zeros(()),
+    )
+    one = np.ones((1, 1))
+    ladder = make_ladder(["10M", "20M", "40M", "80M", "160M"], tokens="1B")
+    target = target_region("400M", "1B", one)
+    knows = know_nothing(law, ladder, target, ["web"], key=jax.random.key(0), draws=1, noise=0.01, prior=1e-6)
+    budget = 40 * ladder.cost[-1]
+    found = propose_runs(knows, ladder, budget, target, one, max_runs=300)
+    x, z = np.log(ladder.n_active), np.log(4e8)
+
+    def two(i, j):
+        slopes = np.abs([(z - x[j]) / (x[i] - x[j]), (z - x[i]) / (x[j] - x[i])])
+        roots = np.sqrt(ladder.cost[[i, j]])
+        total = slopes @ roots
+        return total**2 / budget, budget * slopes / roots / total
+
+    pairs = {(i, j): two(i, j) for i in range(5) for j in range(i + 1, 5)}
+    pair = min(pairs, key=lambda p: pairs[p][0])
+    value, counts = pairs[pair]
+    bought = np.asarray(list(found.runs_per_size().values()))
+    assert bought[list(pair)].sum() >= bought.sum() - 2
+    assert np.all(np.abs(bought[list(pair)] - counts) * ladder.cost[list(pair)] <= ladder.cost[-1])  # whole runs
+    assert (found.error_after / 0.01) ** 2 == pytest.approx(value, rel=0.01)
+
+
+def test_regret_of_two_mixtures_is_known():
+    """Normal errors, gap d: s phi(d/s) - d Phi(-d/s) of the difference; a batch takes off the same of what it will say."""
+
+    def gain(gap, spread):
+        return spread * norm.pdf(gap / spread) - gap * norm.cdf(-gap / spread)
+
+    gap, before, after = 0.3, np.array([[1.0, 0.2], [0.2, 0.8]]), np.array([[0.3, 0.1], [0.1, 0.2]])
+    spread = [np.sqrt(c[0, 0] + c[1, 1] - 2 * c[0, 1]) for c in (before, before - after)]
+    now, then = expected_regret(np.array([[2.0, 2.0 + gap]]), before[None], after[None])
+    assert now == pytest.approx(gain(gap, spread[0]), rel=0.05)
+    assert then == pytest.approx(gain(gap, spread[0]) - gain(gap, spread[1]), rel=0.08)
+    idle = expected_regret(np.zeros((1, 2)), before[None], before[None])  # a batch that says nothing
+    assert idle[0] == idle[1] == pytest.approx(gain(0.0, spread[0]), rel=0.05)
 
 
 def test_limits_of_a_design_hold():
@@ -134,6 +201,8 @@ def test_never_worse_than_a_fixed_shape(known, criterion):
         told.saved == pytest.approx(0.5 * told.cost * (told.first_half + told.last_half))
         and told.first_half > told.last_half
     )
+    assert told.regret_saved == pytest.approx(told.regret_before - told.regret_after) and told.regret_saved > 0
+    assert told.tokens_saved > 0 and told.go_on == (told.regret_saved > told.tokens_saved)
     again = compare_shapes(known, LADDER, 2e19, TARGET, MIXTURES, criterion=criterion, max_runs=30)[0]
     assert all(
         np.array_equal(a, b) for a, b in zip(again.to_columns().values(), found[0].to_columns().values(), strict=True)
@@ -191,6 +260,13 @@ def test_clear_refusals(known):
     with pytest.raises(ValueError, match="twice"):
         make_ladder(["10M", "1e7"])
     assert mixtures_around(jax.random.key(0), 5, np.array([0.2, 0.8]))[0].tolist() == [0.2, 0.8]
+    grid = lattice_mixtures(jax.random.key(0), 20, 3, lower=[0.2, 0.0, 0.0])
+    assert 10 <= len(grid) <= 20 and grid[:, 0].min() >= 0.2 and np.allclose(grid.sum(1), 1)
+    assert len(np.unique(grid.round(9), axis=0)) == len(grid)
+    capped = mixtures_around(jax.random.key(0), 30, np.array([0.2, 0.8]), upper=[1.0, 0.85])
+    assert capped[:, 1].max() <= 0.85 + 1e-12 and np.allclose(capped.sum(1), 1) and np.ptp(capped[:, 0]) > 0.3
+    with pytest.raises(ValueError, match="no lattice"):
+        lattice_mixtures(jax.random.key(0), 2, 3)
 
 
 def test_command_writes_runs_that_can_be_read(tmp_path):
@@ -209,12 +285,16 @@ def test_command_writes_runs_that_can_be_read(tmp_path):
     options += ["--mixtures", "12", "--max-runs", "12", "--shapes", "uniform,optimal"]
     one, two = tmp_path / "one.csv", tmp_path / "two.csv"
     code, out, _ = call("design", *options, "--out", one)
-    assert code == 0 and "optimal" in out and "uniform" in out and "90 % interval" in out
+    assert code == 0 and "optimal" in out and "uniform" in out and "90 % interval" in out and "expected regret" in out
     assert call("design", *options, "--out", two, "--figure", tmp_path / "d.png")[0] == 0
     assert one.read_bytes() == two.read_bytes() and (tmp_path / "d.png").stat().st_size > 5000
     recipe, ids = read_recipes(one, domains=DOMAINS)
     assert len(set(ids)) == len(ids) <= 12 and set(recipe.n_active) <= {1e7, 4e7}
     assert np.sum(6 * recipe.n_active * recipe.tokens) <= 3e18
+    assert call("design", *options, "--candidates", "lattice", "--out", two)[0] == 0
+    shares = read_recipes(two, domains=DOMAINS)[0].weights[:, 0] * 11  # the finest lattice of at most 12 mixtures
+    np.testing.assert_allclose(shares, np.round(shares), atol=1e-9)
+    assert "dirichlet or lattice" in refused("design", *options, "--candidates", "random")
     options[options.index("--budget") + 1] = "1e9"
     assert "1e+09 is too small" in refused("design", *options)
     assert "--ladder is needed" in refused("design", *options[:8])

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(camel_jax.__file__).parent
 # A module imports only from lines above its own. A folder stands for all its files, which may import each other.
 LINES = [
     {"numerics", "files", "sizes", "linalg_batched", "discover", "processes"},
-    {"simplex", "solve", "archive", "refill", "structure", "exchange"},
+    {"simplex", "solve", "archive", "refill", "structure", "exchange", "stopping"},
     {"plain_law"},
     {"least_squares", "interior"},
     {"runs", "many_mixtures"},
@@ -33,6 +33,7 @@ LINES = [
     {"decisions", "cost_curve"},
     {"budget"},
     {"evaluate", "plots", "proxy"},
+    {"compute_figures"},
     {"cli"},
 ]
 ONLY_IN = {
@@ -42,7 +43,7 @@ ONLY_IN = {
     "arviz": {"bayes"},
     "arviz_base": {"bayes"},
     "flax": {"proxy"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "compute_figures"},
     "typer": {"cli"},
     "rich": {"cli"},
     "sklearn": {"evaluate", "laws"},

@@ -34,6 +34,12 @@ def budget(
     ] = None,
     peak: Annotated[float, typer.Option(help="FLOPs a second of the accelerator at best.")] = 989e12,
     utilization: Annotated[float, typer.Option(help="Share of the peak that training reaches.")] = 0.4,
+    figure: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Picture of the objective at equal cost and of the mixture, .png or .svg.", show_default=False
+        ),
+    ] = None,
     starts: Annotated[int, typer.Option(min=1, help="Starts of each search of a mixture.")] = 8,
     seed: Seed = 0,
     out: Annotated[pathlib.Path | None, typer.Option(help="Where to write, .json.", show_default=False)] = None,
@@ -44,6 +50,10 @@ def budget(
         if out.suffix != ".json":
             raise ValueError(f"--out {out}: a recipe is written as .json")
         check_target(out)
+    if figure is not None:
+        if figure.suffix.lower() not in (".png", ".svg", ".pdf"):
+            raise ValueError(f"{figure}: the name must end in .png or .svg or .pdf")
+        check_target(figure)
     budgets = [parse_amount("--flops", text) for text in flops.split(",")]
     ends = None
     if sizes is not None:
@@ -60,10 +70,18 @@ def budget(
     import jax
 
     from camel_jax.budget import budget_path
+    from camel_jax.compute_figures import budget_page
+    from camel_jax.cost_curve import reusable
 
     options |= {"objective": parse_objective(objective), "sizes": ends, "sparsity": sparsity, "starts": starts}
     with working("searching sizes and mixtures"):
-        path = budget_path(fitted, budgets, key=jax.random.key(seed), **options)
+        draws = reusable(fitted)
+        path = budget_path(draws, budgets, key=jax.random.key(seed), **options)
+        if figure is not None:
+            page = budget_page(path, equal_costs(draws, path, options))
+            with replacing(figure) as part:
+                page.savefig(part, metadata={} if figure.suffix == ".png" else {"Date": None})
+            say(f"wrote {figure}")
     told = {
         "fit": fitted.law.name,
         "results": [result.to_dict() | _priced(price, result.cost) for result in path.results],
@@ -78,6 +96,15 @@ def budget(
         print_json(told)
     else:
         print_path(path, price)
+
+
+def equal_costs(source: Any, path: Any, options: dict[str, Any]) -> list[Any]:
+    """The curve of equal cost through each of the best recipes."""
+    from camel_jax.budget import iso_cost
+
+    kept = {k: options[k] for k in ("objective", "sparsity")}
+    ends = [(max(r.n_active / 40, 1001.0), r.n_active * 40) for r in path.results]
+    return [iso_cost(source, [r.budget], r.weights, sizes=s, **kept) for r, s in zip(path.results, ends, strict=True)]
 
 
 def parse_amount(option: str, text: str) -> float:

@@ -46,7 +46,10 @@ def design(
     tokens_per_parameter: Annotated[
         str, typer.Option(help="Tokens of a run over its parameters; 20, or 20,40.")
     ] = "20",
-    mixtures: Annotated[int, typer.Option(min=1, help="Candidate mixtures.")] = 200,
+    mixtures: Annotated[int, typer.Option(min=1, help="Candidate mixtures; at most so many on a lattice.")] = 200,
+    candidates: Annotated[
+        str, typer.Option(help="Where candidates come from: dirichlet (random) or lattice (regular).")
+    ] = "dirichlet",
     criterion: Annotated[
         str, typer.Option(help="Of the optimal design: mean or worst variance at the target.")
     ] = "mean",
@@ -61,7 +64,8 @@ def design(
         typer.Option(help="Standard deviation of the log loss of a run; measured if absent.", show_default=False),
     ] = None,
     figure: Annotated[
-        pathlib.Path | None, typer.Option(help="Picture of error against cost, .png or .svg.", show_default=False)
+        pathlib.Path | None,
+        typer.Option(help="Picture of the allocation and the expected error, .png or .svg.", show_default=False),
     ] = None,
     columns: Map = None,
     seed: Seed = 0,
@@ -82,6 +86,8 @@ def design(
     if noise is not None and not noise > 0:
         raise ValueError("--noise must be above zero")
     names = [shape.strip() for shape in shapes.split(",") if shape.strip()]
+    if candidates not in ("dirichlet", "lattice"):
+        raise ValueError(f"--candidates {candidates}: dirichlet or lattice")
     chosen = make_law(law)
     found = propose(
         chosen,
@@ -91,7 +97,7 @@ def design(
         (target_size, target_tokens),
         None if ladder is None else [size.strip() for size in ladder.split(",")],
         ratios,
-        mixtures,
+        (candidates, mixtures),
         names,
         noise,
         parse_map(columns),
@@ -102,7 +108,7 @@ def design(
     )
     key = "worst_after" if criterion == "worst" else "error_after"
     best = min(found, key=lambda one: getattr(one, key))
-    from camel_jax.design import worth
+    from camel_jax.stopping import worth
 
     told = worth(best)
     if out is not None:
@@ -111,10 +117,10 @@ def design(
         write_columns(best.to_columns(), out)
         say(f"wrote {out}")
     if figure is not None:
-        from camel_jax import plots
+        from camel_jax.compute_figures import design_page
 
         with replacing(figure) as part:
-            plots.design_curves(found).figure.savefig(part, metadata={} if figure.suffix == ".png" else {"Date": None})
+            design_page(found, best).savefig(part, metadata={} if figure.suffix == ".png" else {"Date": None})
         say(f"wrote {figure}")
     if json:
         data = told._asdict()
@@ -131,7 +137,7 @@ def propose(
     target: tuple[str, str | None],
     ladder: list[str] | None,
     ratios: list[float],
-    mixtures: int,
+    mixtures: tuple[str, int],
     shapes: list[str],
     noise: float | None,
     columns: dict[str, str | None],
@@ -143,7 +149,7 @@ def propose(
     import numpy as np
 
     from camel_jax.design import compare_shapes
-    from camel_jax.knowledge import know_nothing, know_runs, mixtures_around, target_region
+    from camel_jax.knowledge import know_nothing, know_runs, lattice_mixtures, mixtures_around, target_region
     from camel_jax.ladder import make_ladder
     from camel_jax.runs import scales
     from camel_jax.sizes import parse_size
@@ -163,7 +169,9 @@ def propose(
     sizes: list[Any] = ladder if ladder is not None else [float(x) for x in scales(table)]  # type: ignore[arg-type]
     rungs = make_ladder(sizes, tokens_per_parameter=ratios)
     aim = target_region(*target, mixtures_around(keys[1], 32, center, 2.0))
-    candidates = mixtures_around(keys[0], mixtures, center)
+    kind, count = mixtures
+    lattice = kind == "lattice"
+    candidates = lattice_mixtures(keys[0], count, len(center)) if lattice else mixtures_around(keys[0], count, center)
     if table is None:
         known = know_nothing(law, rungs, aim, domains, key=keys[2], noise=noise)
     else:
@@ -176,17 +184,21 @@ def propose(
 def print_designs(found: Any, best: Any, told: Any) -> None:
     """A row a design, the stopping answer, and what to know about it."""
     sizes = list(best.runs_per_size())
-    header = ["design", "runs", *sizes, "FLOPs", "error", "worst"]
-    rows = [["no new runs", "0", *("" for _ in sizes), "0", _percent(best.error_before), _percent(best.worst_before)]]
+    header = ["design", "runs", *sizes, "FLOPs", "error", "worst", "regret"]
+    before = [_percent(best.error_before), _percent(best.worst_before)]
+    regret = f"{best.regret_before:.2g}" if best.error_before < 1 else "unknown"
+    rows = [["no new runs", "0", *("" for _ in sizes), "0", *before, regret]]
     for one in found:
         counts = [str(n) for n in one.runs_per_size().values()]
         errors = [_percent(one.error_after), _percent(one.worst_after)]
-        rows.append([one.shape, str(int(one.counts.sum())), *counts, f"{one.total_cost:.3g}", *errors])
+        cost, regret = f"{one.total_cost:.3g}", f"{one.regret_after:.2g}"
+        rows.append([one.shape, str(int(one.counts.sum())), *counts, cost, *errors, regret])
     print_table(
         f"Expected standard error of the loss at {best.target.text()}",
         header,
         rows,
-        caption="error: root of the mean variance over mixtures and sets of the target, from the law's parameters, if the law is right",
+        caption="error: root of the mean variance over mixtures and sets of the target, from the law's parameters, if the law is right;"
+        " regret: expected, in nats, of choosing the mixture then",
     )
     print_lines([told.sentence, *(f"note: {note}" for note in best.notes)])
 

@@ -1,0 +1,221 @@
+"""What the two design studies say: python benchmarks/design_report.py. Prints tables, fills the README, draws notebooks/design.png.
+
+Reads design_study.json, design_tables.json and leaderboard_holdout1.json in benchmarks/results. Intervals are 90 % bootstrap
+intervals over planted laws; ratios are paired by planted law.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from report import RESULTS, ROOT, fill
+
+FAMILIES = {"dml": "DML", "sodm": "SODM additive", "sodm_joint": "SODM joint", "camel": "CAMEL"}
+SHAPES = {
+    "optimal": "optimal, mean",
+    "optimal_worst": "optimal, worst case",
+    "optimal_repeats": "optimal, mean, repeats allowed",
+    "small": "small-weighted",
+    "hourglass": "hourglass",
+    "uniform": "uniform",
+    "large": "large-weighted",
+}
+FIXED = ("small", "hourglass", "uniform", "large")
+TABLES = ("slimpajama", "pile5", "redpajama7")
+
+
+def main() -> None:
+    """Read, print, write and draw."""
+    study, tables = (json.loads((RESULTS / f"design_{name}.json").read_text()) for name in ("study", "tables"))
+    bars = {
+        row["table"]: row["error"]
+        for row in json.loads((RESULTS / "leaderboard_holdout1.json").read_text())["rows"]
+        if row["method"] == "sodm_joint"
+    }
+    text = "\n".join([*simulated(study["rows"]), "", *real(tables["rows"], bars), ""])
+    print(text)
+    fill("design", text)
+    draw(study["rows"], tables["rows"], bars).savefig(ROOT / "notebooks/design.png")
+
+
+def errors(rows: list[dict], family: str, multiple: int, shape: str, what: str = "error") -> np.ndarray:
+    """Of every planted law of a family, tables one after the other; NaN where a law could not be fitted."""
+    own = {r["table"]: r for r in rows if (r["family"], r["multiple"], r["shape"]) == (family, multiple, shape)}
+    laws = {r["table"]: len(r["error"]) for r in rows if r["family"] == family and "error" in r}
+    parts = [np.asarray(own[t].get(what, [np.inf] * laws[t])) for t in TABLES if t in own and t in laws]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def median(values: np.ndarray) -> tuple[float, float, float]:
+    """Median with its 90 % bootstrap interval."""
+    drawn = np.median(values[np.random.default_rng(0).integers(0, len(values), (2000, len(values)))], 1)
+    low, high = np.quantile(drawn, [0.05, 0.95])
+    return float(np.median(values)), float(low), float(high)
+
+
+def simulated(rows: list[dict]) -> list[str]:
+    """The table of the simulation."""
+    families = [f for f in FAMILIES if any(r["family"] == f for r in rows)]
+    multiples = sorted({r["multiple"] for r in rows})
+    shapes = [s for s in SHAPES if any(r["shape"] == s for r in rows)]
+    lines = []
+    for what, unit in (("error", "error at the target, %"), ("regret", "regret, 0.001 nats")):
+        lines += [f"Simulation, median {unit}, budgets of {', '.join(map(str, multiples))} runs a size:", ""]
+        lines += [f"| design | {' | '.join(f'{FAMILIES[f]}' for f in families)} |", f"|---|{'---|' * len(families)}"]
+        for shape in shapes:
+            cells = []
+            for family in families:
+                found = [errors(rows, family, m, shape, what) for m in multiples]
+                scale = 1.0 if what == "error" else 1e3
+                cells.append(" / ".join(f"{scale * np.median(x):.2f}" if len(x) else "" for x in found))
+            lines.append(f"| {SHAPES[shape]} | {' | '.join(cells)} |")
+        lines.append("")
+    lines += [
+        "Error of the optimal design over that of a fixed shape, paired by planted law, median and 90 % interval:",
+        "",
+    ]
+    lines += [f"| over | {' | '.join(FAMILIES[f] for f in families)} | all |", f"|---|{'---|' * (len(families) + 1)}"]
+    for shape in FIXED:
+        cells, everything = [], []
+        for family in families:
+            ratios = [
+                errors(rows, family, m, "optimal") / errors(rows, family, m, shape)
+                for m in multiples
+                if len(errors(rows, family, m, shape)) == len(errors(rows, family, m, "optimal"))
+            ]
+            ratios = np.concatenate(ratios)
+            everything.append(ratios)
+            cells.append("{:.2f} ({:.2f} to {:.2f})".format(*median(ratios)))
+        cells.append("{:.2f} ({:.2f} to {:.2f})".format(*median(np.concatenate(everything))))
+        lines.append(f"| {SHAPES[shape]} | {' | '.join(cells)} |")
+    counts = {f: len(errors(rows, f, multiples[0], "optimal")) for f in families}
+    told = ", ".join(f"{n} of {FAMILIES[f]}" for f, n in counts.items())
+    worst = []
+    for family in families:
+        for m in multiples:
+            best = min(np.median(errors(rows, family, m, s)) for s in FIXED if len(errors(rows, family, m, s)))
+            worst.append((np.median(errors(rows, family, m, "optimal")) / best, FAMILIES[family], m))
+    ratio, family, m = max(worst)
+    lines += [
+        "",
+        f"Planted laws: {told}. Median error over that of the best fixed shape at most {ratio:.2f} ({family}, {m} runs a size).",
+    ]
+    return lines
+
+
+def curve(rows: list[dict], table: str, law: str, shape: str, key: str) -> dict[float, float]:
+    """Error by fraction, mean over seeds."""
+    found: dict[float, list[float]] = {}
+    for r in rows:
+        if r["table"] == table and r["law"] == law and r["shape"] in (shape, "all") and key in r:
+            found.setdefault(r["fraction"], []).append(r[key])
+    return {f: float(np.mean(v)) for f, v in sorted(found.items())}
+
+
+def real(rows: list[dict], bars: dict[str, float]) -> list[str]:
+    """The table of the real runs: every law and shape, by fraction."""
+    fractions = sorted({r["fraction"] for r in rows})
+    head = " / ".join(f"{100 * f:g}" for f in fractions)
+    lines = [f"Real runs, mean relative error in % at the largest size, with {head} % of the FLOPs:", ""]
+    lines += [f"| law | runs chosen by | {' | '.join(TABLES)} |", f"|---|---|{'---|' * len(TABLES)}"]
+    names = {"camel": ("CAMEL (default)", "error_field")} | {
+        law: (f"{name}, upgraded", "error") for law, name in FAMILIES.items() if law != "camel"
+    }
+    for law, (name, key) in names.items():
+        for shape in SHAPES:
+            if not any(r["law"] == law and r["shape"] == shape for r in rows):
+                continue
+            cells = []
+            for table in TABLES:
+                found = curve(rows, table, law, shape, key)
+                cells.append(" / ".join(f"{found[f]:.2f}" if f in found else "" for f in fractions))
+            lines.append(f"| {name} | {SHAPES[shape].split(',')[0]} | {' | '.join(cells)} |")
+    told = ", ".join(f"{bars[t]:.3f} on {t}" for t in TABLES)
+    return [*lines, "", f"SODM joint, upgraded, with every run and checkpoint: {told} (`benchmarks/leaderboard.py`)."]
+
+
+def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
+    """Error against budget: families of the simulation above, public tables below."""
+    from camel_jax import plots
+
+    figure = plots.new_figure(12.8, 7.4)
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.12)
+    above, below = figure.subfigures(2, 1)
+    families = [f for f in FAMILIES if any(r["family"] == f for r in study)]
+    multiples = sorted({r["multiple"] for r in study})
+    for ax, family in zip(np.atleast_1d(above.subplots(1, len(families))), families, strict=True):
+        for i, shape in enumerate([s for s in SHAPES if not s.startswith("optimal_")]):
+            found = [
+                (m, *median(errors(study, family, m, shape))) for m in multiples if len(errors(study, family, m, shape))
+            ]
+            if not found:
+                continue
+            x, mid, low, high = np.asarray(found).T
+            ax.fill_between(x, low, high, color=plots.color_of(i), alpha=0.15, lw=0)
+            ax.plot(
+                x,
+                mid,
+                "o-",
+                ms=3.5,
+                lw=2 if shape == "optimal" else 1.3,
+                color=plots.color_of(i),
+                label=SHAPES[shape].split(",")[0],
+            )
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="budget, runs a size of the uniform shape",
+            title=f"{FAMILIES[family]}, simulated",
+        )
+        ax.set_xticks(multiples, map(str, multiples))
+        ax.minorticks_off()
+        ax.yaxis.set_major_locator(_ticks())
+        ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+    above.axes[0].set_ylabel("median error at the target, %")
+    above.axes[0].legend(frameon=False, fontsize=8)
+    styles = [
+        ("camel", "optimal", "error_field", "CAMEL, optimal"),
+        ("camel", "hourglass", "error_field", "CAMEL, hourglass"),
+        ("camel", "uniform", "error_field", "CAMEL, uniform"),
+        ("sodm_joint", "optimal", "error", "SODM joint, optimal"),
+        ("sodm", "optimal", "error", "SODM additive, optimal"),
+        ("dml", "optimal", "error", "DML, optimal"),
+    ]
+    for ax, table in zip(below.subplots(1, len(TABLES)), TABLES, strict=True):
+        for i, (law, shape, key, label) in enumerate(styles):
+            found = curve(tables, table, law, shape, key)
+            ax.plot(
+                [100 * f for f in found],
+                list(found.values()),
+                "o-",
+                ms=3.5,
+                lw=2 if i == 0 else 1.3,
+                color=plots.color_of(i),
+                label=label,
+            )
+        ax.axhline(bars[table], color="#555555", ls="--", lw=1)
+        ax.text(100, bars[table], "SODM joint, all runs", fontsize=7.5, color="#555555", ha="right", va="bottom")
+        ax.set(xlabel="FLOPs bought, % of all runs below the largest size", title=f"{table}, real runs", yscale="log")
+        ax.yaxis.set_major_locator(_ticks())
+        ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+        ax.minorticks_off()
+    below.axes[0].set_ylabel("error at the largest size, %")
+    below.axes[0].legend(frameon=False, fontsize=8)
+    for ax in (*above.axes, *below.axes):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=8.5)
+        ax.title.set(fontsize=10.5, fontweight="bold")
+        ax.grid(color="#f0f0f0", lw=0.8)
+        ax.set_axisbelow(True)
+    return figure
+
+
+def _ticks():
+    from matplotlib.ticker import LogLocator
+
+    return LogLocator(base=10, subs=(1, 2, 5))
+
+
+if __name__ == "__main__":
+    main()
