@@ -1,5 +1,5 @@
-"""What do the priors allow before the first run? Draws the prior predictive of CAMEL and DML beside the shipped measured table, and writes
-the priors themselves into the page on the posterior: python benchmarks/prior_predictive.py.
+"""What do the priors allow before the first run? The prior predictive of CAMEL and DML beside the shipped measured table, and the
+list of priors, for the page on the posterior: python benchmarks/prior_predictive.py.
 
 Tables are drawn from the priors at the recipes of camel_jax/data/proxy_runs.csv (dense, longest training, first seed), which chose
 nothing: priors are in units of a table, the geometric means of its sizes, tokens and losses, and are the same for every table. Per law:

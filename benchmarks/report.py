@@ -1,7 +1,7 @@
 """Fill the README's tables and draw its figure from the results of other scripts: python benchmarks/report.py.
 
-Reads leaderboard_holdout1.json, leaderboard_holdout2.json, leaderboard_proxy.json and proxy_closing.json in benchmarks/results; writes
-between the README's marks, and notebooks/leaderboard.png.
+Reads leaderboard_holdout1.json, leaderboard_holdout2.json, leaderboard_proxy.json, proxy_closing.json, bayes_tables.json and
+bayes_decisions.json in benchmarks/results; writes between the README's marks, and notebooks/leaderboard.png.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> None:
     results = {k: read(f"leaderboard_holdout{k}") for k in (1, 2)}
     fill("accuracy", "\n".join(section(held, result) for held, result in results.items()))
     fill("proxies", proxies(read("leaderboard_proxy"), read("proxy_closing")))
+    fill("posterior", posterior(read("bayes_tables"), read("bayes_decisions")))
     draw(results[1]["rows"])
 
 
@@ -88,6 +89,58 @@ def proxies(board: dict, closing: dict) -> str:
         apart = "" if name == "camel" else f"{gap:+.4f} ({low:+.4f} to {high:+.4f})"
         lines.append(f"| {MIXTURES[name]} | {row['mean_loss']:.4f} | {apart} | {row['mean_accuracy']:.3f} |")
     return "\n".join([*lines, ""])
+
+
+def posterior(tables: dict, decisions: dict) -> str:
+    """Predictions at a held-out scale and decisions with few runs, of the bootstrap and of the posterior."""
+    lines = [
+        "| largest size of | runs below it | inside 90 % | its width, % | CRPS, thousandths | error, % | chains agree |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, table in tables["tables"].items():
+        both = table["bootstrap"], table["posterior"]
+        cells = [
+            pair(both, key, spec)
+            for key, spec in (
+                ("coverage", ".3f"),
+                ("width_thousandths", ".2f"),
+                ("crps_thousandths", ".2f"),
+                ("error_percent", ".2f"),
+            )
+        ]
+        found = table["posterior"]
+        agree = "yes" if found["converged"] else f"not quite: R-hat {found['r_hat']:.3f}"
+        lines.append(f"| {name} | {table['fitted_runs']} | {' | '.join(cells)} | {agree} |")
+    s = decisions["settings"]
+    lines += [
+        "",
+        "Bootstrap / posterior, final checkpoints, CAMEL with 6 skills (`python benchmarks/bayes_tables.py`).",
+        "",
+        "Decisions from few runs of a planted law:",
+        "",
+        "| runs | studies | true gain inside its 90 % interval | width of that interval | interval score | mean regret |",
+        "|---|---|---|---|---|---|",
+    ]
+    for n, found in decisions["runs"].items():
+        rows = found["summary"]
+        three = rows["bootstrap"], rows["bootstrap without discrepancy"], rows["posterior"]
+        inside = " / ".join(f"{row['inside']}" for row in three)
+        cells = [pair(three, key, ".4f") for key in ("median_width", "interval_score")]
+        regret = pair((three[0], three[2]), "mean_regret", ".4f")
+        lines.append(f"| {n} | {three[0]['studies']} | {inside} | {' | '.join(cells)} | {regret} |")
+    lines += [
+        "",
+        "Bootstrap / bootstrap without its discrepancy / posterior, which believes the law; nats. The first two choose the same",
+        f"mixture. {s['chains']} chains of {s['draws']} draws (`python benchmarks/bayes_decisions.py`).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def pair(rows, key: str, spec: str) -> str:
+    """One number of several methods; widths of log loss in thousandths become percent."""
+    scale = 0.1 if key == "width_thousandths" else 1.0
+    return " / ".join(format(scale * row[key], spec) for row in rows)
 
 
 def section(held: int, result: dict) -> str:
