@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -63,7 +64,7 @@ def studies(law, n_runs: int, numbers, seed: int, truth: str) -> list[dict[str, 
     from camel_jax.bayes.sampling import start_at
     from camel_jax.bayes.whitening import whiten
 
-    known, plan = [], None
+    begun, known, plan = time.perf_counter(), [], None
     for number in numbers:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), n_runs), number)
         truth_key, table_key, fit_key, sample_key = jax.random.split(key, 4)
@@ -73,9 +74,11 @@ def studies(law, n_runs: int, numbers, seed: int, truth: str) -> list[dict[str, 
         fitted = fit(law, runs, key=fit_key, starts=2, resamples=RESAMPLES)
         plan, table, start = start_at(fitted, runs)
         known.append((params, runs, fitted, table, whiten(plan, table, start), sample_key))
+    print(f"{n_runs} runs: {len(known)} fits, {time.perf_counter() - begun:.0f} s", flush=True)
     tables, targets, keys = ([row[i] for row in known] for i in (3, 4, 5))
     chains = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "depth": DEPTH}
     samples = sample_tables(plan, tables, targets, keys, **chains)
+    print(f"{n_runs} runs: sampled, {time.perf_counter() - begun:.0f} s", flush=True)
     rows = []
     for i, (params, runs, fitted, table, _, key) in enumerate(known):
         none = jnp.zeros(())
@@ -104,16 +107,22 @@ def as_posterior(plan, table, fitted, runs, samples, key):
     return _as_fit(fitted, runs, raw, noise, samples, found, seed, False, True), found
 
 
+@functools.cache
+def at_target(law):
+    """Losses at the target, of parameters and a mixture."""
+    from camel_jax.runs import dense
+
+    return lambda params, w: law.predict(params, dense(TARGET / 1e8, TOKENS / 1e9, w))
+
+
 def decide(law, params, sources) -> dict[str, dict[str, float]]:
     """What each fit decides, beside the truth."""
+    import jax
     import jax.numpy as jnp
 
     from camel_jax import optimize_mixture
-    from camel_jax.runs import dense
 
-    def true(w):
-        return law.predict(params, dense(TARGET / 1e8, TOKENS / 1e9, w))
-
+    true = jax.tree_util.Partial(at_target(law), params)  # a pytree: one program for all studies
     ideal = optimize_mixture(true, domains=sources["posterior"].domains, starts=16)
     out = {}
     for name, source in sources.items():

@@ -4,17 +4,20 @@ list of priors, for the page on the posterior: python benchmarks/prior_predictiv
 Tables are drawn from the priors at the recipes of camel_jax/data/proxy_runs.csv (dense, longest training, first seed), which chose
 nothing: priors are in units of a table, the geometric means of its sizes, tokens and losses, and are the same for every table. Per law:
 all losses; one mixture over the sizes; and how much mixtures matter, the standard deviation of log loss over mixtures at one size.
-Writes notebooks/prior_predictive.png and the list in camel_jax/bayes/README.md.
+Writes notebooks/prior_predictive.png, the list in camel_jax/bayes/README.md and results/prior_predictive.json.
 """
 
 from __future__ import annotations
 
+import json
 import pathlib
 
 import numpy as np
+from bayes_sampling import provenance
 
 ROOT = pathlib.Path(__file__).parents[1]
 FIGURE, PAGE = ROOT / "notebooks" / "prior_predictive.png", ROOT / "camel_jax" / "bayes" / "README.md"
+RESULT = ROOT / "benchmarks" / "results" / "prior_predictive.json"
 DRAWS, LINES, SKILLS = 400, 40, 6
 HEAD = "| coordinate | center | deviation | spread over sets or skills |", "|---|---|---|---|"
 
@@ -30,8 +33,8 @@ def table():
     return select(runs, (np.asarray(r.n_active) == np.asarray(r.n_total)) & (tokens == tokens.max()) & first)
 
 
-def panels(law, runs, row, name: str) -> None:
-    """One row of the figure: losses, sizes, mixtures."""
+def panels(law, runs, row, name: str) -> dict[str, list[float]]:
+    """One row of the figure: losses, sizes, mixtures; and the numbers behind the last panel, in percent."""
     import jax
 
     from camel_jax import plots
@@ -67,6 +70,10 @@ def panels(law, runs, row, name: str) -> None:
         row[2].axvline(100 * v, color=plots.COLORS[3], lw=1.2)
     row[2].set(xscale="log", xlabel="deviation of loss over mixtures (%)", ylabel="share (%)")
     row[2].set_title("how much mixtures matter", loc="left", fontsize=11)
+    return {
+        "allowed_5_50_95_99": np.round(100 * np.quantile(prior, [0.05, 0.5, 0.95, 0.99]), 2).tolist(),
+        "measured_by_set": np.round(100 * seen, 2).tolist(),
+    }
 
 
 def listing(runs) -> str:
@@ -102,8 +109,14 @@ def main() -> None:
     runs = table()
     figure = plots.new_figure(11.0, 6.4)
     rows = figure.subplots(2, 3)
-    panels(laws.camel(skills=SKILLS), runs, rows[0], f"CAMEL, {SKILLS} skills")
-    panels(laws.dml(), runs, rows[1], "DML")
+    spread = {
+        "camel": panels(laws.camel(skills=SKILLS), runs, rows[0], f"CAMEL, {SKILLS} skills"),
+        "dml": panels(laws.dml(), runs, rows[1], "DML"),
+    }
+    result = provenance("camel_jax.bayes.model", "camel_jax.laws.camel", "camel_jax.laws.mixing")
+    result |= {"draws": DRAWS, "deviation_over_mixtures_percent": spread}
+    with replacing(RESULT) as part:
+        part.write_text(json.dumps(result, indent=1) + "\n")
     with replacing(FIGURE) as part:
         figure.savefig(part, format="png")
     head, rest = PAGE.read_text().split("<!-- priors -->\n")
