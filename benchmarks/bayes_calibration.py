@@ -5,6 +5,9 @@ its posterior is uniform, for every quantity. Ranks of 200 tables are compared w
 CAMEL can trade names, so its quantities are those that do not depend on their order. No table is left out. Nothing of a table's truth
 reaches the sampler: it starts at the center of the prior, climbs to the mode and goes through the same rounds as ``sample_posterior``.
 
+Model, laws and sampler are the code under test: a change there throws the tables away. The climb (``whitening``) only says where the
+first round starts; tables sampled before and after a change of it are one study, and are also counted apart, under ``parts``.
+
     python benchmarks/bayes_calibration.py [--laws dml,camel] [--tables 200] [--batch 20] [--out PATH]
 """
 
@@ -14,15 +17,20 @@ import argparse
 import json
 import pathlib
 import time
-from functools import partial
 
 import numpy as np
+from bayes_batches import sample_tables
 from bayes_sampling import provenance
+from tested_code import digest
 
 RESULT = pathlib.Path(__file__).parent / "results" / "bayes_calibration.json"
 DOMAINS, SETS, SKILLS, MIXTURES, SIZES, CHECKPOINTS = 2, 2, 2, 4, (0.3, 1.0, 3.0), 2
 CHAINS, DRAWS, RANKED, BINS = 2, 400, 99, 10
 WARMUP, DEPTH = 150, (7, 8)
+TESTED = tuple(
+    f"camel_jax.{name}" for name in ("bayes.nuts", "bayes.model", "bayes.priors", "laws.mixing", "laws.camel")
+)
+CLIMB = "camel_jax.bayes.whitening"
 
 
 def design(law):
@@ -81,12 +89,10 @@ def study(plan, table, numbers, seed: int):
     import jax
     import jax.numpy as jnp
 
-    from camel_jax.bayes import nuts, whitening
+    from camel_jax.bayes import whitening
     from camel_jax.bayes.convergence import r_hat
     from camel_jax.bayes.model import simulate
-    from camel_jax.bayes.sampling import EXPLORE, LOOK, POINTS
 
-    settings = nuts.Settings(warmup=WARMUP, depth=DEPTH, chunk=LOOK)
     keys = [jax.random.fold_in(jax.random.key(seed), i) for i in numbers]
     truths, tables, targets = [], [], []
     drawn = jax.jit(lambda key: simulate(plan, table, key))
@@ -97,27 +103,8 @@ def study(plan, table, numbers, seed: int):
         start = {name: np.zeros(shape) for name, shape in plan.sites.items()}
         targets.append(whitening.whiten(plan, tables[-1], start))
 
-    def stacked(trees):
-        return jax.tree.map(lambda *x: jnp.stack(x), *trees)
-
-    begin = jax.vmap(partial(nuts._start, plan, settings))
-    go = jax.jit(jax.vmap(partial(nuts._advance, plan, settings, LOOK)))
-    size = len(targets[0].mode)
-    u = jnp.stack([0.5 * jax.random.normal(jax.random.fold_in(key, 1), (CHAINS, size)) for key in keys])
-    for part, length in enumerate([LOOK] * EXPLORE + [DRAWS]):
-        walk = jnp.stack([jax.random.split(jax.random.fold_in(key, 2 + part), CHAINS) for key in keys])
-        target = stacked(targets)
-        state, kept = begin(target, walk, u), []
-        for _ in range((WARMUP + length) // LOOK):
-            state, out = go(target, state)
-            kept.append(jax.tree.map(np.asarray, out))
-        samples = jax.tree.map(lambda *x: np.concatenate(x, axis=2)[:, :, WARMUP:], *kept)
-        if part < EXPLORE:
-            points = samples.z[:, :, np.linspace(0, length - 1, POINTS // CHAINS).round().astype(int)]
-            targets = [
-                whitening.whiten_around(plan, data, x.reshape(-1, size)) for data, x in zip(tables, points, strict=True)
-            ]
-            u = jnp.stack([whitening.to_whitened(t, x[:, -1]) for t, x in zip(targets, samples.z, strict=True)])
+    chains = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "depth": DEPTH}
+    samples = sample_tables(plan, tables, targets, keys, **chains)
 
     @jax.jit
     def look(data, truth, z):
@@ -151,10 +138,14 @@ def summarize(rows) -> dict[str, object]:
         counts = np.bincount(ranks * BINS // (RANKED + 1), minlength=BINS)
         found[name] = {"p": float(chisquare(counts).pvalue), "counts": counts.tolist()}
     hats = np.array([max(row["r_hat"].values()) for row in rows])
+    apart = {row["climb"]: [other for other in rows if other["climb"] == row["climb"]] for row in rows}
+    parts = {climb: summarize(part) for climb, part in apart.items()} if len(apart) > 1 else {}
+    kept = "tables", "smallest_p", "below_0.01"
     return {
         "tables": len(rows),
         "smallest_p": min(x["p"] for x in found.values()),
         "below_0.01": [name for name, x in found.items() if x["p"] <= 0.01],
+        "parts": [{"climb": climb} | {k: part[k] for k in kept} for climb, part in parts.items()],
         "quantities": found,
         "r_hat_median": float(np.median(hats)),
         "r_hat_above_1.05": int((hats > 1.05).sum()),
@@ -178,9 +169,10 @@ def main() -> None:
     from camel_jax import laws
     from camel_jax.files import replacing
 
-    head = provenance() | {
+    head = provenance(*TESTED, leave_out=(CLIMB,)) | {
         "settings": {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "depth": list(DEPTH), "seed": args.seed}
     }
+    climb = digest(CLIMB)[:12]
     result: dict = {**head, "laws": {}}
     if args.out.exists():
         known = json.loads(args.out.read_text())
@@ -192,7 +184,8 @@ def main() -> None:
         rows = result["laws"].get(name, {}).get("rows", [])
         while len(rows) < args.tables:
             begun = time.perf_counter()
-            rows += study(plan, table, range(len(rows), len(rows) + args.batch), args.seed)
+            batch = range(len(rows), min(len(rows) + args.batch, args.tables))
+            rows += [row | {"climb": climb} for row in study(plan, table, batch, args.seed)]
             seconds = time.perf_counter() - begun
             result["laws"][name] = {**summarize(rows), "rows": rows}
             args.out.parent.mkdir(exist_ok=True)

@@ -19,6 +19,7 @@ import subprocess
 import time
 
 import numpy as np
+from tested_code import digest
 
 RESULT = pathlib.Path(__file__).parent / "results" / "bayes_sampling.json"
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -26,16 +27,15 @@ PER_SIZE = 20
 PLAIN = 300, 300  # draws and warm-up of each chain of the plain sampler
 
 
-def provenance() -> dict[str, object]:
-    """Commit, versions and device; asked before the work begins."""
+def provenance(*modules: str, leave_out: tuple[str, ...] = ()) -> dict[str, object]:
+    """Commit, digest of the code of these modules and their imports, versions and device; asked before the work begins."""
     import jax
     import numpyro
 
-    asked = ["git", "-C", str(RESULT.parents[1]), "rev-parse", "HEAD", "HEAD:camel_jax"]
-    commit, code = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
+    asked = ["git", "-C", str(RESULT.parents[1]), "rev-parse", "HEAD"]
     return {
-        "commit": commit,
-        "code": code,
+        "commit": subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip(),
+        "code": digest(*modules, leave_out=leave_out),
         "jax": jax.__version__,
         "numpyro": numpyro.__version__,
         "python": platform.python_version(),
@@ -129,7 +129,7 @@ def main() -> None:
     from camel_jax.bayes.sampling import EXPLORE, LOOK, SETTINGS
     from camel_jax.files import replacing
 
-    head = provenance()
+    head = provenance("camel_jax.bayes.sampling")
     runs = table(args.data)
     warmup = (EXPLORE + 1) * SETTINGS.warmup + EXPLORE * LOOK
     posterior, found = ours(runs, args.skills, args.draws)

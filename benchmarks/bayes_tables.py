@@ -3,9 +3,9 @@
 For each real table: final checkpoints, the first mixtures of every size below the largest are fitted, and all final checkpoints
 at the largest are predicted. Both columns use the same law (CAMEL with 6 skills), the same rows and the same back-tests; no
 width is chosen by the held-out rows. CRPS and width are of log loss, in thousandths. A posterior whose chains do not agree is
-marked, not left out.
+marked, not left out. ``--below`` puts the largest size aside and holds out the one below it: choices are made there.
 
-    python benchmarks/bayes_tables.py [--tables slimpajama,pile5,redpajama7] [--mixtures 20] [--draws 1000] [--out PATH]
+    python benchmarks/bayes_tables.py [--tables slimpajama,pile5,redpajama7] [--mixtures 20] [--draws 1000] [--below] [--out PATH]
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ import time
 
 import numpy as np
 from bayes_sampling import DATA, provenance
+from tested_code import digest
 
 RESULT = pathlib.Path(__file__).parent / "results" / "bayes_tables.json"
 SKILLS, RESAMPLES = 6, 32
+CODE = "camel_jax.bayes.comparison", "camel_jax.uncertainty"  # a change of them or of what they import starts again
 
 
-def split(path: pathlib.Path, mixtures: int):
+def split(path: pathlib.Path, mixtures: int, below_largest: bool):
     """Fitted and held-out runs of a table, final checkpoints."""
     from camel_jax import read_runs, select, split_by_scale
     from camel_jax.runs import final_rows, scales
 
     runs = read_runs(path, on_ignored=lambda names: None)
-    below, held = split_by_scale(select(runs, final_rows(runs)))
+    runs = select(runs, final_rows(runs))
+    below, held = split_by_scale(split_by_scale(runs)[0] if below_largest else runs)
     size = np.asarray(below.recipe.n_active)
     return select(below, np.concatenate([np.flatnonzero(size == s)[:mixtures] for s in scales(below)])), held
 
@@ -52,21 +55,35 @@ def by_bootstrap(fitted, held) -> dict[str, float]:
         "coverage": float(inside[seen].mean()),
         "width_thousandths": 1e3 * float((high - low)[seen].mean()),
         "crps_thousandths": 1e3 * float(crps[seen].mean()),
+        "coverage_by_set": by_set(inside, seen),
+        "bias_thousandths_by_set": by_set(1e3 * (measured - point), seen),
     }
 
 
-def study(name: str, folder: pathlib.Path, mixtures: int, draws: int, keep: str | None) -> dict[str, object]:
+def by_set(values, seen) -> list[float]:
+    """Mean of every set over the rows where it was measured, to three digits."""
+    return [round(float(x[s].mean()), 3) for x, s in zip(values.T, seen.T, strict=True)]
+
+
+def study(
+    name: str, folder: pathlib.Path, mixtures: int, draws: int, below_largest: bool, keep: pathlib.Path | None
+) -> dict[str, object]:
     """One table."""
     import jax
 
-    from camel_jax import fit, laws, sample_posterior
+    from camel_jax import fit, laws, load_fit, sample_posterior
     from camel_jax.bayes.comparison import score_at
 
-    below, held = split(folder / f"{name}.csv", mixtures)
+    below, held = split(folder / f"{name}.csv", mixtures, below_largest)
     law, key = laws.camel(skills=SKILLS), jax.random.key(0)
     begun = time.perf_counter()
-    fitted = fit(law, below, key=key, starts=4, resamples=RESAMPLES)
-    boot = {**by_bootstrap(fitted, held), "seconds": time.perf_counter() - begun}
+    kept = None if keep is None else keep / f"{name}-{'below-' if below_largest else ''}{digest(*CODE)[:12]}.npz"
+    again = kept is not None and kept.exists()
+    fitted = load_fit(kept) if again else fit(law, below, key=key, starts=4, resamples=RESAMPLES)
+    if kept is not None and not again:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        fitted.save(kept)
+    boot = {**by_bootstrap(fitted, held), "seconds": None if again else time.perf_counter() - begun}
     print(name, json.dumps(boot), flush=True)
     begun, told = time.perf_counter(), [0.0]
 
@@ -77,12 +94,20 @@ def study(name: str, folder: pathlib.Path, mixtures: int, draws: int, keep: str 
 
     posterior = sample_posterior(fitted, below, key, draws=draws, resume=keep, progress=progress)
     score = score_at(posterior, held)
+    logs, measured = np.log(posterior.sample_losses(held.recipe)), np.log(np.asarray(held.losses, float))
+    seen, law_alone = np.isfinite(measured), np.log(posterior.sample_losses(held.recipe, noise=False))
+    low, high = np.quantile(logs, [0.05, 0.95], axis=0)
     found = {
         "error_percent": 100 * score.error,
         "coverage": score.coverage,
         "width_thousandths": 1e3 * score.width,
         "crps_thousandths": 1e3 * score.crps,
-        "seconds": time.perf_counter() - begun,
+        "law_variance_share": float((law_alone.var(0) / logs.var(0))[seen].mean()),
+        "coverage_by_set": by_set((low <= measured) & (measured <= high), seen),
+        "bias_thousandths_by_set": by_set(
+            1e3 * (measured - np.log(np.asarray(posterior.fit.predict(held.recipe)))), seen
+        ),
+        "seconds": None if again else time.perf_counter() - begun,
         "verdict": posterior.verdict(),
         "converged": score.converged,
         "r_hat": posterior.diagnostics.r_hat,
@@ -94,6 +119,7 @@ def study(name: str, folder: pathlib.Path, mixtures: int, draws: int, keep: str 
         "held_out_runs": len(held),
         "sets": len(held.sets),
         "parameters": posterior.z.shape[-1],
+        "back_tests": fitted.extra.get("backtests"),
         "bootstrap": boot,
         "posterior": found,
     }
@@ -105,8 +131,9 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, default=DATA)
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7")
     parser.add_argument("--mixtures", type=int, default=20)
-    parser.add_argument("--draws", type=int, default=1500)
-    parser.add_argument("--keep", help="Folder of chunks, to continue a run that was stopped.")
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--below", action="store_true", help="Put the largest size aside; for choices.")
+    parser.add_argument("--keep", type=pathlib.Path, help="Folder of chunks, to continue a run that was stopped.")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     args = parser.parse_args()
     import jax
@@ -114,9 +141,8 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     from camel_jax.files import replacing
 
-    head = provenance() | {
-        "settings": {"skills": SKILLS, "resamples": RESAMPLES, "mixtures": args.mixtures, "draws": args.draws}
-    }
+    settings = {"skills": SKILLS, "resamples": RESAMPLES, "mixtures": args.mixtures, "draws": args.draws}
+    head = provenance(*CODE) | {"settings": settings | {"below_largest": args.below}}
     result: dict = {**head, "tables": {}}
     if args.out.exists():
         known = json.loads(args.out.read_text())
@@ -125,7 +151,7 @@ def main() -> None:
     for name in args.tables.split(","):
         if name in result["tables"]:
             continue
-        result["tables"][name] = study(name, args.data, args.mixtures, args.draws, args.keep)
+        result["tables"][name] = study(name, args.data, args.mixtures, args.draws, args.below, args.keep)
         args.out.parent.mkdir(exist_ok=True)
         with replacing(args.out) as part:
             part.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,7 +1,7 @@
 """Fill the README's tables and draw its figure from the results of other scripts: python benchmarks/report.py.
 
-Reads leaderboard_holdout1.json, leaderboard_holdout2.json, leaderboard_proxy.json, proxy_closing.json and ablations_holdout1.json in
-benchmarks/results; writes between the README's marks, and notebooks/leaderboard.png.
+Reads the leaderboards (leaderboard_holdout1, leaderboard_holdout2, leaderboard_proxy), proxy_closing, ablations_holdout1, bayes_tables and
+bayes_decisions in benchmarks/results; writes between the README's marks, and notebooks/leaderboard.png.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def main() -> None:
     fill("accuracy", "\n".join(section(held, result) for held, result in results.items()))
     fill("ablations", ablations(read("ablations_holdout1")))
     fill("proxies", proxies(read("leaderboard_proxy"), read("proxy_closing")))
+    fill("posterior", posterior(read("bayes_tables"), read("bayes_decisions")))
     draw(results[1]["rows"])
 
 
@@ -118,6 +119,58 @@ def proxies(board: dict, closing: dict) -> str:
             cells.append("" if name == "camel" else f"{gap[0]} ({gap[1]} to {gap[2]})")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def posterior(tables: dict, decisions: dict) -> str:
+    """Predictions at a held-out scale and decisions with few runs, of the bootstrap and of the posterior."""
+    lines = [
+        "| largest size of | runs below it | inside 90 % | its width, % | CRPS, thousandths | error, % | chains agree |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, table in tables["tables"].items():
+        both = table["bootstrap"], table["posterior"]
+        cells = [
+            pair(both, key, spec)
+            for key, spec in (
+                ("coverage", ".3f"),
+                ("width_thousandths", ".2f"),
+                ("crps_thousandths", ".2f"),
+                ("error_percent", ".2f"),
+            )
+        ]
+        found = table["posterior"]
+        agree = "yes" if found["converged"] else f"not quite: R-hat {found['r_hat']:.3f}"
+        lines.append(f"| {name} | {table['fitted_runs']} | {' | '.join(cells)} | {agree} |")
+    s = decisions["settings"]
+    lines += [
+        "",
+        "Bootstrap / posterior, final checkpoints, CAMEL with 6 skills (`python benchmarks/bayes_tables.py`).",
+        "",
+        "Decisions from few runs of a planted law:",
+        "",
+        "| runs | studies | true gain inside its 90 % interval | width of that interval | interval score | mean regret |",
+        "|---|---|---|---|---|---|",
+    ]
+    for n, found in decisions["runs"].items():
+        rows = found["summary"]
+        three = rows["bootstrap"], rows["bootstrap without discrepancy"], rows["posterior"]
+        inside = " / ".join(f"{row['inside']}" for row in three)
+        cells = [pair(three, key, ".4f") for key in ("median_width", "interval_score")]
+        regret = pair((three[0], three[2]), "mean_regret", ".4f")
+        lines.append(f"| {n} | {three[0]['studies']} | {inside} | {' | '.join(cells)} | {regret} |")
+    lines += [
+        "",
+        "Bootstrap / bootstrap without its discrepancy / posterior, which believes the law; nats. The first two choose the same",
+        f"mixture. {s['chains']} chains of {s['draws']} draws (`python benchmarks/bayes_decisions.py`).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def pair(rows, key: str, spec: str) -> str:
+    """One number of several methods; widths of log loss in thousandths become percent."""
+    scale = 0.1 if key == "width_thousandths" else 1.0
+    return " / ".join(format(scale * row[key], spec) for row in rows)
 
 
 def section(held: int, result: dict) -> str:

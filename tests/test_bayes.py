@@ -1,6 +1,8 @@
 """Posteriors: the noise, the coordinates and priors, the sampler, and what decisions get."""
 
 import dataclasses
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +135,10 @@ def test_chains_agree_and_the_law_is_near_the_truth(posterior, runs):
     low, high = np.quantile(posterior.sample_losses(runs.recipe, field=False), [0.05, 0.95], axis=0)
     assert 0.8 < np.mean((runs.losses >= low) & (runs.losses <= high)) < 1.0
     inside = posterior.predict(runs.recipe)
+    errors = np.log(posterior.sample_losses(runs.recipe, field=False))
+    errors -= np.log(posterior.sample_losses(runs.recipe, field=False, noise=False))
+    ranked = stats.rankdata(errors.reshape(-1, 2), axis=0)  # what a run does to one set it does to the others
+    assert np.corrcoef(ranked.T)[0, 1] == pytest.approx(np.mean(posterior.noise.common), abs=0.1)
     spread = np.median(np.log(inside.high / inside.low)) / 3.29
     assert 0.005 < spread < 0.03  # the noise of the table is 0.01
 
@@ -255,6 +261,25 @@ def test_comparison_prefers_the_draws_of_the_posterior(posterior, runs):
     assert rows[0].behind == 0.0 and rows[1].behind > 0
     found = comparison.score_at(posterior, runs)
     assert 0.8 < found.coverage <= 1.0 and 0 < found.crps < found.width
+
+
+def test_the_largest_scale_is_left_out(posterior, runs, monkeypatch):
+    asked = []
+    monkeypatch.setattr(comparison, "sample_posterior", lambda *given, **options: asked.append(given) or posterior)
+    found = comparison.leave_scale_out(laws.dml(), runs, KEY)
+    below, held = cj.split_by_scale(runs)
+    np.testing.assert_array_equal(asked[0][1].losses, below.losses)
+    assert found == comparison.score_at(posterior, held)
+
+
+def test_arviz_gets_chains_by_draws(posterior, monkeypatch):
+    monkeypatch.setitem(sys.modules, "arviz_base", None)  # not installed
+    with pytest.raises(ImportError, match=r"camel-jax\[bayes\]"):
+        posterior.to_arviz()
+    monkeypatch.setitem(sys.modules, "arviz_base", types.SimpleNamespace(from_dict=lambda groups: groups))
+    groups = posterior.to_arviz()
+    assert {np.shape(x)[:2] for group in groups.values() for x in group.values()} == {(2, 200)}
+    assert {"floor", "noise_scale", "noise_common"} <= set(groups["posterior"])
 
 
 def test_crps_is_the_mean_over_pairs():

@@ -147,11 +147,13 @@ def _reach(fit: Fit, recipe: Recipe) -> Array:
 
 
 def _errors(key: Array, noise: Noise, reach: Array, shape: tuple[int, ...]) -> Array:
-    """Errors of log loss: Student-t of every draw, (M, R, V)."""
-    normal, gamma = jax.random.split(key)
-    tail = noise.tail[:, None, None]
+    """Errors of log loss: Student-t of every draw, correlated over the sets of a recipe as in ``RunNoise``, (M, R, V)."""
+    run, single, gamma = jax.random.split(key, 3)
+    tail, shared = noise.tail[:, None, None], noise.common[:, None, None]
     factor = 2.0 * jax.random.gamma(gamma, tail / 2, (shape[0], shape[1], 1)) / tail
-    return noise.scale[:, None, :] * jax.random.normal(normal, shape) / jnp.sqrt(factor) * reach
+    z = jnp.sqrt(shared) * jax.random.normal(run, (shape[0], shape[1], 1))
+    z = z + jnp.sqrt(1.0 - shared) * jax.random.normal(single, shape)
+    return noise.scale[:, None, :] * z / jnp.sqrt(factor) * reach
 
 
 def typical_deviation(noise: Noise) -> np.ndarray:

@@ -1,0 +1,50 @@
+"""NUTS on many tables of one shape at once: the rounds of ``sample_posterior``, with tables as well as chains under vmap.
+
+A step of one chain is far too small for a core, so that twenty tables take little longer than a few.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+
+def sample_tables(plan, tables, targets, keys, *, chains: int, draws: int, warmup: int, depth: tuple[int, int]):
+    """``Samples`` of every table, with a leading axis B.
+
+    Args:
+      plan: law and priors of all tables. tables, targets: of length B, the data and where the first round starts.
+      keys: of length B. chains, draws, warmup, depth: as in ``sample_posterior``; warmup, and the draws together with
+        it, in whole chunks.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from camel_jax.bayes import nuts, whitening
+    from camel_jax.bayes.sampling import EXPLORE, LOOK, POINTS
+
+    settings = nuts.Settings(warmup=warmup, depth=depth, chunk=LOOK)
+
+    def stacked(trees):
+        return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+    begin = jax.vmap(partial(nuts._start, plan, settings))
+    go = jax.jit(jax.vmap(partial(nuts._advance, plan, settings, LOOK)))
+    size = len(targets[0].mode)
+    u = jnp.stack([0.5 * jax.random.normal(jax.random.fold_in(key, 1), (chains, size)) for key in keys])
+    for part, length in enumerate([LOOK] * EXPLORE + [draws]):
+        walk = jnp.stack([jax.random.split(jax.random.fold_in(key, 2 + part), chains) for key in keys])
+        target = stacked(targets)
+        state, kept = begin(target, walk, u), []
+        for _ in range((warmup + length) // LOOK):
+            state, out = go(target, state)
+            kept.append(jax.tree.map(np.asarray, out))
+        samples = jax.tree.map(lambda *x: np.concatenate(x, axis=2)[:, :, warmup:], *kept)
+        if part < EXPLORE:
+            points = samples.z[:, :, np.linspace(0, length - 1, POINTS // chains).round().astype(int)]
+            targets = [
+                whitening.whiten_around(plan, data, x.reshape(-1, size)) for data, x in zip(tables, points, strict=True)
+            ]
+            u = jnp.stack([whitening.to_whitened(t, x[:, -1]) for t, x in zip(targets, samples.z, strict=True)])
+    return samples
