@@ -1,7 +1,7 @@
 """Fill the README's tables and draw its figure from the results of other scripts: python benchmarks/report.py.
 
-Reads the leaderboards (leaderboard_holdout1, leaderboard_holdout2, leaderboard_proxy), proxy_closing, ablations_holdout1, bayes_tables and
-bayes_decisions in benchmarks/results; writes between the README's marks, and notebooks/leaderboard.png.
+Reads the leaderboards (leaderboard_holdout1, leaderboard_holdout2, leaderboard_proxy), proxy_closing, ablations_holdout1,
+bayes_tables and bayes_decisions in benchmarks/results; writes between the README's marks, and notebooks/leaderboard.png.
 """
 
 from __future__ import annotations
