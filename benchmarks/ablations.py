@@ -31,11 +31,11 @@ def variants() -> dict[str, dict[str, Any]]:
         "8 skills": {"law": camel(skills=8)},
         "24 skills": {"law": camel(skills=24)},
         "exact split": {"law": camel(exact=True)},
-        "terms added, not coupled": {"law": camel(coupled=False)},
+        "terms added in place of coupled": {"law": camel(coupled=False)},
         "data term blind to the mixture": {"law": blind_data(), "solver": "lbfgs"},
-        "every set on its own": {"law": camel(), "per_set": True},
         "rows weighted alike": {"law": camel(), "weighting": "uniform"},
         "final checkpoints only": {"law": camel(), "weighting": "final"},
+        "every set on its own": {"law": camel(), "per_set": True},
     }
 
 
