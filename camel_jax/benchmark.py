@@ -28,6 +28,7 @@ __all__ = ["AccuracyDraws", "AccuracyFit", "Task", "fit_accuracies", "read_tasks
 
 Array = Any
 
+NORMAL = 1e6  # degrees of freedom without which an older file was written
 OK, NO_DATA, AT_CHANCE, DROWNED, LATE = "ok", "no data", "at chance", "drowned in noise", "late take-off"
 
 
@@ -64,6 +65,7 @@ class AccuracyFit:
       samples: bootstrap refits; leaves (B, T, ...), centre and scale shared.
       spread: (T,) model error at the next scale, as accuracy: what ``draws`` adds to the refits.
       common: share of the model error's variance that all tasks have in common.
+      freedom: degrees of freedom of that error, a Student t: how many independent looks its spread rests on.
       noise: (T,) binomial standard deviation of one measured accuracy; 0 where the item count is unknown.
       flags: task -> "ok", or why it should not be used.
       reasons: task -> the numbers behind the flag, in words.
@@ -85,6 +87,7 @@ class AccuracyFit:
     tasks: tuple[str, ...]
     sets: tuple[str, ...]
     status: float = 1.0
+    freedom: float = NORMAL
 
     @property
     def usable(self) -> np.ndarray:
@@ -143,7 +146,7 @@ class AccuracyFit:
         """
         at = positions(self.tasks if tasks is None else tasks, self.tasks, "acc/", "the benchmark law")
         samples = {k: getattr(self.samples, k) for k in _PER_TASK}
-        refits, error = _sample(samples, jnp.asarray(self.spread), self.common, key, n_draws)
+        refits, error = _sample(samples, jnp.asarray(self.spread), self.common, self.freedom, key, n_draws)
 
         def some(leaves: Mapping[str, Array]) -> law.AccuracyParams:
             kept = {
@@ -166,6 +169,7 @@ class AccuracyFit:
             "sets": self.sets,
             "status": self.status,
             "common": self.common,
+            "freedom": self.freedom,
         }
         arrays = {f"accuracy/params/{k}": np.asarray(v) for k, v in self.params._asdict().items()}
         arrays |= {f"accuracy/samples/{k}": np.asarray(getattr(self.samples, k)) for k in _PER_TASK}
@@ -198,12 +202,16 @@ _predict_draws = jax.jit(AccuracyDraws.predict)
 
 
 @functools.partial(jax.jit, static_argnames="n_draws")
-def _sample(samples: dict[str, Array], spread: Array, common: Array, key: Array, n_draws: int) -> tuple[Any, Array]:
+def _sample(
+    samples: dict[str, Array], spread: Array, common: Array, freedom: Array, key: Array, n_draws: int
+) -> tuple[Any, Array]:
     pick_key, own_key, common_key = jax.random.split(key, 3)
     pick = jax.random.permutation(pick_key, jnp.arange(n_draws) % samples["bias"].shape[0])
     own = jax.random.normal(own_key, (n_draws, len(spread)))
     error = jnp.sqrt(1 - common) * own + jnp.sqrt(common) * jax.random.normal(common_key, (n_draws, 1))
-    return {name: leaf[pick] for name, leaf in samples.items()}, spread * error
+    # one factor a draw: if the spread was judged too small, it was for all tasks
+    squares = jax.random.chisquare(jax.random.fold_in(common_key, 1), freedom, (n_draws, 1))
+    return {name: leaf[pick] for name, leaf in samples.items()}, spread * error * jnp.sqrt(freedom / squares)
 
 
 def positions(wanted: Sequence[str], names: Sequence[str], prefix: str, owner: str) -> np.ndarray:
@@ -364,7 +372,7 @@ def fit_accuracies(
                 flags[t] = DROWNED
                 reasons[t] += "; at the largest size no better than a constant"
     good = np.array([flag == OK for flag in flags])
-    spread, common = _next_scale_error(table, misfit, inner_error, good)
+    spread, common, freedom = _next_scale_error(table, misfit, inner_error, good)
 
     params = _params(table, fitted, 0)
     samples = jax.tree.map(lambda leaf: leaf[None], params)
@@ -395,6 +403,7 @@ def fit_accuracies(
         tuple(runs.tasks),
         tuple(runs.sets),
         converged,
+        freedom,
     )
 
 
@@ -415,14 +424,18 @@ def _constant(inner: Table) -> np.ndarray:
     return (best * inner.accuracy[order]).sum(0) / np.maximum(best.sum(0), 1)
 
 
-def _next_scale_error(table: Table, misfit: np.ndarray, error: np.ndarray | None, good: np.ndarray):
-    """Model error (T,) expected at the next scale, and the share of its variance that all tasks have in common.
+def _next_scale_error(
+    table: Table, misfit: np.ndarray, error: np.ndarray | None, good: np.ndarray
+) -> tuple[np.ndarray, float, float]:
+    """Model error (T,) expected at the next scale, the share of its variance that all tasks have in common, and its freedom.
 
     One split is one look, so each is half measured and half assumed: the spread from the task's own errors (R, T) and the
-    ratio of all tasks' errors to their misfit, the share from the error of the average and one half.
+    ratio of all tasks' errors to their misfit, the share from the error of the average and one half. The errors are a Student
+    t whose degrees of freedom are the tasks that count as independent (squares of errors with correlation c have correlation
+    c^2), twice, since what is assumed counts as much as what is measured.
     """
     if error is None or not good.any():
-        return 2 * np.sqrt(misfit), 0.5
+        return 2 * np.sqrt(misfit), 0.5, 4.0
     held = (error != 0).sum(0)
     square = np.where(error != 0, error**2 - table.binomial, 0.0).sum(0) / np.maximum(held, 1)
     counted = good & (held > 0)
@@ -433,4 +446,5 @@ def _next_scale_error(table: Table, misfit: np.ndarray, error: np.ndarray | None
     apart, together = float((rms**2).sum()), float(rms.sum() ** 2)
     of_sum = float(np.mean(error[:, counted].sum(1)[(error[:, counted] != 0).any(1)] ** 2))
     share = np.clip((of_sum - apart) / (together - apart), 0.0, 1.0) if together > apart else 1.0
-    return spread, 0.5 * float(share) + 0.25
+    common, n_tasks = 0.5 * float(share) + 0.25, int(counted.sum())
+    return spread, common, 2 * n_tasks / (1 + (n_tasks - 1) * common**2)

@@ -115,7 +115,7 @@ def solve_many(
         found = jax.lax.while_loop(lambda state: state[0] < pending, chunk, (0, blank))[1]
         back = jnp.argsort(sequence).reshape(n, count)
         found = jax.tree.map(lambda leaf: leaf[..., back], found)
-        return found, *_valleys(cost, problems, args, found.weights, found.value, min(valleys, n))
+        return found, *_valleys(cost, problems, args, found.weights, found.value, jnp.where(i == 0, valleys, 0))
 
     everything = jnp.broadcast_to(jnp.arange(n)[:, None], (n, count))
     begin = _blank(1, n, count)._replace(weights=starts)
@@ -176,8 +176,8 @@ def inner_points(problems: Problems, steps: int = 40) -> tuple[Array, Array]:
     rows = jnp.where(free, rows, 0.0)
     limits = limits - _apply(jnp.where(free, 0.0, problems.rows), lower)
 
-    def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        w, loose = state
+    def step(state: tuple) -> tuple:
+        i, w, loose, _ = state
         low, high = jnp.where(free, w - lower, 1.0), jnp.where(free, upper - w, 1.0)
         room = limits + loose - _apply(rows, w)
         pull = rows / room[:, None]
@@ -195,10 +195,12 @@ def inner_points(problems: Problems, steps: int = 40) -> tuple[Array, Array]:
         decrement = jnp.sqrt(jnp.maximum(-(slope * move).sum(0), 0.0))
         w = w + jnp.where(decrement > 0.3, 1.0 / (1.0 + decrement), 1.0) * move
         drawn_in = jnp.maximum(loose - 0.8 * (limits + loose - _apply(rows, w)), 0.0)
-        return w, jnp.where(decrement < 0.5, drawn_in, loose)  # sooner, the limits would outrun the point
+        loose = jnp.where(decrement < 0.5, drawn_in, loose)  # sooner, the limits would outrun the point
+        return i + 1, w, loose, ((decrement > 0.1) | (loose > 0).any(0)).any()
 
     loose = jnp.maximum(_apply(rows, start) - limits, 0.0) + jnp.where((rows != 0).any(1), 0.1, 0.0)
-    w, loose = jax.lax.fori_loop(0, steps, step, (start, loose))
+    first = (0, start, loose, jnp.ones((), bool))
+    w = jax.lax.while_loop(lambda state: state[3] & (state[0] < steps), step, first)[1]
     room = jnp.concatenate([jnp.where(free, jnp.minimum(w - lower, upper - w), 1.0), limits - _apply(rows, w)])
     return w, (room > 0).all(0) & jnp.isfinite(w).all(0) & free.any(0) & (jnp.abs(w.sum(0) - 1.0) < 1e-9)
 
@@ -258,7 +260,7 @@ def _scales(cost: Cost, problems: Problems, args: Any, starts: Array) -> Array:
     return 1.0 / jnp.clip(jnp.exp(logs / jnp.maximum(seen.sum(0), 1)), 1e-9, 1e12)
 
 
-def _valleys(cost: Cost, problems: Problems, args: Any, near: Array, values: Array, most: int) -> tuple[Array, Array]:
+def _valleys(cost: Cost, problems: Problems, args: Any, near: Array, values: Array, most: Array) -> tuple[Array, Array]:
     """The best candidate of each valley: positions (n, P) among the candidates (K, n, P), and which of them count, most in all.
 
     A candidate belongs to the valley of a better one unless the cost is higher somewhere between them.
@@ -267,8 +269,8 @@ def _valleys(cost: Cost, problems: Problems, args: Any, near: Array, values: Arr
     between = jax.vmap(lambda q: cost(q, args), in_axes=1)
     place = jnp.arange(values.shape[0])[:, None]
 
-    def take(i: Array, state: tuple) -> tuple:
-        apart, picked, valid = state
+    def take(state: tuple) -> tuple:
+        i, apart, picked, valid = state
         best = jnp.argmin(jnp.where(apart, values, jnp.inf), 0)
         value = jnp.take_along_axis(values, best[None], 0)
         here = jnp.take_along_axis(readings, best[None, None], 1)
@@ -277,10 +279,10 @@ def _valleys(cost: Cost, problems: Problems, args: Any, near: Array, values: Arr
         for t in (0.2, 0.4, 0.6, 0.8):
             hill |= between((1.0 - t) * here + t * readings) > higher
         picked, valid = jnp.where(place == i, best, picked), jnp.where(place == i, apart.any(0), valid)
-        return apart & hill, picked, valid
+        return i + 1, apart & hill, picked, valid
 
     blank = jnp.isfinite(values), jnp.zeros(values.shape, int), jnp.zeros(values.shape, bool)
-    return jax.lax.fori_loop(0, most, take, blank)[1:]
+    return jax.lax.while_loop(lambda state: (state[0] < most) & state[1].any(), take, (0, *blank))[2:]
 
 
 def _newton(

@@ -1,6 +1,7 @@
 """The benchmark law: planted laws come back, extremes stay finite, gaps are masked, and nothing depends on order."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -224,6 +225,22 @@ def test_draws_carry_both_uncertainties(runs, fitted):
     # Two identical recipes get identical accuracies in every draw.
     twice = np.asarray(fitted.draws(np.repeat(losses[:, None], 2, 1), key))
     np.testing.assert_array_equal(twice[:, 0], twice[:, 1])
+
+
+def test_errors_at_the_next_scale_have_the_tails_of_few_looks(fitted):
+    """Student t with one factor a draw; a file without its degrees of freedom is read as before."""
+    assert 2.0 <= fitted.freedom <= 2 * len(fitted.tasks)
+    few = dataclasses.replace(fitted, freedom=5.0).sample(jax.random.key(0), 4000).error
+    many = dataclasses.replace(fitted, freedom=benchmark.NORMAL).sample(jax.random.key(0), 4000).error
+    wide, plain = (np.quantile(np.abs(e), 0.9, axis=0) / fitted.spread for e in (few, many))
+    np.testing.assert_allclose(wide, 2.015, rtol=0.1)
+    np.testing.assert_allclose(plain, 1.645, rtol=0.1)
+    np.testing.assert_allclose(few / many, np.broadcast_to((few / many)[:, :1], few.shape), rtol=1e-9)
+    arrays = fitted.to_arrays()
+    header = json.loads(bytes(arrays["accuracy/header"]))
+    del header["freedom"]
+    arrays["accuracy/header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    assert benchmark.AccuracyFit.from_arrays(arrays).freedom == benchmark.NORMAL
 
 
 def test_intervals_cover_an_unseen_scale():
