@@ -16,7 +16,7 @@ from camel_jax.knowledge import know_nothing, know_runs, lattice_mixtures, mixtu
 from camel_jax.ladder import SHAPES, make_ladder, shape_counts, shape_weights
 from camel_jax.laws.law import Law, scale_recipe
 from camel_jax.stopping import expected_regret, worth
-from camel_jax.tables import read_recipes
+from camel_jax.tables import read_recipes, write_runs
 
 LINE = np.linspace(0.05, 0.95, 9)
 MIXTURES = np.stack([LINE, 1 - LINE], 1)[[4, 0, 8, 2, 6, 1, 7, 3, 5]]
@@ -209,7 +209,7 @@ def test_never_worse_than_a_fixed_shape(known, criterion):
     )
 
 
-def test_runs_that_are_there_count():
+def test_runs_that_are_there_count(tmp_path):
     runs = simulate.study(jax.random.key(0), law=laws.dml(), n_domains=2, n_mixtures=6, sizes=(1e7, 4e7), checkpoints=2)
     fitted = fit(laws.dml(), runs, key=jax.random.key(1), starts=1, backtests=0)
     knows = know_runs(fitted, runs, LADDER, TARGET, noise=0.003)
@@ -218,6 +218,14 @@ def test_runs_that_are_there_count():
     assert next_runs.error_after < next_runs.error_before < 0.5
     assert next_runs.law_error_after < next_runs.law_error_before  # a size above those of the table
     assert "the law's own error there stays near" in worth(next_runs).sentence
+    write_runs(runs, tmp_path / "runs.csv")
+    fitted.save(tmp_path / "fit.npz")
+    options = ["--budget", "5e18", "--target-size", "1B", "--shapes", "uniform", "--mixtures", "9", "--max-runs", "20"]
+    code, out, err = call("design", tmp_path / "runs.csv", "--fit", tmp_path / "fit.npz", *options)
+    assert code == 0 and "fitting" not in err and "the law's own error" in out
+    assert "--fit belongs to a table" in refused(
+        "design", "--fit", tmp_path / "fit.npz", "--domains", "a,b", *options[:4]
+    )
 
 
 def test_one_size_and_near_targets_are_answered(known):

@@ -21,6 +21,7 @@ from camel_jax.cli.console import (
     working,
 )
 from camel_jax.cli.fit import make_law, run_fit
+from camel_jax.cli.predict import open_fit
 from camel_jax.files import check_target, replacing
 
 
@@ -33,6 +34,12 @@ def design(
     ] = None,
     out: Annotated[
         pathlib.Path | None, typer.Option(help="Where to write the runs, .csv or .parquet.", show_default=False)
+    ] = None,
+    fit: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="A fit to that table, by camel-jax fit; without it the law is fitted here.", show_default=False
+        ),
     ] = None,
     target_tokens: Annotated[
         str | None, typer.Option(help="Its tokens, as in 1T; 20 a parameter if absent.", show_default=False)
@@ -79,6 +86,8 @@ def design(
             check_target(path)
     if (runs is None) == (domains is None):
         raise ValueError("give a table of runs, or --domains to start from nothing")
+    if runs is None and fit is not None:
+        raise ValueError("--fit belongs to a table of runs; give the table it was fitted to")
     if runs is None and ladder is None:
         raise ValueError("--ladder is needed without a table of runs: the sizes that may be run, as 100M,300M,1B")
     amount = parse_amount("--budget", budget)
@@ -88,9 +97,9 @@ def design(
     names = [shape.strip() for shape in shapes.split(",") if shape.strip()]
     if candidates not in ("dirichlet", "lattice"):
         raise ValueError(f"--candidates {candidates}: dirichlet or lattice")
-    chosen = make_law(law)
     found = propose(
-        chosen,
+        make_law(law),
+        fit,
         runs,
         [name.strip() for name in (domains or "").split(",") if name.strip()],
         amount,
@@ -131,6 +140,7 @@ def design(
 
 def propose(
     law: Any,
+    fit: pathlib.Path | None,
     path: pathlib.Path | None,
     domains: list[str],
     budget: float,
@@ -175,7 +185,7 @@ def propose(
     if table is None:
         known = know_nothing(law, rungs, aim, domains, key=keys[2], noise=noise)
     else:
-        fitted = run_fit(law, table, seed=seed, resamples=0, starts=2)
+        fitted = run_fit(law, table, seed=seed, resamples=0, starts=2) if fit is None else open_fit(fit)
         known = know_runs(fitted, table, rungs, aim, noise=noise)
     with working("designing runs"):
         return compare_shapes(known, rungs, budget, aim, candidates, shapes=shapes, **limits)
