@@ -1,7 +1,17 @@
-"""Float64 for the doctests of the package, and a limit on the compiled programs that one test worker holds."""
+"""Float64 and the compilation cache of all tests, and a limit on the compiled programs that one test worker holds.
+
+JAX reads its environment when it is first imported, which is here: a setting in tests/conftest.py would come too late.
+"""
 
 import gc
+import os
 import pathlib
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests compile much and compute little
+# the workers of one run, the programs they start, and the next run share what they compile
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 import pytest

@@ -236,6 +236,7 @@ def test_r_hat_and_ess_see_what_is_wrong():
     assert convergence.ess(slow)[0].max() < 100
     told = convergence.diagnose({"a": apart}, np.zeros((4, 500)), np.zeros((4, 500)))
     assert not told.converged and "do not agree on a" in told.verdict()
+    assert "stuck" in told._replace(restarted=2).verdict() and "stuck" not in told.verdict()
     assert convergence.diagnose({"a": good}, np.zeros((4, 500)), np.zeros((4, 500))).converged
 
 

@@ -25,6 +25,7 @@ class Diagnostics(NamedTuple):
       divergences: iterations after warm-up that lost their energy. at_depth: share that reached the largest tree.
       k_hat: Pareto k-hat of the importance weights of laplace; below 0.7 is sound. NaN for nuts.
       worst: name of the parameter of the largest R-hat.
+      restarted: times that a chain was stuck in a mode of no weight during warm-up, and began again where another one was.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Diagnostics(NamedTuple):
     at_depth: float = 0.0
     k_hat: float = float("nan")
     worst: str = ""
+    restarted: int = 0
 
     @property
     def converged(self) -> bool:
@@ -58,6 +60,10 @@ class Diagnostics(NamedTuple):
         )
         few = f"the ends of intervals are rough (below {GOOD_ESS:.0f} in the tails of some parameter)"
         rough = [few] if self.ess_tail < GOOD_ESS else []
+        if self.restarted:
+            rough.append(
+                f"{self.restarted} times in warm-up a chain was stuck in a mode of no weight and moved to the others"
+            )
         if self.converged:
             return "; ".join([told, "the chains agree", *rough])
         wrong = []

@@ -53,7 +53,8 @@ def sample_posterior(
 
     The model: every number of the law has a weakly informative prior in units of the table, pooled over sets and skills
     (``priors``); log losses of a run are multivariate Student-t around the law, correlated over its checkpoints and sets
-    (``noise``). Chains start around the fit, in coordinates whitened by the curvature at draws of two short first rounds.
+    (``noise``). Chains start around the fit, in coordinates whitened by the curvature at draws of two short first rounds; a chain
+    that settles there where the density is hopelessly low goes on from another (``follow``).
 
     Args:
       law: a fit to these runs, or a law, which is fitted first.
@@ -94,15 +95,15 @@ def sample_posterior(
     plan, table, start = start_at(fit, used)
     target = whiten(plan, table, start)
     if method == "nuts":
-        samples, depth = _nuts(plan, target, sample_key, chains, draws, settings, resume, progress)
+        samples, depth, restarted = _nuts(plan, target, sample_key, chains, draws, settings, resume, progress)
         found = None
     else:
         samples, found = _laplace(plan, target, sample_key, chains, draws)
-        depth = 0
+        depth = restarted = 0
     raw, noise = jax.tree.map(np.asarray, all_draws(plan, jnp.asarray(samples.z), table.mean))
     if found is None:
         spread = {f"noise_{name}": x for name, x in noise._asdict().items() if np.ptp(x) > 0}
-        found = diagnose(raw | spread, samples.diverging, samples.steps >= 2**depth - 1)
+        found = diagnose(raw | spread, samples.diverging, samples.steps >= 2**depth - 1)._replace(restarted=restarted)
     seed = int(jax.random.randint(error_key, (), 0, 2**31 - 1))
     as_fit = _as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
     return Posterior(as_fit, raw, noise, samples.z, -samples.potential, found, plan, table)
@@ -137,13 +138,15 @@ def _nuts(
     settings: Settings,
     resume: str | os.PathLike[str] | None,
     progress: Progress | None,
-) -> tuple[Samples, int]:
-    """Two short rounds to learn where the posterior lies and how steep it is there, and a long one."""
+) -> tuple[Samples, int, int]:
+    """Two short rounds to learn where the posterior lies and how steep it is there, and a long one; also its largest depth, and how
+    many chains were stuck after a short round and began again elsewhere.
+    """
     start_key, *keys = jax.random.split(key, EXPLORE + 2)
     u = 0.5 * np.asarray(jax.random.normal(start_key, (chains, len(target.mode))))
     lengths = [LOOK] * EXPLORE + [draws]
     total = sum(lengths) + len(lengths) * settings.warmup
-    done = 0
+    done = restarted = 0
     for i, (round_key, length) in enumerate(zip(keys, lengths, strict=True)):
 
         def report(at: int, _: int, before: int = done) -> None:
@@ -153,10 +156,36 @@ def _nuts(
         samples = run_nuts(plan, target, round_key, u, length, settings, resume=resume, progress=report)
         done += length + settings.warmup
         if i < EXPLORE:
-            points = samples.z[:, np.linspace(0, length - 1, -(-POINTS // chains)).round().astype(int)]
+            source = follow(samples.potential, len(target.mode))
+            restarted += int(np.sum(source != np.arange(chains)))
+            leading = np.unique(source)
+            points = samples.z[leading][:, np.linspace(0, length - 1, -(-POINTS // len(leading))).round().astype(int)]
             target = whiten_around(plan, target.table, points.reshape(-1, points.shape[-1]))
-            u = to_whitened(target, samples.z[:, -1])
-    return samples, settings.depth[1]
+            u = to_whitened(target, samples.z[source, -1 - np.arange(chains) * (source != np.arange(chains))])
+    return samples, settings.depth[1], restarted
+
+
+def follow(potential: np.ndarray, size: int) -> np.ndarray:
+    """Which chain each chain goes on from after a round that only explores: itself, unless it is stuck.
+
+    A chain is stuck if its mean potential is above the lowest by more than half the number of parameters: a mode that far below
+    in density would have to be 1.6 times as wide in every direction to matter.
+
+    Args:
+      potential: (C, N) of the round. size: number of parameters.
+
+    Returns:
+      (C,) indices of chains.
+
+    >>> follow(np.array([[-10.0, -11.0], [30.0, 29.0], [-9.0, -12.0], [31.0, 28.0]]), 20).tolist()
+    [0, 0, 2, 2]
+    """
+    level = np.mean(potential, axis=1)
+    leading = np.flatnonzero(level <= level.min() + 0.5 * size)
+    out = np.arange(len(level))
+    stuck = np.setdiff1d(out, leading)
+    out[stuck] = leading[np.arange(len(stuck)) % len(leading)]
+    return out
 
 
 def _laplace(plan: Layout, target: Whitened, key: Array, chains: int, draws: int) -> tuple[Samples, Diagnostics]:
