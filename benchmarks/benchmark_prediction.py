@@ -240,13 +240,13 @@ def corpus_split(runs: Runs, tasks: dict[str, Task], key, below: float = np.inf)
                 for v, name in enumerate(runs.sets):
                     lower = np.sign(runs.losses[j, v] - runs.losses[i, v])
                     right.setdefault(f"loss {name}", []).append(sign == lower)
-    pair_size = np.array(sizes_of_pairs)
         for name, weights in weightings(
             fit, runs.accuracies[train_rows][:, columns], items[columns], columns, runs.losses[train_rows]
         ).items():
             score = np.asarray(fit.predict(runs.losses))[:, columns] @ (weights / weights.sum())
             hits = order_of_runs(score, truth, (corpus, list(zip(size, multiple, strict=True))), held, size <= below)
             weighted.setdefault(name, []).extend(hits)
+    pair_size = np.array(sizes_of_pairs)
     everything = fit_accuracies(select(runs, size <= below), tasks, key=key, resamples=0)
     truth = runs.accuracies[:, np.flatnonzero(everything.usable)].mean(1)
     group = (corpus, list(zip(size, multiple, strict=True)))
@@ -276,7 +276,12 @@ def weightings(fit, accuracies, items, columns, losses) -> dict[str, np.ndarray]
     noise = np.sqrt(accuracies * (1 - accuracies) / items).mean(0)
     predicted = np.asarray(fit.predict(losses))[:, columns]
     rise = np.ptp(predicted, 0)
-    return {"plain": np.ones(len(columns)), "precision": noise**-2, "rise": rise, "rise over noise": (rise / noise) ** 2}
+    return {
+        "plain": np.ones(len(columns)),
+        "precision": noise**-2,
+        "rise": rise,
+        "rise over noise": (rise / noise) ** 2,
+    }
 
 
 def main() -> None:
