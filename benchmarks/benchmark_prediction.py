@@ -267,7 +267,10 @@ def corpus_split(runs: Runs, tasks: dict[str, Task], key, below: float = np.inf)
         },
         "held_out_mean_mae_points": 100 * float(np.mean(errors)),
         "chosen": chosen,
-        "right_weighted_at_fitted_sizes": {name: float(np.mean(hits)) for name, hits in weighted.items()},
+        # never judged at the largest size, where it could become a choice made there
+        "right_weighted_at_fitted_sizes": {name: float(np.mean(hits)) for name, hits in weighted.items()}
+        if np.isfinite(below)
+        else None,
     }
 
 
