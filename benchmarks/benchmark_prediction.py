@@ -11,6 +11,8 @@ Protocol, printed with the numbers:
            Clear: the measured difference exceeds twice its binomial noise (at 11M most accuracies are at chance).
            Corpora: the same comparison of corpora rather than runs: per size, means over the token multiples all three have.
            Seen: the same share for a law fitted on all three corpora, a hint of what noise leaves to be had.
+           Weighted: the truth stays the plain mean of the unflagged tasks; the law's prediction averages them with weights by
+           what a task tells (its rise, or the precision of its items). Fitted and judged at or below 154M alone.
 """
 
 from __future__ import annotations
@@ -176,11 +178,13 @@ def scale_split(runs: Runs, tasks: dict[str, Task], key, subset: dict[str, bool]
     }
 
 
-def order_of_runs(predicted, truth, groups, held=None) -> list[bool]:
+def order_of_runs(predicted, truth, groups, held=None, rows=None) -> list[bool]:
     """Right or wrong for each pair of runs of different corpora (and one of them held out) in the same group."""
     corpus, same = groups
     hits = []
     for i, j in itertools.combinations(range(len(corpus)), 2):
+        if rows is not None and not (rows[i] and rows[j]):
+            continue
         if same[i] == same[j] and corpus[i] != corpus[j] and (held is None or held in (corpus[i], corpus[j])):
             hits.append(bool(np.sign(predicted[i] - predicted[j]) == np.sign(truth[i] - truth[j])))
     return hits
@@ -206,14 +210,15 @@ def corpus_split(runs: Runs, tasks: dict[str, Task], key, below: float = np.inf)
     right: dict[str, list[bool]] = {}
     sizes_of_pairs: list[float] = []
     errors, clear = [], []
+    weighted: dict[str, list[bool]] = {}
     chosen = {}
     items = np.array([tasks[t].n_items for t in runs.tasks])
     corpora: dict[str, list[bool]] = {}
     n_corpora, sizes = len(runs.domains), scales(runs)
     of_means = (np.tile(np.arange(n_corpora), len(sizes)), np.repeat(sizes, n_corpora))
     for held in range(len(runs.domains)):
-        train = select(runs, (corpus != held) & (size <= below))
-        fit = fit_accuracies(train, tasks, key=key, resamples=0)
+        train_rows = (corpus != held) & (size <= below)
+        fit = fit_accuracies(select(runs, train_rows), tasks, key=key, resamples=0)
         chosen[runs.domains[held]] = fit.choice
         columns = np.flatnonzero(fit.usable)
         truth = runs.accuracies[:, columns].mean(1)
@@ -235,6 +240,12 @@ def corpus_split(runs: Runs, tasks: dict[str, Task], key, below: float = np.inf)
                 for v, name in enumerate(runs.sets):
                     lower = np.sign(runs.losses[j, v] - runs.losses[i, v])
                     right.setdefault(f"loss {name}", []).append(sign == lower)
+        for name, weights in weightings(
+            fit, runs.accuracies[train_rows][:, columns], items[columns], columns, runs.losses[train_rows]
+        ).items():
+            score = np.asarray(fit.predict(runs.losses))[:, columns] @ (weights / weights.sum())
+            hits = order_of_runs(score, truth, (corpus, list(zip(size, multiple, strict=True))), held, size <= below)
+            weighted.setdefault(name, []).extend(hits)
     pair_size = np.array(sizes_of_pairs)
     everything = fit_accuracies(select(runs, size <= below), tasks, key=key, resamples=0)
     truth = runs.accuracies[:, np.flatnonzero(everything.usable)].mean(1)
@@ -256,6 +267,23 @@ def corpus_split(runs: Runs, tasks: dict[str, Task], key, below: float = np.inf)
         },
         "held_out_mean_mae_points": 100 * float(np.mean(errors)),
         "chosen": chosen,
+        # never judged at the largest size, where it could become a choice made there
+        "right_weighted_at_fitted_sizes": {name: float(np.mean(hits)) for name, hits in weighted.items()}
+        if np.isfinite(below)
+        else None,
+    }
+
+
+def weightings(fit, accuracies, items, columns, losses) -> dict[str, np.ndarray]:
+    """Weights of the unflagged tasks: equal, by the precision of their items, by their rise, by the square of rise over noise."""
+    noise = np.sqrt(accuracies * (1 - accuracies) / items).mean(0)
+    predicted = np.asarray(fit.predict(losses))[:, columns]
+    rise = np.ptp(predicted, 0)
+    return {
+        "plain": np.ones(len(columns)),
+        "precision": noise**-2,
+        "rise": rise,
+        "rise over noise": (rise / noise) ** 2,
     }
 
 
@@ -306,6 +334,8 @@ def main() -> None:
         for name in result["right"]:
             print(f"  {name:26s}" + "".join(f"{column[name]:12.2f}" for column in columns))
         print(f"  seen: {result['right_all_corpora_seen']:.2f} of the runs")
+        if np.isfinite(below):
+            print(f"  weighted: { {k: round(v, 2) for k, v in result['right_weighted_at_fitted_sizes'].items()} }")
         print(f"  camel_jax by size {result['right_by_size']}; chosen {result['chosen']}")
         print(f"  error of the held-out corpus's average: {result['held_out_mean_mae_points']:.2f} points")
 
