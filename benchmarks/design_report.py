@@ -47,6 +47,15 @@ def errors(rows: list[dict], family: str, multiple: int, shape: str, what: str =
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
+def budgets(rows: list[dict], family: str) -> list[int]:
+    """Budgets at which every design of a family is there, on as many tables as the most complete one."""
+    count: dict[int, int] = {}
+    for m in {r["multiple"] for r in rows if r["family"] == family}:
+        own = [r["table"] for r in rows if (r["family"], r["multiple"]) == (family, m)]
+        count[m] = sum(own.count(t) == len(SHAPES) for t in TABLES)
+    return sorted(m for m, n in count.items() if n and n == max(count.values()))
+
+
 def median(values: np.ndarray) -> tuple[float, float, float]:
     """Median with its 90 % bootstrap interval."""
     drawn = np.median(values[np.random.default_rng(0).integers(0, len(values), (2000, len(values)))], 1)
@@ -56,19 +65,18 @@ def median(values: np.ndarray) -> tuple[float, float, float]:
 
 def simulated(rows: list[dict]) -> list[str]:
     """The table of the simulation."""
-    families = [f for f in FAMILIES if any(r["family"] == f for r in rows)]
-    multiples = sorted({r["multiple"] for r in rows})
-    shapes = [s for s in SHAPES if any(r["shape"] == s for r in rows)]
-    lines = []
-    for what, unit in (("error", "error at the target, %"), ("regret", "regret, 0.001 nats")):
-        lines += [f"Simulation, median {unit}, budgets of {', '.join(map(str, multiples))} runs a size:", ""]
+    families = [f for f in FAMILIES if budgets(rows, f)]
+    multiples = sorted({m for f in families for m in budgets(rows, f)})
+    shapes, lines = list(SHAPES), []
+    for what, unit in (("error", "median error at the target, %"), ("regret", "mean regret, 0.001 nats")):
+        lines += [f"Simulation, {unit}, budgets of {', '.join(map(str, multiples))} runs a size:", ""]
         lines += [f"| design | {' | '.join(f'{FAMILIES[f]}' for f in families)} |", f"|---|{'---|' * len(families)}"]
         for shape in shapes:
             cells = []
             for family in families:
-                found = [errors(rows, family, m, shape, what) for m in multiples]
-                scale = 1.0 if what == "error" else 1e3
-                cells.append(" / ".join(f"{scale * np.median(x):.2f}" if len(x) else "" for x in found))
+                found = [errors(rows, family, m, shape, what) for m in budgets(rows, family)]
+                middle = np.median if what == "error" else lambda x: 1e3 * np.mean(x)
+                cells.append(" / ".join(f"{middle(x):.2f}" for x in found))
             lines.append(f"| {SHAPES[shape]} | {' | '.join(cells)} |")
         lines.append("")
     lines += [
@@ -79,22 +87,19 @@ def simulated(rows: list[dict]) -> list[str]:
     for shape in FIXED:
         cells, everything = [], []
         for family in families:
-            ratios = [
-                errors(rows, family, m, "optimal") / errors(rows, family, m, shape)
-                for m in multiples
-                if len(errors(rows, family, m, shape)) == len(errors(rows, family, m, "optimal"))
-            ]
-            ratios = np.concatenate(ratios)
+            ratios = np.concatenate(
+                [errors(rows, family, m, "optimal") / errors(rows, family, m, shape) for m in budgets(rows, family)]
+            )
             everything.append(ratios)
             cells.append("{:.2f} ({:.2f} to {:.2f})".format(*median(ratios)))
         cells.append("{:.2f} ({:.2f} to {:.2f})".format(*median(np.concatenate(everything))))
         lines.append(f"| {SHAPES[shape]} | {' | '.join(cells)} |")
-    counts = {f: len(errors(rows, f, multiples[0], "optimal")) for f in families}
+    counts = {f: len(errors(rows, f, budgets(rows, f)[0], "optimal")) for f in families}
     told = ", ".join(f"{n} of {FAMILIES[f]}" for f, n in counts.items())
     worst = []
     for family in families:
-        for m in multiples:
-            best = min(np.median(errors(rows, family, m, s)) for s in FIXED if len(errors(rows, family, m, s)))
+        for m in budgets(rows, family):
+            best = min(np.median(errors(rows, family, m, s)) for s in FIXED)
             worst.append((np.median(errors(rows, family, m, "optimal")) / best, FAMILIES[family], m))
     ratio, family, m = max(worst)
     lines += [
@@ -139,41 +144,23 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
     """Error against budget: families of the simulation above, public tables below."""
     from camel_jax import plots
 
-    figure = plots.new_figure(12.8, 7.4)
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.12)
-    above, below = figure.subfigures(2, 1)
-    families = [f for f in FAMILIES if any(r["family"] == f for r in study)]
-    multiples = sorted({r["multiple"] for r in study})
-    for ax, family in zip(np.atleast_1d(above.subplots(1, len(families))), families, strict=True):
-        for i, shape in enumerate([s for s in SHAPES if not s.startswith("optimal_")]):
-            found = [
-                (m, *median(errors(study, family, m, shape))) for m in multiples if len(errors(study, family, m, shape))
-            ]
-            if not found:
-                continue
-            x, mid, low, high = np.asarray(found).T
-            ax.fill_between(x, low, high, color=plots.color_of(i), alpha=0.15, lw=0)
-            ax.plot(
-                x,
-                mid,
-                "o-",
-                ms=3.5,
-                lw=2 if shape == "optimal" else 1.3,
-                color=plots.color_of(i),
-                label=SHAPES[shape].split(",")[0],
-            )
-        ax.set(
-            xscale="log",
-            yscale="log",
-            xlabel="budget, runs a size of the uniform shape",
-            title=f"{FAMILIES[family]}, simulated",
-        )
-        ax.set_xticks(multiples, map(str, multiples))
-        ax.minorticks_off()
-        ax.yaxis.set_major_locator(_ticks())
-        ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-    above.axes[0].set_ylabel("median error at the target, %")
-    above.axes[0].legend(frameon=False, fontsize=8)
+    figure = plots.new_figure(13.2, 7.6)
+    grid = figure.add_gridspec(2, 12)
+    families = [f for f in FAMILIES if budgets(study, f)]
+    wide = 12 // max(len(families), 1)
+    above = [figure.add_subplot(grid[0, i * wide : (i + 1) * wide]) for i in range(len(families))]
+    below = [figure.add_subplot(grid[1, 4 * i : 4 * i + 4]) for i in range(len(TABLES))]
+    for ax, family in zip(above, families, strict=True):
+        at = budgets(study, family)
+        for i, shape in enumerate(("optimal", *FIXED)):
+            mid, low, high = np.asarray([median(errors(study, family, m, shape)) for m in at]).T
+            ax.fill_between(at, low, high, color=plots.color_of(i), alpha=0.15, lw=0)
+            label, width = SHAPES[shape].split(",")[0], 2.4 if shape == "optimal" else 1.3
+            ax.plot(at, mid, "o-", ms=3.5, lw=width, color=plots.color_of(i), label=label)
+        ax.set(xscale="log", xlabel="budget, runs a size of the uniform shape", title=f"{FAMILIES[family]}, simulated")
+        ax.set_xticks(at, map(str, at))
+    above[0].set_ylabel("median error at the target, %")
+    above[0].legend(frameon=False, fontsize=8)
     styles = [
         ("camel", "optimal", "error_field", "CAMEL, optimal"),
         ("camel", "hourglass", "error_field", "CAMEL, hourglass"),
@@ -182,27 +169,23 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
         ("sodm", "optimal", "error", "SODM additive, optimal"),
         ("dml", "optimal", "error", "DML, optimal"),
     ]
-    for ax, table in zip(below.subplots(1, len(TABLES)), TABLES, strict=True):
+    for ax, table in zip(below, TABLES, strict=True):
         for i, (law, shape, key, label) in enumerate(styles):
             found = curve(tables, table, law, shape, key)
-            ax.plot(
-                [100 * f for f in found],
-                list(found.values()),
-                "o-",
-                ms=3.5,
-                lw=2 if i == 0 else 1.3,
-                color=plots.color_of(i),
-                label=label,
-            )
+            if len(found) < 2:
+                continue
+            x, y = [100 * f for f in found], list(found.values())
+            ax.plot(x, y, "o-", ms=3.5, lw=1.3 if i else 2.4, color=plots.color_of(i), label=label)
         ax.axhline(bars[table], color="#555555", ls="--", lw=1)
-        ax.text(100, bars[table], "SODM joint, all runs", fontsize=7.5, color="#555555", ha="right", va="bottom")
-        ax.set(xlabel="FLOPs bought, % of all runs below the largest size", title=f"{table}, real runs", yscale="log")
+        ax.text(100, bars[table], "SODM joint, all runs", fontsize=8, color="#555555", ha="right", va="bottom")
+        ax.set(xlabel="share of the FLOPs of all runs, %", title=f"{table}, real runs")
+    below[0].set_ylabel("error at the largest size, %")
+    below[0].legend(frameon=False, fontsize=8)
+    for ax in (*above, *below):
+        ax.set_yscale("log")
         ax.yaxis.set_major_locator(_ticks())
         ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
         ax.minorticks_off()
-    below.axes[0].set_ylabel("error at the largest size, %")
-    below.axes[0].legend(frameon=False, fontsize=8)
-    for ax in (*above.axes, *below.axes):
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8.5)
         ax.title.set(fontsize=10.5, fontweight="bold")
@@ -214,7 +197,7 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
 def _ticks():
     from matplotlib.ticker import LogLocator
 
-    return LogLocator(base=10, subs=(1, 2, 5))
+    return LogLocator(base=10, subs=(1, 2, 3, 5, 7))
 
 
 if __name__ == "__main__":
