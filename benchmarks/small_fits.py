@@ -587,7 +587,7 @@ def draw(results, path):
         for i, n in enumerate(names):
             ax.text(speed[i], i, f" {speed[i]:,.0f}  ({entries[n]['success']:.3f})", va="center", fontsize=8)
         ax.set_xscale("log")
-        ax.set_xlim(right=max(speed) * 8)
+        ax.set_xlim(1, max(speed) * 40)
         ax.set_xlabel("fits per second (fraction within 1 % of the best known)")
         ax.set_title(results[key]["title"])
     figure.tight_layout()
@@ -642,14 +642,20 @@ def main():
     ):
         print(f"--- {title}: {args.resamples} resamples x {N_STARTS} starts, rtol {args.rtol:g}", flush=True)
         results[key] = {"title": title, "solvers": compare(args, pool, table, which, n_samples)}
+        write(results, args.out)
     if args.growth:
         results["growth"] = growth(args, table)
     if args.memory:
         results["memory"] = memory(args)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(results, indent=1))
+    write(results, args.out)
     draw(results, args.out.with_suffix(".png"))
     print(f"wrote {args.out} and {args.out.with_suffix('.png')}")
+
+
+def write(results, path):
+    """What there is so far, so that a run that is stopped is not lost."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

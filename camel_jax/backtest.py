@@ -12,10 +12,9 @@ import jax
 import numpy as np
 
 from camel_jax.draws import Discrepancy, discrepancy_factor, discrepancy_scale, table_discrepancy
-from camel_jax.field import ResidualField, field_correction, fit_field
+from camel_jax.field import corrections, fit_field
 from camel_jax.lanes import Lanes, solve_lanes
-from camel_jax.laws.law import Law, Params, constrain_all, predict_rows
-from camel_jax.objective import Data, row_weights
+from camel_jax.objective import Data, log_predictions, row_weights
 from camel_jax.runs import Recipe, Runs, scales, select
 
 Array = Any
@@ -51,7 +50,7 @@ def backtest_below(
     below, there = active < size * (1 - 1e-9), np.isclose(active, size, rtol=1e-9)
     starts, rows = len(jax.tree.leaves(raw)[0]), len(runs)
     counts = np.tile(np.pad(below.astype(float), (0, len(data.weights) - rows)), (starts, 1))
-    solution = solve_lanes(lanes, data, raw, counts, chunk=None, progress=None)
+    solution = solve_lanes(lanes, data, raw, counts)
     values = np.asarray(solution.objective).reshape(starts, -1)
     values = np.where(np.isfinite(values), values, np.inf)
     if lanes.law.separable:
@@ -59,15 +58,14 @@ def backtest_below(
         chosen = jax.tree.map(lambda x: x[best, sets], solution.params)
     else:
         chosen = jax.tree.map(lambda x: x[int(values.argmin())], solution.params)
-    predicted = np.log(np.asarray(_predict(lanes.law, lanes.law.constrain(chosen), data)))
+    predicted = np.asarray(log_predictions(lanes.law, chosen, data.recipe))
     left = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - predicted, np.nan)[:rows]
     part = select(runs, below)
     weights = row_weights(part)
     d = table_discrepancy(part, left[below], weights, LEVEL, GROWTH, MIXTURE_SHARE)
     field = fit_field(part, left[below])
     recipe = jax.tree.map(lambda x: np.asarray(x)[:rows][there], data.recipe)
-    correction, expected = (np.asarray(x) for x in _corrections(field, d, recipe))
-    error, expected = np.abs(left[there] - correction), expected * HALF_WIDTH
+    error, expected = np.abs(left[there] - corrections(field, recipe)), np.asarray(_expected(d, recipe)) * HALF_WIDTH
     seen = np.isfinite(error)
     if not seen.any():
         return {
@@ -89,9 +87,9 @@ def backtest_below(
     if resampled is not None and len(resampled) >= 2 and slopes:
         few = np.asarray(resampled)[:RESAMPLES] * np.pad(below, (0, len(data.weights) - rows))
         warm = jax.tree.map(lambda x: np.broadcast_to(x, (len(few), *np.shape(x))), chosen)
-        again = solve_lanes(lanes, data, warm, few, chunk=None, progress=None)
-        logs = _predict_each(lanes.law, constrain_all(lanes.law, again.params), data)
-        logs = np.log(np.asarray(logs))[:, :rows][:, there]
+        again = solve_lanes(lanes, data, warm, few, warm=True)
+        each = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], again.params) for i in range(len(few))]
+        logs = np.stack([log_predictions(lanes.law, one, data.recipe) for one in each])[:, :rows][:, there]
         logs = logs[np.all(np.isfinite(logs), axis=(1, 2))]
         if len(logs) >= 2:
             parts = [slope_variance(x / unit, away, of_rows, tested.run, noise=False)[0] for x in logs - logs.mean(0)]
@@ -142,20 +140,10 @@ def slope_variance(errors: Array, away: Array, weights: Array, run: Array, *, no
     return (float(np.mean(found)), rank) if found else (0.0, 0)
 
 
-@partial(jax.jit, static_argnums=0)
-def _predict(law: Law, params: Params, data: Data) -> Array:
-    return predict_rows(law, params, data.recipe)
-
-
-@partial(jax.jit, static_argnums=0)
-def _predict_each(law: Law, params: Params, data: Data) -> Array:
-    return jax.vmap(lambda one: predict_rows(law, one, data.recipe))(params)
-
-
 @jax.jit
-def _corrections(field: ResidualField, d: Discrepancy, recipe: Recipe) -> tuple[Array, Array]:
-    """Of rows: the correction of the field and the standard deviation that the discrepancy gives, (R, V) each."""
-    return jax.vmap(partial(field_correction, field))(recipe), jax.vmap(partial(discrepancy_scale, d))(recipe)
+def _expected(d: Discrepancy, recipe: Recipe) -> Array:
+    """Standard deviation that the discrepancy gives to rows, (R, V)."""
+    return jax.vmap(partial(discrepancy_scale, d))(recipe)
 
 
 def backtest_sizes(runs: Runs, tests: int) -> np.ndarray:

@@ -154,6 +154,17 @@ def field_correction(field: ResidualField, recipe: Recipe) -> Array:
     return _kernel(place, rows, field.length, field.common, jnp)[0] @ jnp.asarray(field.coefficients)
 
 
+def corrections(field: ResidualField, recipe: Recipe) -> np.ndarray:
+    """Log corrections (R, V) of recipes with a leading axis R; on the host, where nothing needs to be compiled."""
+    rows = Place(*(np.asarray(x) for x in field[:3]))
+    places = Place(*(np.asarray(x, float) for x in (recipe.weights, np.log(recipe.n_active), np.log(recipe.tokens))))
+    coefficients, out = np.asarray(field.coefficients), []
+    for low in range(0, len(places.log_size), 256):
+        some = Place(*(x[low : low + 256] for x in places))
+        out.append(_kernel(some, rows, field.length, field.common, np) @ coefficients)
+    return np.concatenate([np.zeros((0, coefficients.shape[1])), *out])
+
+
 def _kernel(one: Place, other: Place, length: Array, common: Array, xp: Any) -> Array:
     apart = xp.sum((one.weights[:, None] - other.weights[None]) ** 2, axis=-1)
     scale = xp.abs(one.log_size[:, None] - other.log_size[None])

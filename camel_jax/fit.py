@@ -11,17 +11,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from camel_jax import gauss_newton, laws, solve
 from camel_jax.archive import ArchiveError, read_archive, write_archive
 from camel_jax.backtest import GROWTH, LEVEL, backtest_below, backtest_sizes, mixture_share, scale_factor
 from camel_jax.benchmark import AccuracyFit
 from camel_jax.draws import Discrepancy, Draws, LossesAt, draw_errors, table_discrepancy
-from camel_jax.field import ResidualField, field_correction, fit_field, no_field
+from camel_jax.field import ResidualField, corrections, field_correction, fit_field, no_field
 from camel_jax.identifiability import FitError, check_table
 from camel_jax.lanes import Lanes, Progress, solve_lanes
-from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_runs, table_units
-from camel_jax.objective import Data, Robust, as_data, residuals
+from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_recipe, scale_runs, table_units
+from camel_jax.objective import Robust, as_data, log_predictions
 from camel_jax.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.runs import Recipe, Runs, resample_counts
 
@@ -105,7 +106,15 @@ class Fit:
         """
         if np.ndim(recipe.tokens) == 0:
             return self.predict(jax.tree.map(lambda x: jnp.asarray(x)[None], recipe))[0]
-        return _point(self.inner_law, self.members, self.units, self.field, recipe)
+        keep = good_starts(self.objective)
+        traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(recipe))
+        if traced or len(keep) > FEW:
+            return _point(self.inner_law, self.members, self.units, self.field, recipe)
+        # the program that the fit itself has compiled, where the table has as many rows
+        scaled = scale_recipe(self.units, recipe)
+        each = [log_predictions(self.inner_law, _take(self.raw, i), scaled) for i in keep]
+        log_losses = np.mean(each, axis=0) + np.log(self.units.losses)
+        return jnp.asarray(np.exp(log_losses + corrections(self.field, recipe)))
 
     def draws(self, field: bool = False) -> Draws:
         """The bootstrap resamples (the starts, if there are none) with their errors in scale.
@@ -276,6 +285,7 @@ class Fit:
         return "; ".join(parts)
 
 
+FEW = 8  # members that are predicted one after the other
 MIN_DRAWS = 128  # draws repeat resamples until there are this many, each with its own error in scale
 
 
@@ -286,7 +296,7 @@ def good_starts(values: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
     return np.flatnonzero(values <= best + tolerance * max(abs(best), 1e-12))
 
 
-def _take(raw: Any, index: np.ndarray) -> Any:
+def _take(raw: Any, index: Any) -> Any:
     """Lanes of saved parameters, on the host."""
     return jax.tree.map(lambda x: np.asarray(x)[index], raw)
 
@@ -359,6 +369,10 @@ def fit(
     """
     if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError("fitting needs float64: call jax.config.update('jax_enable_x64', True) before anything else")
+    if jax.default_backend() == "tpu":
+        raise ValueError(
+            "a TPU has no float64, which fitting needs: fit on its host with JAX_PLATFORMS=cpu; a saved fit predicts in float32"
+        )
     if solver not in SOLVERS:
         raise ValueError(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
     if starts < 1 or resamples < 0:
@@ -367,8 +381,8 @@ def fit(
     units = table_units(runs)
     scaled = scale_runs(units, runs)
     data = as_data(scaled, weighting, pad_rows)
-    start_key, resample_key, error_key = jax.random.split(key, 3)
-    raw = jax.vmap(lambda k: law.init(k, scaled))(jax.random.split(start_key, starts))
+    start_keys, resample_key, error_seed = _seeds(key, starts)
+    raw = jax.vmap(lambda k: law.init(k, scaled))(start_keys)
 
     n_sets = len(runs.sets) if law.separable else 1
     total = (starts + resamples) * n_sets
@@ -393,7 +407,7 @@ def fit(
     warm = jax.tree.map(lambda x: x[take], first.params)
     counts = resample_counts(resample_key, runs, resamples)
     counts = np.pad(counts, [(0, 0), (0, len(data.weights) - len(runs))])
-    again = solve_lanes(settings, data, warm, counts, chunk=chunk, progress=report(starts * n_sets))
+    again = solve_lanes(settings, data, warm, counts, warm=True, chunk=chunk, progress=report(starts * n_sets))
     again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
 
@@ -402,9 +416,9 @@ def fit(
     factor = scale_factor(tests)
     tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
 
-    members = jax.tree.map(lambda x: x[good], first.params)
-    left = np.mean(
-        [_residuals(law, jax.tree.map(lambda x, i=i: x[i], members), data) for i in range(len(good))], axis=0
+    members = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], first.params) for i in good]
+    left = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
+        data.log_losses
     )
     left = np.where(np.asarray(data.measured), left, np.nan)[: len(runs)]
     return Fit(
@@ -432,7 +446,7 @@ def fit(
         size_range=_range(runs.recipe.n_active),
         tokens_range=_range(runs.recipe.tokens),
         notes=notes,
-        seed=int(jax.random.randint(error_key, (), 0, 2**31 - 1)),
+        seed=int(error_seed),
         extra={"backtests": tests, "factor": factor},
     )
 
@@ -441,9 +455,11 @@ def _range(values: Array) -> tuple[float, float]:
     return float(np.min(values)), float(np.max(values))
 
 
-@partial(jax.jit, static_argnums=0)
-def _residuals(law: Law, raw: Any, data: Data) -> Array:
-    return residuals(law, raw, data)
+@partial(jax.jit, static_argnums=1)
+def _seeds(key: Array, starts: int) -> tuple[Array, Array, Array]:
+    """Keys of the starts, the key of the resamples, and the seed of the errors of draws."""
+    start_key, resample_key, error_key = jax.random.split(key, 3)
+    return jax.random.split(start_key, starts), resample_key, jax.random.randint(error_key, (), 0, 2**31 - 1)
 
 
 def _best_first(solution: solve.Solution, starts: int, n_sets: int) -> tuple[solve.Solution, np.ndarray]:

@@ -9,7 +9,9 @@ of ``objective``: a Huber loss of log residuals plus quadratic priors. What make
   between theta and phi become straight.
 - **Second derivatives of the law.** In the linear zone J'WJ has little curvature of its own, so what Gauss-Newton leaves out
   is of the same size as what it keeps. It joins once the threshold is near its final value.
-- **Arrow structure.** Sets are eliminated one by one (Schur complement), so a step factors one P x P matrix.
+- **Curvature by its size.** The objective is saddle-shaped over most of the way. Damping that outweighs negative curvature makes
+  every direction slow; here an eigendecomposition gives each direction the size of its own curvature ("saddle-free Newton").
+- **Arrow structure.** Sets are eliminated one by one (Schur complement), so a step decomposes one P x P matrix.
 """
 
 from __future__ import annotations
@@ -62,27 +64,34 @@ class Schedule(NamedTuple):
     Attributes:
       max_steps: largest number of steps.
       rtol: stop when ``window`` steps together improve the objective by less than this fraction.
+      warm_rtol: the same from a warm start: what a resample tells is how far its optimum moves.
       window: steps between two looks at the progress.
       start: first Huber threshold, in units of the mean absolute residual at the start.
       shrink: factor of the threshold at every good step.
       linear: share of the reweighted curvature kept in the linear zone.
       exact_below: threshold, in units of the final one, below which second derivatives of the law join.
       trials: largest number of damping values tried at one step.
+      follow: largest threshold after a good step, in units of the mean absolute residual.
+      refinements: Newton steps of the sets' own parameters at every trial.
     """
 
     max_steps: int = 250
     rtol: float = 2e-4
+    warm_rtol: float = 1e-3
     window: int = 5
     start: float = 2.0
     shrink: float = 0.8
-    linear: float = 0.1
+    linear: float = 0.5
     exact_below: float = 4.0
     trials: int = 8
+    follow: float = 2.0
+    refinements: int = 2
 
 
 class _State(NamedTuple):
     theta: Array
     phi: Array
+    residual: Array
     value: Array  # at the present threshold
     delta: Array
     damping: Array
@@ -104,7 +113,7 @@ def minimize(
     prior: Quadratic,
     robust: Robust,
     schedule: Schedule = DEFAULT,
-    warm: bool = False,
+    warm: Array = False,
 ) -> Solution:
     """Minimise ``sum_rv w_rv huber(log L_rv - y_rv) / (delta noise) + prior`` over (theta, phi).
 
@@ -122,11 +131,19 @@ def minimize(
     """
     eye = jnp.eye(phi.shape[1])
 
-    def own_value(phi: Array, latent: Array, delta: Array) -> Array:
+    def residual_of(phi: Array, latent: Array) -> Array:
+        return jnp.log(jnp.exp(phi) @ latent.T) - log_losses
+
+    def own_value(phi: Array, residual: Array, delta: Array) -> Array:
         """Data term and own prior of each set, (V,)."""
-        residual = jnp.log(jnp.exp(phi) @ latent.T) - log_losses
         data = jnp.sum(weights * huber(residual, delta), -1) / (delta * robust.noise)
         return data + 0.5 * jnp.sum(prior.precision * (phi - prior.center) ** 2, -1)
+
+    def total(theta: Array, own: Array) -> Array:
+        return jnp.sum(own) + prior.constant + 0.5 * theta @ prior.matrix @ theta + prior.linear @ theta
+
+    def mean_size(residual: Array) -> Array:
+        return jnp.sum(weights * jnp.abs(residual)) / jnp.sum(weights)
 
     def slopes(residual: Array, delta: Array) -> tuple[Array, Array]:
         size = jnp.abs(residual)
@@ -135,38 +152,39 @@ def minimize(
         return scale * curvature, scale * jnp.clip(residual, -delta, delta)
 
     def refine(theta: Array, phi: Array, delta: Array) -> tuple[Array, Array]:
-        """Two damped Newton steps of every set's own parameters, and the objective there."""
+        """Damped Newton steps of every set's own parameters, and the objective there."""
         latent = joint.latent(theta)
-        value = own_value(phi, latent, delta)
-        for _ in range(2):
+
+        def attempt(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            phi, value, ridge = carry
             terms = jnp.exp(phi)[:, None, :] * latent
-            total = jnp.sum(terms, -1, keepdims=True)
-            curvature, slope = slopes(jnp.log(total[..., 0]) - log_losses, delta)
-            share = terms / total
+            losses = jnp.sum(terms, -1, keepdims=True)
+            curvature, slope = slopes(jnp.log(losses[..., 0]) - log_losses, delta)
+            share = terms / losses
             gradient = jnp.einsum("vr,vrq->vq", slope, share) + prior.precision * (phi - prior.center)
             matrix = jnp.swapaxes(share * curvature[..., None], 1, 2) @ share
             diagonal = jnp.diagonal(matrix, axis1=1, axis2=2) + prior.precision
-            matrix = matrix + (prior.precision + 1e-3 * diagonal)[:, :, None] * eye
-            step = -_solve(jnp.linalg.cholesky(matrix), gradient[..., None])[..., 0]
-            for length in (1.0, 0.25):
-                new = phi + length * step
-                new_value = own_value(new, latent, delta)
-                better = new_value < value
-                phi, value = jnp.where(better[:, None], new, phi), jnp.where(better, new_value, value)
-                step = jnp.where(better[:, None], 0.0, step)
-        shared = prior.constant + 0.5 * theta @ prior.matrix @ theta + prior.linear @ theta
-        return phi, jnp.sum(value) + shared
+            matrix = matrix + (prior.precision + ridge[:, None] * diagonal)[:, :, None] * eye
+            new = phi - _solve(jnp.linalg.cholesky(matrix), gradient[..., None])[..., 0]
+            new_value = own_value(new, residual_of(new, latent), delta)
+            better = new_value < value
+            phi, value = jnp.where(better[:, None], new, phi), jnp.where(better, new_value, value)
+            return phi, value, jnp.where(better, 1e-3, 300.0 * ridge)
+
+        first = phi, own_value(phi, residual_of(phi, latent), delta), jnp.full(phi.shape[0], 1e-3)
+        phi, value, _ = jax.lax.fori_loop(0, schedule.refinements, attempt, first)
+        return phi, total(theta, value)
 
     def step(state: _State) -> _State:
         theta, phi, delta = state.theta, state.phi, state.delta
-        residual = jnp.log(jnp.exp(phi) @ joint.latent(theta).T) - log_losses
-        curvature, slope = slopes(residual, delta)
+        curvature, slope = slopes(state.residual, delta)
         second = jnp.where(delta <= schedule.exact_below * robust.delta, 1.0, 0.0)
         arrow, by_theta, by_phi = joint.arrow(theta, phi, curvature, slope, second)
         shared, own = arrow.shared + prior.matrix, arrow.own + prior.precision[:, :, None] * eye
         by_theta = by_theta + prior.matrix @ theta + prior.linear
         by_phi = by_phi + prior.precision * (phi - prior.center)
         scale = jnp.maximum(jnp.abs(jnp.diagonal(shared)), jnp.diagonal(prior.matrix)) + 1e-12
+        unit = jax.lax.rsqrt(scale)
         own_scale = jnp.maximum(jnp.abs(jnp.diagonal(own, axis1=1, axis2=2)), prior.precision) + 1e-12
 
         def trial(carry: Any) -> Any:
@@ -174,9 +192,10 @@ def minimize(
             left = jnp.linalg.cholesky(own + (damping * own_scale)[:, :, None] * eye)
             half = jax.vmap(_half)(left, jnp.concatenate([jnp.swapaxes(arrow.cross, 1, 2), by_phi[..., None]], -1))
             rows = half.reshape(-1, half.shape[-1])
-            schur = shared + jnp.diag(damping * scale) - rows[:, :-1].T @ rows[:, :-1]
-            right = by_theta - rows[:, :-1].T @ rows[:, -1]
-            d_theta = -_solve(jnp.linalg.cholesky(schur), right[:, None])[:, 0]
+            schur = (shared - rows[:, :-1].T @ rows[:, :-1]) * unit[:, None] * unit
+            bent, axes = jnp.linalg.eigh(schur, symmetrize_input=False)
+            along = axes.T @ (unit * (by_theta - rows[:, :-1].T @ rows[:, -1]))
+            d_theta = -unit * (axes @ (along / (jnp.abs(bent) + damping)))
             pulled = by_phi + jnp.einsum("vpq,p->vq", arrow.cross, d_theta)
             d_phi = -_solve(left, pulled[..., None])[..., 0]
             new_theta = theta + d_theta
@@ -204,39 +223,38 @@ def minimize(
         steps = state.steps + 1
         final = delta <= robust.delta
         # a step that fails at every damping means this threshold has nothing more to give
-        smaller = jnp.where((gain > 0.1) | ~good, jnp.maximum(robust.delta, delta * schedule.shrink), delta)
-        changed = smaller < delta
-        value = jax.lax.cond(changed, lambda: evaluate(theta, phi, smaller), lambda: value)
+        residual = residual_of(phi, joint.latent(theta))
+        next_delta = jnp.minimum(delta * schedule.shrink, schedule.follow * mean_size(residual))
+        smaller = jnp.where((gain > 0.1) | ~good, jnp.maximum(robust.delta, next_delta), delta)
+        value = total(theta, own_value(phi, residual, smaller))
         look = steps % schedule.window == 0
-        small = state.window_value - value <= schedule.rtol * jnp.abs(value)
+        rtol = jnp.where(warm, schedule.warm_rtol, schedule.rtol)
+        small = state.window_value - value <= rtol * jnp.abs(value)
         done = final & ((look & small) | ~good)
         status = jnp.where(done, CONVERGED, RUNNING)
         status = jnp.where(jnp.isfinite(value), status, NON_FINITE)
         window_value = jnp.where(~final, jnp.inf, jnp.where(look, value, state.window_value))
         damping = jnp.where(good, damping, 1e-2)
-        return _State(theta, phi, value, smaller, damping, window_value, status.astype(jnp.int32), steps)
-
-    def evaluate(theta: Array, phi: Array, delta: Array) -> Array:
-        shared = prior.constant + 0.5 * theta @ prior.matrix @ theta + prior.linear @ theta
-        return jnp.sum(own_value(phi, joint.latent(theta), delta)) + shared
+        return _State(theta, phi, residual, value, smaller, damping, window_value, status.astype(jnp.int32), steps)
 
     final = jnp.asarray(robust.delta, theta.dtype)
-    residual = jnp.log(jnp.exp(phi) @ joint.latent(theta).T) - log_losses
-    size = jnp.sum(weights * jnp.abs(residual)) / jnp.sum(weights)
-    delta = final if warm else jnp.maximum(final, schedule.start * size)
-    phi, value = refine(theta, phi, delta)
+    residual = residual_of(phi, joint.latent(theta))
+    delta = jnp.where(warm, final, jnp.maximum(final, schedule.start * mean_size(residual)))
+    value = total(theta, own_value(phi, residual, delta))
     status = jnp.where(jnp.isfinite(value), RUNNING, NON_FINITE).astype(jnp.int32)
-    damping = jnp.asarray(1e-3 if warm else 1e-2, theta.dtype)
-    state = _State(theta, phi, value, delta, damping, jnp.inf * jnp.ones_like(value), status, jnp.int32(0))
+    damping = jnp.where(warm, 1e-3, 1e-2).astype(theta.dtype)
+    state = _State(theta, phi, residual, value, delta, damping, jnp.inf * jnp.ones_like(value), status, jnp.int32(0))
     last = jax.lax.while_loop(lambda s: (s.status == RUNNING) & (s.steps < schedule.max_steps), step, state)
     status = jnp.where(last.status == RUNNING, MAX_STEPS, last.status)
-    return Solution((last.theta, last.phi), evaluate(last.theta, last.phi, final), status, last.steps)
+    return Solution(
+        (last.theta, last.phi), total(last.theta, own_value(last.phi, last.residual, final)), status, last.steps
+    )
 
 
 def supports(law: Law, data: Data, raw: Any) -> bool:
     """Whether ``minimize_joint`` knows the structure of a law on a table: CAMEL, coupled, closed form, no limited supply."""
     settings = dict(law.settings)
-    known = isinstance(raw, dict) and set(raw) == camel_newton.LEAVES
+    known = isinstance(raw, dict) and set(raw) - {camel_newton.SHARE} == camel_newton.LEAVES
     return law.name == "camel" and known and not settings.get("exact") and data.recipe.supply is None
 
 
@@ -247,7 +265,7 @@ def minimize_joint(
     robust: Robust,
     schedule: Schedule = DEFAULT,
     *,
-    warm: bool = False,
+    warm: Array = False,
 ) -> Solution:
     """Fit a joint law from one start; map over starts and resamples.
 
@@ -267,24 +285,36 @@ def minimize_joint(
     theta, phi = camel_newton.pack(raw)
     skills = phi.shape[1] - 1
     recipe = data.recipe
-    table = camel_newton.Table(recipe.weights, jnp.log(recipe.n_active), jnp.log(recipe.tokens))
+    sizes = jnp.log(recipe.n_total), jnp.log(recipe.n_active)
+    table = camel_newton.Table(recipe.weights, *sizes, jnp.log(recipe.tokens))
     joint = Joint(
         lambda theta: camel_newton.latent_losses(theta, table, skills),
         lambda theta, phi, curvature, slope, second: camel_newton.arrow(theta, phi, table, curvature, slope, second),
     )
     weights = jnp.where(data.measured, data.weights[:, None], 0.0).T
-    solution = minimize(joint, theta, phi, data.log_losses.T, weights, _prior(law, theta, phi), robust, schedule, warm)
-    return solution._replace(params=camel_newton.unpack(*solution.params))
+    solution = minimize(
+        joint,
+        theta,
+        phi,
+        data.log_losses.T,
+        weights,
+        _prior(law, theta, phi, recipe.weights.shape[1]),
+        robust,
+        schedule,
+        warm,
+    )
+    theta, phi = solution.params
+    return solution._replace(params=camel_newton.unpack(theta, phi, recipe.weights.shape[1]))
 
 
-def _prior(law: Law, theta: Array, phi: Array) -> Quadratic:
+def _prior(law: Law, theta: Array, phi: Array, n_domains: int) -> Quadratic:
     """The quadratic form behind a law's log prior, by differentiating it at zero."""
 
     def by_theta(theta: Array) -> Array:
-        return -law.log_prior(camel_newton.unpack(theta, jnp.zeros_like(phi)))
+        return -law.log_prior(camel_newton.unpack(theta, jnp.zeros_like(phi), n_domains))
 
     def by_phi(phi: Array) -> Array:
-        return -law.log_prior(camel_newton.unpack(jnp.zeros_like(theta), phi))
+        return -law.log_prior(camel_newton.unpack(jnp.zeros_like(theta), phi, n_domains))
 
     # the own prior is a sum over parameters, so that one derivative along all ones gives its diagonal
     zero, ones = jnp.zeros_like(phi), jnp.ones_like(phi)

@@ -39,12 +39,12 @@ class Lanes:
     max_steps: int | None
     keep: str | None = dataclasses.field(default=None, compare=False)
 
-    def minimize(self, raw: Any, data: Data) -> solve.Solution:
-        """Minimise the objective from one start with the solver of these lanes."""
+    def minimize(self, raw: Any, data: Data, warm: Array = False) -> solve.Solution:
+        """Minimise the objective from one start with the solver of these lanes; ``warm``: the start is near the solution."""
         limit = {} if self.max_steps is None else {"max_steps": self.max_steps}
         if self.solver == "newton":
             schedule = gauss_newton.Schedule(**limit)
-            return gauss_newton.minimize_joint(self.law, raw, data, self.robust, schedule)
+            return gauss_newton.minimize_joint(self.law, raw, data, self.robust, schedule, warm=warm)
         function = objective(self.law, data, self.robust)
         return (solve.adam if self.solver == "adam" else solve.lbfgs)(function, raw, **limit)
 
@@ -96,7 +96,14 @@ class Kept:
 
 
 def solve_lanes(
-    lanes: Lanes, data: Data, raw: Any, counts: Array | None, *, chunk: int | None, progress: Progress | None
+    lanes: Lanes,
+    data: Data,
+    raw: Any,
+    counts: Array | None,
+    *,
+    warm: bool = False,
+    chunk: int | None = None,
+    progress: Progress | None = None,
 ) -> solve.Solution:
     """Solve every lane of a batch, in chunks, over all local devices and over the processes of a job.
 
@@ -105,6 +112,7 @@ def solve_lanes(
       data: the table.
       raw: starts, leaves (L, ...); for a separable law (L, V, ...), and every set becomes a lane of its own.
       counts: (L, R) multiplicities of rows, or None for ones.
+      warm: the starts are near their solutions, as those of resamples are.
       chunk: lanes at a time; None for a default that keeps memory small.
       progress: called after every chunk.
 
@@ -120,12 +128,23 @@ def solve_lanes(
     raw = jax.tree.map(lambda x: np.asarray(x)[mine], raw)
     counts = None if counts is None else np.asarray(counts)[mine]
     kept = Kept(lanes, data)
-    local = _by_least_squares if lanes.solver == "least_squares" else _by_chunks
-    return processes.gather(local(lanes, data, raw, counts, kept, chunk, progress), n)
+    if lanes.solver == "least_squares":
+        return processes.gather(_by_least_squares(lanes, data, raw, counts, kept, progress), n)
+    return processes.gather(_by_chunks(lanes, data, raw, counts, warm, kept, chunk, progress), n)
+
+
+SMALL = 4000  # rows x sets up to which one core is enough for a step of the joint solver
 
 
 def _by_chunks(
-    lanes: Lanes, data: Data, raw: Any, counts: Array | None, kept: Kept, chunk: int | None, progress: Progress | None
+    lanes: Lanes,
+    data: Data,
+    raw: Any,
+    counts: Array | None,
+    warm: bool,
+    kept: Kept,
+    chunk: int | None,
+    progress: Progress | None,
 ) -> solve.Solution:
     """The lanes of this process, chunk by chunk over its devices."""
     n, n_sets = len(jax.tree.leaves(raw)[0]), data.log_losses.shape[1]
@@ -134,7 +153,7 @@ def _by_chunks(
         raw = jax.tree.map(lambda x: np.reshape(x, (n * n_sets, 1, *np.shape(x)[2:])), raw)
         lane, which = np.repeat(lane, n_sets), np.tile(np.arange(n_sets), n)
     devices = np.asarray(jax.local_devices())
-    if lanes.solver == "newton" and devices[0].platform == "cpu":
+    if lanes.solver == "newton" and devices[0].platform == "cpu" and data.log_losses.size > SMALL:
         devices = devices[:1]  # its matrix products use every core; two devices wait for each other's threads
     per_device = 16 if lanes.law.separable else 1
     chunk = min(chunk or len(devices) * per_device, -(-len(lane) // len(devices)) * len(devices))
@@ -148,8 +167,8 @@ def _by_chunks(
         index = np.minimum(np.arange(low, low + chunk), len(lane) - 1)
         here = jax.tree.map(lambda x, index=index: x[index], raw)
         times = np.ones((chunk, data.weights.shape[0])) if counts is None else counts[lane[index]]
-        use = partial(_solve_chunk, lanes, mesh, batch, data, here, times, which[index])
-        part = kept.get((here, times, which[index]), use)
+        use = partial(_solve_chunk, lanes, mesh, batch, data, here, times, which[index], np.array(warm))
+        part = kept.get((here, times, which[index], warm), use)
         parts.append(jax.tree.map(lambda x, low=low: np.asarray(x)[: len(lane) - low], part))
         if progress is not None:
             progress(min(low + chunk, len(lane)), len(lane))
@@ -161,31 +180,32 @@ def _by_chunks(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _solve_chunk(
-    lanes: Lanes, mesh: Mesh, batch: int, data: Data, raw: Any, counts: Array, which: Array
+    lanes: Lanes, mesh: Mesh, batch: int, data: Data, raw: Any, counts: Array, which: Array, warm: Array
 ) -> solve.Solution:
-    def local(data: Data, raw: Any, counts: Array, which: Array) -> solve.Solution:
+    def local(data: Data, raw: Any, counts: Array, which: Array, warm: Array) -> solve.Solution:
         def one(args: tuple[Any, Array, Array]) -> solve.Solution:
             raw, count, v = args
             own = data._replace(weights=data.weights * count)
             if lanes.law.separable:
                 own = own._replace(log_losses=data.log_losses[:, v][:, None], measured=data.measured[:, v][:, None])
-            return lanes.minimize(raw, own)
+            return lanes.minimize(raw, own, warm)
 
         return jax.lax.map(one, (raw, counts, which), batch_size=None if batch == 1 else batch)
 
     split, whole = PartitionSpec("lanes"), PartitionSpec()
-    sharded = jax.shard_map(local, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
-    return sharded(data, raw, counts, which)
+    sharded = jax.shard_map(
+        local, mesh=mesh, in_specs=(whole, split, split, split, whole), out_specs=split, check_vma=False
+    )
+    return sharded(data, raw, counts, which, warm)
 
 
 RESAMPLES_A_CALL = 256
 
 
 def _by_least_squares(
-    lanes: Lanes, data: Data, raw: Any, counts: Array | None, kept: Kept, chunk: int | None, progress: Progress | None
+    lanes: Lanes, data: Data, raw: Any, counts: Array | None, kept: Kept, progress: Progress | None
 ) -> solve.Solution:
     """Every set of a separable law as a lane of the batched least squares solver, which bounds its own memory."""
-    del chunk
     law, n_sets = lanes.law, data.log_losses.shape[1]
     n = len(jax.tree.leaves(raw)[0])
     prior = _prior_of_one_set(law, tuple((name, np.shape(x)[2:]) for name, x in sorted(raw.items())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -118,6 +119,12 @@ def residuals(law: Law, raw: Raw, data: Data) -> Array:
     """Log predicted minus log measured losses, (R, V); 0 where not measured."""
     predicted = predict_rows(law, law.constrain(raw), data.recipe)
     return jnp.where(data.measured, jnp.log(jnp.where(data.measured, predicted, 1.0)) - data.log_losses, 0.0)
+
+
+@partial(jax.jit, static_argnums=0)
+def log_predictions(law: Law, raw: Raw, recipe: Recipe) -> Array:
+    """Log losses (R, V) that one set of raw parameters predicts; one program for fits, back-tests and predictions of a table."""
+    return jnp.log(predict_rows(law, law.constrain(raw), recipe))
 
 
 def objective(law: Law, data: Data, robust: Robust) -> Callable[[Raw], Array]:

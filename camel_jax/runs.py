@@ -191,13 +191,16 @@ def resample_counts(key: Array, runs: Runs, resamples: int) -> Array:
     n_runs = len(first)
     counts = np.zeros((resamples, n_runs))
     strata = [np.flatnonzero(size_of_run == size) for size in np.unique(size_of_run)]
-    for members, drawn in zip(strata, _draw_strata(key, resamples, tuple(map(len, strata))), strict=True):
-        np.add.at(counts, (np.arange(resamples)[:, None], members[np.asarray(drawn)]), 1.0)
+    sizes = np.array([len(members) for members in strata], int)
+    draws = np.asarray(_draw_strata(key, resamples * sizes.max(initial=1), jnp.asarray(sizes)))
+    for members, drawn in zip(strata, draws, strict=True):
+        drawn = drawn[: resamples * len(members)].reshape(resamples, -1)
+        np.add.at(counts, (np.arange(resamples)[:, None], members[drawn]), 1.0)
     return counts[:, run]
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _draw_strata(key: Array, resamples: int, sizes: tuple[int, ...]) -> list[Array]:
-    """Draws with replacement within each stratum, (B, n) indices below n."""
-    keys = [jax.random.fold_in(key, i) for i in range(len(sizes))]
-    return [jax.random.randint(k, (resamples, n), 0, n) for k, n in zip(keys, sizes, strict=True)]
+@functools.partial(jax.jit, static_argnums=1)
+def _draw_strata(key: Array, n: int, sizes: Array) -> Array:
+    """``n`` draws with replacement from each stratum, (strata, n) indices below its size."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(sizes)))
+    return jax.vmap(lambda k, size: jax.random.randint(k, (n,), 0, size))(keys, sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -57,16 +58,15 @@ def prepare(runs: Runs, tasks: Mapping[str, Task], rows: np.ndarray) -> Table | 
     return Table(z, filled, seen.astype(float), binomial, chance, center, scale, used)
 
 
-def _minimise(residuals, start: Array, steps: int = 100, tolerance: float = 1e-7):
+def _minimise(look, start: Array, steps: int = 100, tolerance: float = 1e-7):
     """Levenberg-Marquardt on one small problem; vmap for many. Returns (point, half sum of squares, converged).
 
     Damping follows the ratio of actual to predicted decrease (Nielsen 1999).
-    """
 
-    def look(x):
-        r = residuals(x)
-        jacobian = jax.jacfwd(residuals)(x)
-        return 0.5 * (r @ r), jacobian.T @ jacobian, jacobian.T @ r
+    Args:
+      look: ``look(x) -> (half sum of squares, normal matrix, gradient)``.
+      start: (P,). steps: at most. tolerance: promised decrease at which a problem counts as solved.
+    """
 
     def body(state):
         x, cost, normal, gradient, damping, growth, step, _ = state
@@ -105,10 +105,10 @@ def _fit_lanes(z, accuracy, precision, chance, basis, starts):
     """Fit F independent lanes: accuracy and precision (F, R), chance (F,), basis leaves (F, ...), starts (F, P)."""
 
     def one(accuracy, precision, chance, basis, start):
-        def residuals(x):
-            return law.residuals(law.RawAccuracy(x[0], x[1], x[2], x[3:]), z, accuracy, precision, chance, basis)
+        def look(x):
+            return law.normal_equations(law.RawAccuracy(x[0], x[1], x[2], x[3:]), z, accuracy, precision, chance, basis)
 
-        x, cost, done = _minimise(residuals, start)
+        x, cost, done = _minimise(look, start)
         return law.constrain(law.RawAccuracy(x[0], x[1], x[2], x[3:]), chance, basis), x, cost, done
 
     return jax.vmap(one)(accuracy, precision, chance, basis, starts)
@@ -138,8 +138,8 @@ def fit_all(table: Table, precision: np.ndarray, bases: law.Basis, starts: np.nd
         jax.tree.map(lambda leaf: np.asarray(leaf)[index[0]], bases),
         starts.reshape(-1, n_raw),
     )
-    # Chunks of one size: one compilation, Jacobians that fit in memory, and few lanes waiting for the slowest.
-    batch, total = 256, len(lanes[-1])
+    # Chunks of one size: one compilation, Jacobians that fit in the cache, and few lanes waiting for the slowest.
+    batch, total = 64, len(lanes[-1])
     padded = -(-total // batch) * batch
     fill = np.arange(padded) % total
     z, chunks = np.pad(table.z, (empty, (0, 0))), []
@@ -177,9 +177,15 @@ def precision_of(table: Table, counts: np.ndarray, misfit: np.ndarray) -> np.nda
     return counts[:, :, None] * table.seen / (table.binomial + misfit[:, None, :])
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _normal(key: Array, n_starts: int, n_raw: int) -> Array:
+    return jax.random.normal(key, (n_starts, n_raw))
+
+
 def random_starts(key: Array, cases: int, n_tasks: int, n_starts: int, n_raw: int) -> np.ndarray:
     """Random starts (C, T, S, P); the same for every case and task, so that an order of tasks cannot matter."""
-    drawn = np.asarray(jax.random.normal(key, (n_starts, n_raw)), float) * 0.7
+    # more rows than are wanted are the same rows and then some: one program serves every number of starts
+    drawn = np.array(_normal(key, max(n_starts, 6), n_raw), float)[:n_starts] * 0.7
     drawn[:, 3:] *= 0.3
     drawn[0] = 0.0
     return np.broadcast_to(drawn, (cases, n_tasks, n_starts, n_raw))

@@ -6,11 +6,13 @@ Nothing here raises inside jit: a lane that meets a non-finite value stops with 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+
+if TYPE_CHECKING:  # imported where it is used: other solvers do not wait for it
+    import optax
 
 Array = Any
 
@@ -60,6 +62,8 @@ def _minimize(
     window: int,
     line_search: bool,
 ) -> Solution:
+    import optax
+
     value_and_grad = jax.value_and_grad(function)
     running = jnp.int32(-1)
 
@@ -122,6 +126,8 @@ def lbfgs(
     >>> [round(float(v), 6) for v in s.params], int(s.status)
     ([3.0, 3.0], 0)
     """
+    import optax
+
     search = optax.scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
     return _minimize(optax.lbfgs(memory_size=memory, linesearch=search), function, start, max_steps, rtol, window, True)
 
@@ -149,6 +155,8 @@ def adam(
     >>> [round(float(v), 2) for v in s.params]
     [3.0, 3.0]
     """
+    import optax
+
     return _minimize(
         optax.with_extra_args_support(optax.adam(learning_rate)), function, start, max_steps, rtol, window, False
     )

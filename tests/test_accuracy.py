@@ -296,3 +296,20 @@ def test_tasks_are_read_and_checked(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             benchmark.read_tasks(path)
+
+
+@pytest.mark.parametrize("chance", [0.25, np.nan])
+def test_normal_equations_are_those_of_the_residuals(chance):
+    rng = np.random.default_rng(0)
+    z, x = rng.standard_normal((30, 4)), 0.5 * rng.standard_normal(8)
+    table = z, rng.uniform(0.2, 0.9, 30), rng.uniform(0.0, 100.0, 30), chance, law.ridge_basis(4, 0.3)
+
+    def apart(x):
+        return law.RawAccuracy(x[0], x[1], x[2], x[3:])
+
+    residuals = law.residuals(apart(x), *table)
+    jacobian = jax.jacfwd(lambda x: law.residuals(apart(x), *table))(x)
+    cost, matrix, gradient = law.normal_equations(apart(x), *table)
+    np.testing.assert_allclose(cost, 0.5 * residuals @ residuals, rtol=1e-12)
+    np.testing.assert_allclose(matrix, jacobian.T @ jacobian, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradient, jacobian.T @ residuals, rtol=1e-10, atol=1e-10)

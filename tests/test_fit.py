@@ -272,6 +272,23 @@ def test_float32_is_refused():
     assert "needs float64" in out.stdout
 
 
+def test_a_tpu_is_told_where_to_fit(runs, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    with pytest.raises(ValueError, match="JAX_PLATFORMS=cpu"):
+        cj.fit(build("dml"), runs, key=KEY)
+
+
+def test_float32_is_enough_to_predict(runs):
+    """The path for accelerators without float64: fit in float64, predict in float32."""
+    law = laws.camel(skills=3)
+    scaled = scale_runs(table_units(runs), runs)
+    params = law.constrain(law.init(KEY, scaled))
+    single = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (params, scaled.recipe))
+    coarse = jax.vmap(law.predict, (None, 0))(*single)
+    assert coarse.dtype == jnp.float32
+    np.testing.assert_allclose(coarse, jax.vmap(law.predict, (None, 0))(params, scaled.recipe), rtol=1e-5)
+
+
 def test_eight_devices_give_what_one_gives():
     code = """
         import jax, numpy as np

@@ -159,6 +159,29 @@ def residuals(raw: RawAccuracy, z: Array, accuracy: Array, precision: Array, cha
     return jnp.concatenate([jnp.sqrt(precision) * (accuracy - predicted), prior])
 
 
+def normal_equations(
+    raw: RawAccuracy, z: Array, accuracy: Array, precision: Array, chance: Array, basis: Basis
+) -> tuple[Array, Array, Array]:
+    """Half the sum of squares of ``residuals``, J'J and J'r, with the derivatives written out; arguments as there.
+
+    Returns:
+      Cost (), matrix (Q + 3, Q + 3) and gradient (Q + 3,), in the order floor, ceiling, bias, coefficients.
+    """
+    floor, ceiling, bias, weights = constrain(raw, chance, basis)
+    reach = jax.nn.sigmoid(CEILING_MEAN + CEILING_SPREAD * raw.ceiling)
+    rise = jax.nn.sigmoid(bias - z @ weights)
+    error = floor + (ceiling - floor) * rise - accuracy
+    by_floor = floor * (1 - floor) * floor_prior(chance)[1] * (1 - rise * reach)
+    by_ceiling = rise * ((1 - floor) * reach * (1 - reach) * CEILING_SPREAD)
+    slope = (ceiling - floor) * rise * (1 - rise)
+    by_weights = -slope[:, None] * (z @ (basis.directions * basis.spread))
+    jacobian = jnp.concatenate([jnp.stack([by_floor, by_ceiling, BIAS_SPREAD * slope], 1), by_weights], 1)
+    prior = jnp.concatenate([jnp.stack([raw.floor, raw.ceiling, raw.bias]), raw.coefficients])
+    weighted = jacobian * precision[:, None]
+    cost = 0.5 * (jnp.sum(precision * error**2) + prior @ prior)
+    return cost, weighted.T @ jacobian + jnp.eye(prior.size), error @ weighted + prior
+
+
 def ridge_basis(n_sets: int, spread: Array) -> Basis:
     """Equal weights of free size, plus a deviation of each set held to zero by a ridge of the given spread (logits).
 

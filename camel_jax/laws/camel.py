@@ -15,6 +15,7 @@ arXiv 2305.16264): D_i' = U_i (1 + R (1 - exp(-(e_i - 1) / R))) for e_i = r_i D 
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -143,10 +144,12 @@ def camel(skills: int = 16, *, exact: bool = False, coupled: bool = True, prior:
 
     @partial(jax.jit, static_argnums=(1, 2))  # one program for all leaves; starts of one law share it
     def start(key: Array, n_domains: int, n_sets: int) -> dict[str, Array]:
-        keys = jax.random.split(key, 8)
+        # one draw long enough for every leaf, in place of a generator a leaf: that takes seconds to compile
+        longest = skills * max(n_domains, n_sets)
+        drawn = jax.vmap(lambda k: jax.random.normal(k, (longest,)))(jax.random.split(key, 8))
 
         def normal(i: int, shape: tuple[int, ...], center: float, spread: float) -> Array:
-            return center + spread * jax.random.normal(keys[i], shape)
+            return center + spread * drawn[i, : math.prod(shape)].reshape(shape)
 
         raw = {
             "transfer": normal(0, (n_domains, skills), 0.0, 1.0),
