@@ -31,7 +31,7 @@ class Problems(NamedTuple):
     """P problems of up to K domains, S readings and m limits on sums; lanes last.
 
     Attributes:
-      lower, upper: floors and caps, (K, P); a share with both equal is fixed there, ``NO_CAP`` is no cap.
+      lower, upper: floors and caps, (K, P); a share with both equal is fixed there, 2 is no cap.
       rows, limits: ``rows @ w <= limits``, (m, K, P) and (m, P), m at least 1; a row of zeros with limit 1 is padding.
       readings: (S, K, P).
     """
@@ -63,8 +63,8 @@ def solve_many(
     args: Any,
     points: Array,
     *,
-    first_steps: int = 4,
-    valleys: int = 4,
+    first_steps: int = 5,
+    valleys: int = 6,
     max_steps: int = 40,
     last_barrier: float = 1e-9,
 ) -> Best:
@@ -72,7 +72,7 @@ def solve_many(
 
     Args:
       cost: of readings (S, L) and args (..., L), a number a lane, (L,); twice differentiable. args: leaves (..., P).
-      points: mixtures (n, K) to start from; they are pulled inside each region.
+      points: mixtures (n, K) to start from, pulled inside each region; 2 S starts far along the readings come with them.
       first_steps: barrier steps from every start. valleys: most candidates of a problem to finish.
       max_steps: most steps of a finish. last_barrier: the objective ends within about (number of limits) x this of a local
         optimum, in units of its slope.
@@ -85,10 +85,13 @@ def solve_many(
     >>> best.weights[:, 0].round(3).tolist()
     [0.225, 0.225, 0.55]
     """
-    count, n = problems.lower.shape[1], points.shape[0]
+    count = problems.lower.shape[1]
     center, inside = inner_points(problems)
-    starts = _pulled_inside(problems, center, points)  # (K, n, P)
-    scale = _scales(cost, problems, args, starts[:, : min(4, n)])
+    starts = jnp.concatenate(
+        [_along_readings(problems, center), _pulled_inside(problems, center, points)], 1
+    )  # (K, n, P)
+    n = starts.shape[1]
+    scale = _scales(cost, problems, args, starts[:, -4:])
     most = jnp.array([first_steps, max_steps])
     barriers = jnp.array([1e-2, 1e-3])
     size = min(_CHUNK, n * count)
@@ -221,20 +224,35 @@ def _solve(matrix: Array, rights: Array) -> Array:
     return jnp.stack(out, 1)
 
 
-def _pulled_inside(problems: Problems, center: Array, points: Array, keep: float = 0.95) -> Array:
+def _along_readings(problems: Problems, center: Array) -> Array:
+    """Points (K, 2 S, P) far from the centers along every reading, both ways: a cost of readings has its valleys along them."""
+    free = problems.upper > problems.lower
+    low, high = jnp.where(free, center - problems.lower, 1.0), jnp.where(free, problems.upper - center, 1.0)
+    give = jnp.where(free, 1.0 / (1.0 / low**2 + 1.0 / high**2), 0.0)  # shares with room move more
+    level = (give * problems.readings).sum(1) / jnp.maximum(give.sum(0), 1e-300)
+    direction = jnp.moveaxis(give * (problems.readings - level[:, None]), 0, 1)
+    direction = direction / jnp.maximum(jnp.abs(direction).max(0), 1e-300)
+    return _toward(problems, center, jnp.concatenate([direction, -direction], 1), jnp.inf)
+
+
+def _pulled_inside(problems: Problems, center: Array, points: Array) -> Array:
     """Points (n, K) moved toward the centers until strictly inside, (K, n, P)."""
-    rows = problems.rows
     free = problems.upper > problems.lower
     mass = jnp.where(free, center, 0.0).sum(0)
     w = jnp.where(free[:, None], points.T[:, :, None], 0.0)
     w = w / jnp.maximum(w.sum(0), 1e-300) * mass
-    direction = jnp.where(free[:, None], w - center[:, None], 0.0)
+    return _toward(problems, center, jnp.where(free[:, None], w - center[:, None], 0.0), 1.0)
+
+
+def _toward(problems: Problems, center: Array, direction: Array, most: float, keep: float = 0.95) -> Array:
+    """From the centers along directions (K, n, P), at most ``most`` times them and ``keep`` of the way to the boundary."""
+    free = problems.upper > problems.lower
     room = _rooms(center, problems, free)[:, None]
-    change = jnp.concatenate(
-        [direction, -direction, -_total([rows[:, k, None] * direction[k] for k in range(len(free))])]
-    )
+    turns = _total([problems.rows[:, k, None] * direction[k] for k in range(len(free))])
+    change = jnp.concatenate([direction, -direction, -turns])
     reach = jnp.min(jnp.where(change < 0, -room / jnp.where(change < 0, change, -1.0), jnp.inf), 0)
-    return center[:, None] + jnp.minimum(1.0, keep * reach) * direction
+    step = jnp.minimum(most, keep * reach)
+    return center[:, None] + jnp.where(jnp.isfinite(step), step, 0.0) * direction
 
 
 def _rooms(w: Array, problems: Problems, free: Array) -> Array:
