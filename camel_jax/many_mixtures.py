@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from camel_jax.interior import CONVERGED, MAX_STEPS, NOT_FINITE, STALLED
-from camel_jax.linalg_batched import fast_log
+from camel_jax.linalg_batched import eliminate, fast_log, once, shifted_solve, total
 
 Array = Any
 Cost = Callable[[Array, Any], Array]  # (readings (S, L), args with leaves (..., L)) -> (L,), each lane on its own
@@ -149,19 +149,14 @@ def _pick(tree: Any, which: Array) -> Any:
     return jax.tree.map(lambda leaf: leaf[..., which], tree)
 
 
-def _total(terms: list[Array]) -> Array:
-    """Sum of a few arrays, unrolled so that one loop serves it."""
-    return functools.reduce(jnp.add, terms)
-
-
 def _apply(table: Array, w: Array) -> Array:
     """Products (S, L) of tables (S, K, L) with vectors (K, L)."""
-    return _total([table[:, k] * w[k] for k in range(table.shape[1])])
+    return total([table[:, k] * w[k] for k in range(table.shape[1])])
 
 
 def _apply_transposed(table: Array, y: Array) -> Array:
     """(K, L) of tables (S, K, L) and (S, L)."""
-    return _total([table[s] * y[s] for s in range(table.shape[0])])
+    return total([table[s] * y[s] for s in range(table.shape[0])])
 
 
 def inner_points(problems: Problems, steps: int = 40) -> tuple[Array, Array]:
@@ -191,7 +186,7 @@ def inner_points(problems: Problems, steps: int = 40) -> tuple[Array, Array]:
         half = pull * inverse
         small = jnp.stack([jnp.stack([(pull[i] * half[j]).sum(0) + (i == j) for j in range(m)]) for i in range(m)])
         right = jnp.stack([(pull * columns[c]).sum(1) for c in range(2)])  # (2, m, P)
-        inner = _solve(small, right)
+        inner = eliminate(small, right)
         solved = columns - jnp.stack([_apply_transposed(half, inner[c]) for c in range(2)])
         level = solved[0].sum(0) / jnp.maximum(solved[1].sum(0), 1e-300)
         move = solved[0] - level * solved[1]
@@ -206,22 +201,6 @@ def inner_points(problems: Problems, steps: int = 40) -> tuple[Array, Array]:
     w = jax.lax.while_loop(lambda state: state[3] & (state[0] < steps), step, first)[1]
     room = jnp.concatenate([jnp.where(free, jnp.minimum(w - lower, upper - w), 1.0), limits - _apply(rows, w)])
     return w, (room > 0).all(0) & jnp.isfinite(w).all(0) & free.any(0) & (jnp.abs(w.sum(0) - 1.0) < 1e-9)
-
-
-def _solve(matrix: Array, rights: Array) -> Array:
-    """Solve positive definite systems (n, n, L) for rights (c, n, L) by elimination without pivots."""
-    n = matrix.shape[0]
-    table = [[matrix[i, j] for j in range(n)] + [rights[:, i]] for i in range(n)]
-    for j in range(n):
-        for i in range(j + 1, n):
-            factor = table[i][j] / table[j][j]
-            table[i] = [
-                a - factor * b if c >= j else a for c, (a, b) in enumerate(zip(table[i], table[j], strict=True))
-            ]
-    out: list[Any] = [None] * n
-    for i in reversed(range(n)):
-        out[i] = (table[i][n] - sum(table[i][j] * out[j] for j in range(i + 1, n))) / table[i][i]
-    return jnp.stack(out, 1)
 
 
 def _along_readings(problems: Problems, center: Array) -> Array:
@@ -248,7 +227,7 @@ def _toward(problems: Problems, center: Array, direction: Array, most: float, ke
     """From the centers along directions (K, n, P), at most ``most`` times them and ``keep`` of the way to the boundary."""
     free = problems.upper > problems.lower
     room = _rooms(center, problems, free)[:, None]
-    turns = _total([problems.rows[:, k, None] * direction[k] for k in range(len(free))])
+    turns = total([problems.rows[:, k, None] * direction[k] for k in range(len(free))])
     change = jnp.concatenate([direction, -direction, -turns])
     reach = jnp.min(jnp.where(change < 0, -room / jnp.where(change < 0, change, -1.0), jnp.inf), 0)
     step = jnp.minimum(most, keep * reach)
@@ -283,7 +262,7 @@ def _valleys(cost: Cost, problems: Problems, args: Any, near: Array, values: Arr
 
     A candidate belongs to the valley of a better one unless the cost is higher somewhere between them.
     """
-    readings = _total([problems.readings[:, k, None] * near[k] for k in range(near.shape[0])])  # (S, n, P)
+    readings = total([problems.readings[:, k, None] * near[k] for k in range(near.shape[0])])  # (S, n, P)
     between = jax.vmap(lambda q: cost(q, args), in_axes=1)
     place = jnp.arange(values.shape[0])[:, None]
 
@@ -345,9 +324,9 @@ def _newton(
     def step(state: tuple) -> tuple:
         w, duals, mu, count, status, gained, taken = state
         more = (status < 0).any()  # true, but the compiler does not know
-        q, room = _once(more, lambda w: (_apply(readings, w) + still, _rooms(w, problems, free)), w)
-        slopes, curves, value = _once(more, derivatives, q)
-        gradient, turned = _once(
+        q, room = once(more, lambda w: (_apply(readings, w) + still, _rooms(w, problems, free)), w)
+        slopes, curves, value = once(more, derivatives, q)
+        gradient, turned = once(
             more,
             lambda slopes, curves: (
                 _apply_transposed(readings, slopes),
@@ -377,7 +356,7 @@ def _newton(
         pushed = jnp.where(free, pushed, 0.0)
         left, other = jnp.concatenate([readings, rows]), jnp.stack([*turned, *weighted])
         move = _direction(more, left, other, diagonal, -pushed, equal, free)
-        turns, moved_q = _once(more, lambda move: (_apply(rows, move), _apply(readings, move)), move)
+        turns, moved_q = once(more, lambda move: (_apply(rows, move), _apply(readings, move)), move)
         change = jnp.concatenate([move, -move, -turns])
         longest = jnp.minimum(1.0, 0.995 * _reach(room, change))
 
@@ -386,12 +365,12 @@ def _newton(
 
         def rise_of(t: Array, q: Array, moved_q: Array, relative: Array, mu: Array, value: Array) -> Array:
             grown = 1.0 + t * relative
-            logs = _total([fast_log(jnp.prod(part, 0)) for part in jnp.split(grown, (size, 2 * size))])
+            logs = total([fast_log(jnp.prod(part, 0)) for part in jnp.split(grown, (size, 2 * size))])
             rise = scaled(q + t * moved_q) - value - mu * logs
             return jnp.where(jnp.isfinite(rise), rise, jnp.inf)
 
         along = jax.vmap(rise_of, in_axes=(0, *(None,) * 5))
-        tried = _once(more, along, factors, q, moved_q, relative, mu, value)
+        tried = once(more, along, factors, q, moved_q, relative, mu, value)
         good = tried <= 1e-4 * factors * (pushed * move).sum(0) + noise
         moved, t, fell = jnp.zeros(lanes, bool), jnp.zeros(lanes, dtype), jnp.zeros(lanes, dtype)
         for i in reversed(range(len(_FACTORS))):  # the longest good one
@@ -440,65 +419,18 @@ def _direction(go: Array, left: Array, other: Array, diagonal: Array, right: Arr
     """
 
     def scaling(left: Array, other: Array, diagonal: Array) -> tuple[Array, Array]:
-        plain_head = _total([left[s] * other[s] for s in range(left.shape[0])])
+        plain_head = total([left[s] * other[s] for s in range(left.shape[0])])
         whole = jnp.abs(plain_head + jnp.where(free, diagonal, 0.0))
         # curvature along the sum does not matter, so it can be made positive
         lift = 1.0 + jnp.max(jnp.where(free & (whole < 1e3), whole, 0.0), 0)
         return lift, jax.lax.rsqrt(jnp.maximum(jnp.abs(plain_head + diagonal + lift * equal * equal), 1e-8))
 
-    lift, unit = _once(go, scaling, left, other, diagonal)
+    lift, unit = once(go, scaling, left, other, diagonal)
     left = jnp.concatenate([left, (lift * equal)[None]]) * unit
     other = jnp.concatenate([other, equal[None]]) * unit
-    solved = unit * _modified_cholesky_solve(go, left, other, diagonal * unit * unit, jnp.stack([right, equal]) * unit)
+    solved = unit * shifted_solve(go, left, other, diagonal * unit * unit, jnp.stack([right, equal]) * unit)
     plain, moved = solved[0], solved[1]
     along = (equal * moved).sum(0)
     move = plain - moved * ((equal * plain).sum(0) / jnp.where(along > 0, along, 1.0))
     move = move - equal * (equal * move).sum(0)
     return jnp.where(free, move, 0.0)
-
-
-def _modified_cholesky_solve(go: Array, left: Array, other: Array, diagonal: Array, rights: Array) -> Array:
-    """Solve with symmetric matrices ``sum_s left_s other_s' + diag``, shifted as little as needed to be positive definite.
-
-    Args:
-      go: scalar, true. left, other: (S, K, L). diagonal: (K, L), so that the diagonal of the whole is of order one.
-      rights: (c, K, L).
-    """
-    size = rights.shape[1]
-    least = jnp.finfo(rights.dtype).eps * 16
-
-    def column(j: int, left: Array, other: Array, diagonal: Array, rights: Array, done: list) -> tuple:
-        head = _total([left[s, j] * other[s, j] for s in range(left.shape[0])]) + diagonal[j]
-        tail = _total([left[s, j + 1 :] * other[s, j] for s in range(left.shape[0])])
-        right = rights[:, j]
-        for k, (below, inverse, known) in enumerate(done):
-            factor = below[j - k - 1] * inverse
-            head, tail, right = head - below[j - k - 1] * factor, tail - below[j - k :] * factor, right - known * factor
-        pivot = jnp.maximum(jnp.abs(head), least)
-        if j + 1 < size:  # after scaling no entry of the diagonal exceeds one, which bounds the pivots
-            pivot = jnp.maximum(pivot, jnp.max(tail * tail, 0))
-        return tail, 1.0 / pivot, right
-
-    done: list[tuple[Array, Array, Array]] = []
-    for j in range(size):
-        done.append(_once(go, functools.partial(column, j), left, other, diagonal, rights, done))
-
-    def substitute(block: list[int], done: list, found: list) -> list:
-        for j in block:
-            below, inverse, right = done[j]
-            known = _total([right] + [-below[i] * found[i] for i in range(len(found))])
-            found = [known * inverse, *found]
-        return found
-
-    found: list[Array] = []
-    for last in range(size, 0, -4):
-        block = list(range(last - 1, max(last - 5, -1), -1))
-        found = _once(go, functools.partial(substitute, block), done, found)
-    return jnp.stack(found, 1)
-
-
-def _once(go: Array, function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)``, computed once: the compiler does not repeat the work of a branch in every reader of its result."""
-    shapes = jax.eval_shape(function, *args)
-    blank = functools.partial(jax.tree.map, lambda shape: jnp.zeros(shape.shape, shape.dtype))
-    return jax.lax.cond(go, function, lambda *_: blank(shapes), *args)
