@@ -4,7 +4,8 @@ Each problem has 2 to 20 domains, floors and caps, two limits on sums or costs, 
 each a sum of skill terms ``c (q + e)^-a`` plus, in half of the problems, a bump that makes the problem non-convex. SLSQP
 (scipy) gets a numpy objective with its analytic gradient and 16 starts, one problem after the other in one process and thread;
 ours (``camel_jax.many_mixtures``) gets the cost as a function of seven readings of the mixture (six skills and the bump) and
-16 starts, the first of the same list, finds its own inner points, and differentiates the cost itself. Problems are padded to
+the first six of the same starts, finds its own inner points and 14 more starts along the readings, and differentiates the
+cost itself. Problems are padded to
 the next of four widths, so that the batch is four programs, spread over the devices (both cores of a CPU). Both sides are
 timed in alternating rounds in one run; compilation is told apart.
 
@@ -155,9 +156,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--starts", type=int, default=16, help="starts of SLSQP")
-    parser.add_argument("--our-starts", type=int, default=16)
-    parser.add_argument("--first-steps", type=int, default=4, help="Newton steps from every start of ours")
-    parser.add_argument("--valleys", type=int, default=4, help="most candidates that are finished")
+    parser.add_argument(
+        "--our-starts", type=int, default=6, help="random starts of ours; 14 along its readings join them"
+    )
+    parser.add_argument("--first-steps", type=int, default=5, help="Newton steps from every start of ours")
+    parser.add_argument("--valleys", type=int, default=6, help="most candidates that are finished")
     parser.add_argument(
         "--compiled", action="store_true", help="say that an earlier run has filled the compilation cache"
     )

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from camel_jax.interior import CONVERGED, MAX_STEPS, NOT_FINITE, STALLED
-from camel_jax.linalg_batched import fast_log
+from camel_jax.linalg_batched import eliminate, fast_log, once, shifted_solve, total
 
 Array = Any
 Cost = Callable[[Array, Any], Array]  # (readings (S, L), args with leaves (..., L)) -> (L,), each lane on its own
@@ -31,7 +31,7 @@ class Problems(NamedTuple):
     """P problems of up to K domains, S readings and m limits on sums; lanes last.
 
     Attributes:
-      lower, upper: floors and caps, (K, P); a share with both equal is fixed there, ``NO_CAP`` is no cap.
+      lower, upper: floors and caps, (K, P); a share with both equal is fixed there, 2 is no cap.
       rows, limits: ``rows @ w <= limits``, (m, K, P) and (m, P), m at least 1; a row of zeros with limit 1 is padding.
       readings: (S, K, P).
     """
@@ -63,8 +63,8 @@ def solve_many(
     args: Any,
     points: Array,
     *,
-    first_steps: int = 4,
-    valleys: int = 4,
+    first_steps: int = 5,
+    valleys: int = 6,
     max_steps: int = 40,
     last_barrier: float = 1e-9,
 ) -> Best:
@@ -72,7 +72,7 @@ def solve_many(
 
     Args:
       cost: of readings (S, L) and args (..., L), a number a lane, (L,); twice differentiable. args: leaves (..., P).
-      points: mixtures (n, K) to start from; they are pulled inside each region.
+      points: mixtures (n, K) to start from, pulled inside each region; 2 S starts far along the readings come with them.
       first_steps: barrier steps from every start. valleys: most candidates of a problem to finish.
       max_steps: most steps of a finish. last_barrier: the objective ends within about (number of limits) x this of a local
         optimum, in units of its slope.
@@ -85,10 +85,13 @@ def solve_many(
     >>> best.weights[:, 0].round(3).tolist()
     [0.225, 0.225, 0.55]
     """
-    count, n = problems.lower.shape[1], points.shape[0]
+    count = problems.lower.shape[1]
     center, inside = inner_points(problems)
-    starts = _pulled_inside(problems, center, points)  # (K, n, P)
-    scale = _scales(cost, problems, args, starts[:, : min(4, n)])
+    starts = jnp.concatenate(
+        [_along_readings(problems, center), _pulled_inside(problems, center, points)], 1
+    )  # (K, n, P)
+    n = starts.shape[1]
+    scale = _scales(cost, problems, args, starts[:, -4:])
     most = jnp.array([first_steps, max_steps])
     barriers = jnp.array([1e-2, 1e-3])
     size = min(_CHUNK, n * count)
@@ -146,19 +149,14 @@ def _pick(tree: Any, which: Array) -> Any:
     return jax.tree.map(lambda leaf: leaf[..., which], tree)
 
 
-def _total(terms: list[Array]) -> Array:
-    """Sum of a few arrays, unrolled so that one loop serves it."""
-    return functools.reduce(jnp.add, terms)
-
-
 def _apply(table: Array, w: Array) -> Array:
     """Products (S, L) of tables (S, K, L) with vectors (K, L)."""
-    return _total([table[:, k] * w[k] for k in range(table.shape[1])])
+    return total([table[:, k] * w[k] for k in range(table.shape[1])])
 
 
 def _apply_transposed(table: Array, y: Array) -> Array:
     """(K, L) of tables (S, K, L) and (S, L)."""
-    return _total([table[s] * y[s] for s in range(table.shape[0])])
+    return total([table[s] * y[s] for s in range(table.shape[0])])
 
 
 def inner_points(problems: Problems, steps: int = 40) -> tuple[Array, Array]:
@@ -188,7 +186,7 @@ def inner_points(problems: Problems, steps: int = 40) -> tuple[Array, Array]:
         half = pull * inverse
         small = jnp.stack([jnp.stack([(pull[i] * half[j]).sum(0) + (i == j) for j in range(m)]) for i in range(m)])
         right = jnp.stack([(pull * columns[c]).sum(1) for c in range(2)])  # (2, m, P)
-        inner = _solve(small, right)
+        inner = eliminate(small, right)
         solved = columns - jnp.stack([_apply_transposed(half, inner[c]) for c in range(2)])
         level = solved[0].sum(0) / jnp.maximum(solved[1].sum(0), 1e-300)
         move = solved[0] - level * solved[1]
@@ -205,36 +203,35 @@ def inner_points(problems: Problems, steps: int = 40) -> tuple[Array, Array]:
     return w, (room > 0).all(0) & jnp.isfinite(w).all(0) & free.any(0) & (jnp.abs(w.sum(0) - 1.0) < 1e-9)
 
 
-def _solve(matrix: Array, rights: Array) -> Array:
-    """Solve positive definite systems (n, n, L) for rights (c, n, L) by elimination without pivots."""
-    n = matrix.shape[0]
-    table = [[matrix[i, j] for j in range(n)] + [rights[:, i]] for i in range(n)]
-    for j in range(n):
-        for i in range(j + 1, n):
-            factor = table[i][j] / table[j][j]
-            table[i] = [
-                a - factor * b if c >= j else a for c, (a, b) in enumerate(zip(table[i], table[j], strict=True))
-            ]
-    out: list[Any] = [None] * n
-    for i in reversed(range(n)):
-        out[i] = (table[i][n] - sum(table[i][j] * out[j] for j in range(i + 1, n))) / table[i][i]
-    return jnp.stack(out, 1)
+def _along_readings(problems: Problems, center: Array) -> Array:
+    """Points (K, 2 S, P) far from the centers along every reading, both ways: a cost of readings has its valleys along them."""
+    free = problems.upper > problems.lower
+    low, high = jnp.where(free, center - problems.lower, 1.0), jnp.where(free, problems.upper - center, 1.0)
+    give = jnp.where(free, 1.0 / (1.0 / low**2 + 1.0 / high**2), 0.0)  # shares with room move more
+    level = (give * problems.readings).sum(1) / jnp.maximum(give.sum(0), 1e-300)
+    direction = jnp.moveaxis(give * (problems.readings - level[:, None]), 0, 1)
+    direction = direction / jnp.maximum(jnp.abs(direction).max(0), 1e-300)
+    return _toward(problems, center, jnp.concatenate([direction, -direction], 1), jnp.inf)
 
 
-def _pulled_inside(problems: Problems, center: Array, points: Array, keep: float = 0.95) -> Array:
+def _pulled_inside(problems: Problems, center: Array, points: Array) -> Array:
     """Points (n, K) moved toward the centers until strictly inside, (K, n, P)."""
-    rows = problems.rows
     free = problems.upper > problems.lower
     mass = jnp.where(free, center, 0.0).sum(0)
     w = jnp.where(free[:, None], points.T[:, :, None], 0.0)
     w = w / jnp.maximum(w.sum(0), 1e-300) * mass
-    direction = jnp.where(free[:, None], w - center[:, None], 0.0)
+    return _toward(problems, center, jnp.where(free[:, None], w - center[:, None], 0.0), 1.0)
+
+
+def _toward(problems: Problems, center: Array, direction: Array, most: float, keep: float = 0.95) -> Array:
+    """From the centers along directions (K, n, P), at most ``most`` times them and ``keep`` of the way to the boundary."""
+    free = problems.upper > problems.lower
     room = _rooms(center, problems, free)[:, None]
-    change = jnp.concatenate(
-        [direction, -direction, -_total([rows[:, k, None] * direction[k] for k in range(len(free))])]
-    )
+    turns = total([problems.rows[:, k, None] * direction[k] for k in range(len(free))])
+    change = jnp.concatenate([direction, -direction, -turns])
     reach = jnp.min(jnp.where(change < 0, -room / jnp.where(change < 0, change, -1.0), jnp.inf), 0)
-    return center[:, None] + jnp.minimum(1.0, keep * reach) * direction
+    step = jnp.minimum(most, keep * reach)
+    return center[:, None] + jnp.where(jnp.isfinite(step), step, 0.0) * direction
 
 
 def _rooms(w: Array, problems: Problems, free: Array) -> Array:
@@ -265,7 +262,7 @@ def _valleys(cost: Cost, problems: Problems, args: Any, near: Array, values: Arr
 
     A candidate belongs to the valley of a better one unless the cost is higher somewhere between them.
     """
-    readings = _total([problems.readings[:, k, None] * near[k] for k in range(near.shape[0])])  # (S, n, P)
+    readings = total([problems.readings[:, k, None] * near[k] for k in range(near.shape[0])])  # (S, n, P)
     between = jax.vmap(lambda q: cost(q, args), in_axes=1)
     place = jnp.arange(values.shape[0])[:, None]
 
@@ -327,9 +324,9 @@ def _newton(
     def step(state: tuple) -> tuple:
         w, duals, mu, count, status, gained, taken = state
         more = (status < 0).any()  # true, but the compiler does not know
-        q, room = _once(more, lambda w: (_apply(readings, w) + still, _rooms(w, problems, free)), w)
-        slopes, curves, value = _once(more, derivatives, q)
-        gradient, turned = _once(
+        q, room = once(more, lambda w: (_apply(readings, w) + still, _rooms(w, problems, free)), w)
+        slopes, curves, value = once(more, derivatives, q)
+        gradient, turned = once(
             more,
             lambda slopes, curves: (
                 _apply_transposed(readings, slopes),
@@ -359,7 +356,7 @@ def _newton(
         pushed = jnp.where(free, pushed, 0.0)
         left, other = jnp.concatenate([readings, rows]), jnp.stack([*turned, *weighted])
         move = _direction(more, left, other, diagonal, -pushed, equal, free)
-        turns, moved_q = _once(more, lambda move: (_apply(rows, move), _apply(readings, move)), move)
+        turns, moved_q = once(more, lambda move: (_apply(rows, move), _apply(readings, move)), move)
         change = jnp.concatenate([move, -move, -turns])
         longest = jnp.minimum(1.0, 0.995 * _reach(room, change))
 
@@ -368,12 +365,12 @@ def _newton(
 
         def rise_of(t: Array, q: Array, moved_q: Array, relative: Array, mu: Array, value: Array) -> Array:
             grown = 1.0 + t * relative
-            logs = _total([fast_log(jnp.prod(part, 0)) for part in jnp.split(grown, (size, 2 * size))])
+            logs = total([fast_log(jnp.prod(part, 0)) for part in jnp.split(grown, (size, 2 * size))])
             rise = scaled(q + t * moved_q) - value - mu * logs
             return jnp.where(jnp.isfinite(rise), rise, jnp.inf)
 
         along = jax.vmap(rise_of, in_axes=(0, *(None,) * 5))
-        tried = _once(more, along, factors, q, moved_q, relative, mu, value)
+        tried = once(more, along, factors, q, moved_q, relative, mu, value)
         good = tried <= 1e-4 * factors * (pushed * move).sum(0) + noise
         moved, t, fell = jnp.zeros(lanes, bool), jnp.zeros(lanes, dtype), jnp.zeros(lanes, dtype)
         for i in reversed(range(len(_FACTORS))):  # the longest good one
@@ -422,65 +419,18 @@ def _direction(go: Array, left: Array, other: Array, diagonal: Array, right: Arr
     """
 
     def scaling(left: Array, other: Array, diagonal: Array) -> tuple[Array, Array]:
-        plain_head = _total([left[s] * other[s] for s in range(left.shape[0])])
+        plain_head = total([left[s] * other[s] for s in range(left.shape[0])])
         whole = jnp.abs(plain_head + jnp.where(free, diagonal, 0.0))
         # curvature along the sum does not matter, so it can be made positive
         lift = 1.0 + jnp.max(jnp.where(free & (whole < 1e3), whole, 0.0), 0)
         return lift, jax.lax.rsqrt(jnp.maximum(jnp.abs(plain_head + diagonal + lift * equal * equal), 1e-8))
 
-    lift, unit = _once(go, scaling, left, other, diagonal)
+    lift, unit = once(go, scaling, left, other, diagonal)
     left = jnp.concatenate([left, (lift * equal)[None]]) * unit
     other = jnp.concatenate([other, equal[None]]) * unit
-    solved = unit * _modified_cholesky_solve(go, left, other, diagonal * unit * unit, jnp.stack([right, equal]) * unit)
+    solved = unit * shifted_solve(go, left, other, diagonal * unit * unit, jnp.stack([right, equal]) * unit)
     plain, moved = solved[0], solved[1]
     along = (equal * moved).sum(0)
     move = plain - moved * ((equal * plain).sum(0) / jnp.where(along > 0, along, 1.0))
     move = move - equal * (equal * move).sum(0)
     return jnp.where(free, move, 0.0)
-
-
-def _modified_cholesky_solve(go: Array, left: Array, other: Array, diagonal: Array, rights: Array) -> Array:
-    """Solve with symmetric matrices ``sum_s left_s other_s' + diag``, shifted as little as needed to be positive definite.
-
-    Args:
-      go: scalar, true. left, other: (S, K, L). diagonal: (K, L), so that the diagonal of the whole is of order one.
-      rights: (c, K, L).
-    """
-    size = rights.shape[1]
-    least = jnp.finfo(rights.dtype).eps * 16
-
-    def column(j: int, left: Array, other: Array, diagonal: Array, rights: Array, done: list) -> tuple:
-        head = _total([left[s, j] * other[s, j] for s in range(left.shape[0])]) + diagonal[j]
-        tail = _total([left[s, j + 1 :] * other[s, j] for s in range(left.shape[0])])
-        right = rights[:, j]
-        for k, (below, inverse, known) in enumerate(done):
-            factor = below[j - k - 1] * inverse
-            head, tail, right = head - below[j - k - 1] * factor, tail - below[j - k :] * factor, right - known * factor
-        pivot = jnp.maximum(jnp.abs(head), least)
-        if j + 1 < size:  # after scaling no entry of the diagonal exceeds one, which bounds the pivots
-            pivot = jnp.maximum(pivot, jnp.max(tail * tail, 0))
-        return tail, 1.0 / pivot, right
-
-    done: list[tuple[Array, Array, Array]] = []
-    for j in range(size):
-        done.append(_once(go, functools.partial(column, j), left, other, diagonal, rights, done))
-
-    def substitute(block: list[int], done: list, found: list) -> list:
-        for j in block:
-            below, inverse, right = done[j]
-            known = _total([right] + [-below[i] * found[i] for i in range(len(found))])
-            found = [known * inverse, *found]
-        return found
-
-    found: list[Array] = []
-    for last in range(size, 0, -4):
-        block = list(range(last - 1, max(last - 5, -1), -1))
-        found = _once(go, functools.partial(substitute, block), done, found)
-    return jnp.stack(found, 1)
-
-
-def _once(go: Array, function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)``, computed once: the compiler does not repeat the work of a branch in every reader of its result."""
-    shapes = jax.eval_shape(function, *args)
-    blank = functools.partial(jax.tree.map, lambda shape: jnp.zeros(shape.shape, shape.dtype))
-    return jax.lax.cond(go, function, lambda *_: blank(shapes), *args)
