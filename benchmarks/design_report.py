@@ -145,6 +145,7 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
     from camel_jax import plots
 
     figure = plots.new_figure(13.2, 7.6)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.14)
     grid = figure.add_gridspec(2, 12)
     families = [f for f in FAMILIES if budgets(study, f)]
     wide = 12 // max(len(families), 1)

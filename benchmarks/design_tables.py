@@ -232,7 +232,7 @@ def main() -> None:
         subset = market.bought(chosen)
         clock = time.perf_counter()
         half = -(-len(market.runs) // 2)
-        pad = None if law_name != "camel" else half if len(subset) <= half else len(market.runs)
+        pad = half if len(subset) <= half else len(market.runs)  # two programs a law and table
         row |= {"law": law_name, "runs": np.bincount(market.rung[chosen], minlength=len(market.sizes)).tolist()}
         row |= {"share": float(market.cost[chosen].sum() / market.cost.sum()), "rows": len(subset)}
         try:
