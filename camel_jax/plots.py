@@ -436,16 +436,18 @@ def leaderboards(tables: Mapping[str, Sequence[Any]], *, title: str = "Error at 
     across = min(2, len(tables))
     down = -(-len(tables) // across)
     longest = max(len(rows) for rows in tables.values())
-    figure = new_figure(5.9 * across, down * (1.4 + 0.24 * longest) + 0.7)
+    said = DOTS if across > 1 else DOTS.replace("; open", ";\nopen")  # one panel is too narrow for a single line
+    head = 0.7 + 0.17 * said.count("\n")
+    figure = new_figure(5.9 * across, down * (1.4 + 0.24 * longest) + head)
     axes = np.atleast_1d(figure.subplots(down, across)).reshape(-1)
     for (name, rows), ax in zip(tables.items(), axes, strict=False):
         leaderboard(rows, ax=ax, title=name, note="")
     for ax in axes[len(tables) :]:
         ax.set_visible(False)
     height = figure.get_size_inches()[1]
-    figure.get_layout_engine().set(w_pad=0.16, h_pad=0.14, rect=(0.0, 0.0, 1.0, 1.0 - 0.7 / height))
+    figure.get_layout_engine().set(w_pad=0.16, h_pad=0.14, rect=(0.0, 0.0, 1.0, 1.0 - head / height))
     figure.text(0.012, 1.0 - 0.12 / height, title, fontsize=15, fontweight="bold", color=INK, va="top")
-    figure.text(0.012, 1.0 - 0.44 / height, DOTS, fontsize=9.5, color="#555555", va="top")
+    figure.text(0.012, 1.0 - 0.44 / height, said, fontsize=9.5, color="#555555", va="top")
     return figure
 
 

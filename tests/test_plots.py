@@ -103,5 +103,9 @@ def test_leaderboard_draws_every_law_that_has_an_error():
     ax = plots.leaderboard([*rows, failed])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["dml published", "dml", "camel"]
     assert len(written(plots.leaderboards({"t": rows, "u": rows, "v": rows[:1]}))) > 1000
+    single = plots.leaderboards({"t": rows})
+    written(single)
+    edge = single.get_window_extent().x1
+    assert all(text.get_window_extent().x1 <= edge for text in single.texts)
     with pytest.raises(ValueError, match="no row"):
         plots.leaderboard([failed])
