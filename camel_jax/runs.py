@@ -194,7 +194,7 @@ def resample_counts(key: Array, runs: Runs, resamples: int) -> Array:
     sizes = np.array([len(members) for members in strata], int)
     draws = np.asarray(_draw_strata(key, resamples * sizes.max(initial=1), jnp.asarray(sizes)))
     for members, drawn in zip(strata, draws, strict=True):
-        drawn = drawn[: resamples * len(members)].reshape(resamples, -1)
+        drawn = drawn[: resamples * len(members)].reshape(resamples, len(members))
         np.add.at(counts, (np.arange(resamples)[:, None], members[drawn]), 1.0)
     return counts[:, run]
 
