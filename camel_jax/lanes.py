@@ -155,10 +155,10 @@ def _by_chunks(
     devices = np.asarray(jax.local_devices())
     if lanes.solver == "newton" and devices[0].platform == "cpu" and data.log_losses.size > SMALL:
         devices = devices[:1]  # its matrix products use every core; two devices wait for each other's threads
-    per_device = 16 if lanes.law.separable else 1
+    on_cpu = devices[0].platform == "cpu"
+    per_device = (16 if lanes.law.separable else 1) if on_cpu else 64
     chunk = min(chunk or len(devices) * per_device, -(-len(lane) // len(devices)) * len(devices))
     chunk = -(-chunk // len(devices)) * len(devices)
-    on_cpu = devices[0].platform == "cpu"
     batch = min(per_device, chunk // len(devices)) if on_cpu else chunk // len(devices)
     mesh = Mesh(devices, ("lanes",))
     parts = []

@@ -1,0 +1,139 @@
+"""How the batched solver of small fits grows: fits per second against resamples, rows, sets, domains and devices, and its memory.
+
+    python benchmarks/small_fits_growth.py [--data FOLDER] [--axes resamples rows sets domains devices] [--memory] [--batch 2841]
+
+Runs on any device that JAX finds; on one with its own memory, --axes resamples is the question: fits a second at a million.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+from small_fits_problem import DATA, HERE, N_STARTS, declare, draw_counts, draw_starts, environment, load, write
+
+RESULTS = HERE / "results" / "small_fits_growth.json"
+
+
+def growth(args, table):
+    """Fits per second of the structured solver as one dimension grows; simulated tables where the real one is too small."""
+    import jax
+
+    from camel_jax.least_squares import least_squares
+
+    shares, log_size, losses = table
+    rng = np.random.default_rng(args.seed)
+
+    def timed(shares, log_size, losses, n_resamples, n_starts=N_STARTS, n_devices=None):
+        counts = draw_counts(rng, n_resamples, log_size)
+        starts = draw_starts(rng, n_starts, losses.shape[1], shares.shape[1])
+        law, seconds = declare(shares, log_size), []
+        for _ in range(2):
+            begin = time.perf_counter()
+            fit = least_squares(
+                law, starts, losses, weights=counts, rtol=args.rtol, devices=jax.local_devices()[:n_devices]
+            )
+            seconds.append(time.perf_counter() - begin)
+        return {
+            "fits": int(fit.objective.size),
+            "fits_per_second": fit.objective.size / seconds[-1],
+            "first_call_seconds": seconds[0],
+            "mean_steps": float(fit.steps.mean()),
+        }
+
+    def simulate(n_rows, n_domains, n_sets=4):
+        r = rng.dirichlet(np.ones(n_domains), n_rows)
+        n = rng.choice(np.unique(log_size), n_rows)
+        slope = 0.7 * rng.standard_normal((n_sets, n_domains))
+        value = 1.5 + np.exp(r @ slope.T) + 0.5 * np.exp(-0.15 * n)[:, None]
+        return r, n, value * np.exp(0.005 * rng.standard_normal(value.shape))
+
+    n_devices = len(jax.local_devices())
+    axes = {
+        "resamples": {n: lambda n=n: timed(shares, log_size, losses, n) for n in (1, 16, 256, args.largest)},
+        "rows": {n: lambda n=n: timed(*simulate(n, 5), 64) for n in (52, 104, 416, 1664)},
+        "sets": {n: lambda n=n: timed(shares, log_size, losses[:, :n], 128) for n in (1, 4, 22)},
+        "domains": {
+            n: lambda n=n: timed(*simulate(max(104, 3 * n), n), 64 if n < 20 else 8) for n in (2, 5, 10, 20, 50)
+        },
+        "devices": {n: lambda n=n: timed(shares, log_size, losses, 64, n_devices=n) for n in range(1, n_devices + 1)},
+    }
+    out = {}
+    for axis in args.axes:
+        out[axis] = {n: measure() for n, measure in axes[axis].items()}
+        print(axis, {n: round(e["fits_per_second"]) for n, e in out[axis].items()}, flush=True)
+    return out
+
+
+MEMORY = """
+import os, resource, sys
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+sys.path.insert(0, sys.argv[1])
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+import small_fits_problem as s, pathlib
+from camel_jax.least_squares import least_squares
+r, n, y, _ = s.load(pathlib.Path(sys.argv[2]))
+rng = np.random.default_rng(0)
+law = s.declare(r, n)
+starts = s.draw_starts(rng, 16, 22, 5)
+B = int(sys.argv[3])
+counts = s.draw_counts(rng, B, n)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fit = least_squares(law, starts, y, weights=counts, rtol=1e-4)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+results = sum(a.nbytes for a in jax.tree.leaves(fit))
+import json
+print(json.dumps({"fits": int(fit.objective.size), "peak_rss_mb": after / 1024, "before_call_mb": before / 1024,
+                  "results_mb": results / 2**20, "finite": bool(np.isfinite(fit.objective).all())}))
+"""
+
+
+def memory(args):
+    """Peak resident memory of 10^6 fits, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(HERE), str(args.data), str(args.batch)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    out = json.loads(done.stdout.splitlines()[-1])
+    print("memory", out)
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, default=DATA)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--axes", nargs="*", default=["resamples", "rows", "sets", "domains", "devices"])
+    parser.add_argument("--largest", type=int, default=2900, help="most resamples; 2900 are a million fits")
+    parser.add_argument("--memory", action="store_true", help="peak memory of a million fits, in a process of its own")
+    parser.add_argument("--batch", type=int, default=2841, help="resamples of --memory; 2841 are a million fits")
+    parser.add_argument("--rtol", type=float, default=1e-6)
+    parser.add_argument("--seed", type=int, default=7)
+    args = parser.parse_args()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "device_count" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={os.cpu_count() or 1}".strip()
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    table = load(args.data)[:3]
+    results = {"environment": environment(), "arguments": {k: str(v) for k, v in vars(args).items()}}
+    if args.memory:
+        results["memory"] = memory(args)
+        write(results, args.out)
+    results["growth"] = growth(args, table)
+    write(results, args.out)
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()
