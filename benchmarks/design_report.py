@@ -52,7 +52,7 @@ def budgets(rows: list[dict], family: str) -> list[int]:
     count: dict[int, int] = {}
     for m in {r["multiple"] for r in rows if r["family"] == family}:
         own = [r["table"] for r in rows if (r["family"], r["multiple"]) == (family, m)]
-        count[m] = sum(own.count(t) == len(SHAPES) for t in TABLES)
+        count[m] = sum(own.count(t) >= 1 + len(FIXED) for t in TABLES)
     return sorted(m for m, n in count.items() if n and n == max(count.values()))
 
 
