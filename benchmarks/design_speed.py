@@ -2,7 +2,8 @@
 
 One process a measurement: 1,000 candidate mixtures at 6 sizes for CAMEL (16 skills) and SODM, from the prior, at most 100 runs, first
 with an empty compilation cache, then with a warm one; seconds from after the imports to the finished design, compilation included.
-Then ``--large`` mixtures (100,000 candidates) with SODM and CAMEL. Peak memory is that of the whole process, imports included.
+Then ``--large`` mixtures (100,000 candidates). Peak memory is that of the whole process, imports included; load is the machine's load
+average at the end. Rows measured before stay in the JSON.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def measure(name: str, mixtures: int) -> dict:
         "cpu_seconds": time.process_time() - cpu,
         "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "imports_MB": idle,
+        "load": os.getloadavg()[0],
         "runs": int(found.counts.sum()),
         "error_after": found.error_after,
         "jax": jax.__version__,
@@ -72,7 +74,7 @@ def main() -> None:
         return
     asked = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     commit = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
-    rows = []
+    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     with tempfile.TemporaryDirectory() as cache:
         names = args.laws.split(",")
         plan = [(name, 1000, state) for name in names for state in ("cold", "warm")]
@@ -90,7 +92,8 @@ def main() -> None:
                 "cache": state,
                 "process_seconds": time.perf_counter() - began,
             }
-            rows.append(row)
+            key = ("law", "mixtures", "cache")
+            rows = [old for old in rows if any(old[k] != row[k] for k in key)] + [row | {"commit": commit}]
             print(row, flush=True)
             cores = len(os.sched_getaffinity(0))
             told = {

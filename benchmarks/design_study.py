@@ -258,7 +258,8 @@ def main() -> None:
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--families", default="dml,sodm,camel,sodm_joint")
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7")
-    parser.add_argument("--shapes", default=",".join((*OPTIMAL, *FIXED)))
+    shapes = ("optimal", "optimal_worst", *FIXED)
+    parser.add_argument("--shapes", default=",".join(shapes), help="also: optimal_repeats")
     parser.add_argument("--budgets", default="4,8,16", help="runs a size of the uniform shape")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further budget after so long")
     parser.add_argument(
