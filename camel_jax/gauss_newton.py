@@ -11,6 +11,7 @@ of ``objective``: a Huber loss of log residuals plus quadratic priors. What make
   is of the same size as what it keeps. It joins once the threshold is near its final value.
 - **Curvature by its size.** The objective is saddle-shaped over most of the way. Damping that outweighs negative curvature makes
   every direction slow; here an eigendecomposition gives each direction the size of its own curvature ("saddle-free Newton").
+- **Few rows first.** On a large table the way to the neighbourhood of the solution is taken on a sample of the rows.
 - **Arrow structure.** Sets are eliminated one by one (Schur complement), so a step decomposes one P x P matrix.
 """
 
@@ -71,6 +72,7 @@ class Schedule(NamedTuple):
       linear: share of the reweighted curvature kept in the linear zone.
       exact_below: threshold, in units of the final one, below which second derivatives of the law join.
       trials: largest number of damping values tried at one step.
+      large, stride, coarse_rtol: on tables of at least so many rows, the way begins on every ``stride``-th row, to this tolerance.
       follow: largest threshold after a good step, in units of the mean absolute residual.
       refinements: Newton steps of the sets' own parameters at every trial.
     """
@@ -84,6 +86,9 @@ class Schedule(NamedTuple):
     linear: float = 0.5
     exact_below: float = 4.0
     trials: int = 8
+    large: int = 800
+    stride: int = 4
+    coarse_rtol: float = 1e-3
     follow: float = 2.0
     refinements: int = 2
 
@@ -228,8 +233,7 @@ def minimize(
         smaller = jnp.where((gain > 0.1) | ~good, jnp.maximum(robust.delta, next_delta), delta)
         value = total(theta, own_value(phi, residual, smaller))
         look = steps % schedule.window == 0
-        rtol = jnp.where(warm, schedule.warm_rtol, schedule.rtol)
-        small = state.window_value - value <= rtol * jnp.abs(value)
+        small = state.window_value - value <= schedule.rtol * jnp.abs(value)
         done = final & ((look & small) | ~good)
         status = jnp.where(done, CONVERGED, RUNNING)
         status = jnp.where(jnp.isfinite(value), status, NON_FINITE)
@@ -283,8 +287,33 @@ def minimize_joint(
       ``Solution`` with params like ``raw``.
     """
     theta, phi = camel_newton.pack(raw)
-    skills = phi.shape[1] - 1
-    recipe = data.recipe
+    n_domains = data.recipe.weights.shape[1]
+    prior = _prior(law, theta, phi, n_domains)
+    near, spent = warm, 0
+    if data.log_losses.shape[0] >= schedule.large:
+        # far from the solution a sample of the rows says as much; from there the whole table needs few steps
+        some = jax.tree.map(lambda x: x[:: schedule.stride], data)
+        scale = jnp.sum(data.weights) / jnp.maximum(jnp.sum(some.weights), 1e-300)
+        some = some._replace(weights=some.weights * scale)
+        limit = jnp.where(warm, 0, schedule.max_steps)
+        coarse = _on_table(
+            theta, phi, some, prior, robust, schedule._replace(max_steps=limit, rtol=schedule.coarse_rtol)
+        )
+        fine = jnp.isfinite(coarse.objective)
+        theta, phi = (jnp.where(fine, new, old) for new, old in zip(coarse.params, (theta, phi), strict=True))
+        near, spent = warm | fine, coarse.steps
+    rtol = jnp.where(warm, schedule.warm_rtol, schedule.rtol)
+    last = schedule._replace(max_steps=schedule.max_steps - spent, rtol=rtol)
+    solution = _on_table(theta, phi, data, prior, robust, last, near)
+    theta, phi = solution.params
+    return solution._replace(params=camel_newton.unpack(theta, phi, n_domains), steps=solution.steps + spent)
+
+
+def _on_table(
+    theta: Array, phi: Array, data: Data, prior: Quadratic, robust: Robust, schedule: Schedule, warm: Array = False
+) -> Solution:
+    """``minimize`` of CAMEL on one table."""
+    skills, recipe = phi.shape[1] - 1, data.recipe
     sizes = jnp.log(recipe.n_total), jnp.log(recipe.n_active)
     table = camel_newton.Table(recipe.weights, *sizes, jnp.log(recipe.tokens))
     joint = Joint(
@@ -292,19 +321,7 @@ def minimize_joint(
         lambda theta, phi, curvature, slope, second: camel_newton.arrow(theta, phi, table, curvature, slope, second),
     )
     weights = jnp.where(data.measured, data.weights[:, None], 0.0).T
-    solution = minimize(
-        joint,
-        theta,
-        phi,
-        data.log_losses.T,
-        weights,
-        _prior(law, theta, phi, recipe.weights.shape[1]),
-        robust,
-        schedule,
-        warm,
-    )
-    theta, phi = solution.params
-    return solution._replace(params=camel_newton.unpack(theta, phi, recipe.weights.shape[1]))
+    return minimize(joint, theta, phi, data.log_losses.T, weights, prior, robust, schedule, warm)
 
 
 def _prior(law: Law, theta: Array, phi: Array, n_domains: int) -> Quadratic:

@@ -96,6 +96,15 @@ def test_converges_below_lbfgs_and_reports_the_true_objective(table, solver):
     assert again.steps <= 20 and ours.objective >= again.objective >= 0.999 * ours.objective
 
 
+def test_a_large_table_begins_on_some_of_its_rows(table, solver):
+    scaled, data = table
+    raw, few = start(scaled, 2), gauss_newton.Schedule(large=len(scaled), stride=2)
+    plain = solver(raw, jnp.ones(len(scaled)))
+    staged = jax.jit(lambda raw: gauss_newton.minimize_joint(LAW, raw, data, Robust(), few))(raw)
+    assert staged.status == solve.CONVERGED and staged.objective <= 1.02 * plain.objective
+    np.testing.assert_allclose(objective(LAW, data, Robust())(staged.params), staged.objective, rtol=1e-10)
+
+
 def test_a_broken_start_is_a_status(table, solver):
     scaled, _ = table
     raw = start(scaled, 3)
