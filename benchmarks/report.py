@@ -132,7 +132,8 @@ def posterior(tables: dict, decisions: dict) -> str:
     lines += [
         "",
         "Bootstrap / bootstrap without its discrepancy / posterior, which believes the law; nats. The first two choose the same",
-        f"mixture. {s['chains']} chains of {s['draws']} draws; studies with R-hat above 1.05: {rough} runs (`python benchmarks/bayes_decisions.py`).",
+        f"mixture. {s['chains']} chains of {s['draws']} draws; studies with R-hat above 1.05: {rough} runs",
+        "(`python benchmarks/bayes_decisions.py`).",
         "",
     ]
     return "\n".join(lines)
