@@ -139,7 +139,7 @@ def posterior(tables: dict, decisions: dict) -> str:
             )
         ]
         found = table["posterior"]
-        agree = "yes" if found["converged"] else f"not quite: R-hat {found['r_hat']:.3f}"
+        agree = "yes" if found["converged"] else f"no: R-hat {found['r_hat']:.3f}"
         lines.append(f"| {name} | {table['fitted_runs']} | {' | '.join(cells)} | {agree} |")
     s = decisions["settings"]
     lines += [
@@ -158,10 +158,12 @@ def posterior(tables: dict, decisions: dict) -> str:
         cells = [pair(three, key, ".4f") for key in ("median_width", "interval_score")]
         regret = pair((three[0], three[2]), "mean_regret", ".4f")
         lines.append(f"| {n} | {three[0]['studies']} | {inside} | {' | '.join(cells)} | {regret} |")
+    rough = ", ".join(f"{f['summary']['posterior']['r_hat_above_1.05']} at {n}" for n, f in decisions["runs"].items())
     lines += [
         "",
         "Bootstrap / bootstrap without its discrepancy / posterior, which believes the law; nats. The first two choose the same",
-        f"mixture. {s['chains']} chains of {s['draws']} draws (`python benchmarks/bayes_decisions.py`).",
+        f"mixture. {s['chains']} chains of {s['draws']} draws; studies with R-hat above 1.05: {rough} runs",
+        "(`python benchmarks/bayes_decisions.py`).",
         "",
     ]
     return "\n".join(lines)

@@ -223,6 +223,7 @@ def _as_fit(
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), raw)
     n = len(jax.tree.leaves(flat)[0])
     keep = np.unique(np.linspace(0, n - 1, min(KEPT, n)).round().astype(int))
+    keep = keep[np.argsort(np.arange(len(keep)) * 0.618034 % 1.0)]  # the first few are spread over all chains, too
     kept = jax.tree.map(lambda x: x[keep], flat)
     level = np.full(len(keep), float(np.mean(samples.potential)))  # one value for all: no draw is better than another
     fine = np.zeros(len(keep), np.int32)
