@@ -76,7 +76,9 @@ def simulated(rows: list[dict]) -> list[str]:
             for family in families:
                 found = [errors(rows, family, m, shape, what) for m in budgets(rows, family)]
                 middle = np.median if what == "error" else lambda x: 1e3 * np.mean(x)
-                cells.append(" / ".join(f"{middle(x):.2f}" for x in found))
+                laws = [len(errors(rows, family, m, "optimal")) for m in budgets(rows, family)]
+                whole = zip(found, laws, strict=True)
+                cells.append(" / ".join(f"{middle(x):.2f}" if len(x) == n else "not run" for x, n in whole))
             lines.append(f"| {SHAPES[shape]} | {' | '.join(cells)} |")
         lines.append("")
     lines += [
