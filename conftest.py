@@ -19,9 +19,7 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 MAPS = pathlib.Path("/proc/self/maps")
-MOST_MAPS = (
-    15_000  # a compiled program takes several memory mappings, and Linux ends a process that has more than 65,530
-)
+MOST_MAPS = 15_000  # a compiled program takes several mappings, and Linux ends a process that has more than 65,530
 
 
 @pytest.fixture(autouse=True, scope="module")
