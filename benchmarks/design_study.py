@@ -263,7 +263,10 @@ def main() -> None:
     parser.add_argument("--budgets", default="4,8,16", help="runs a size of the uniform shape")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further budget after so long")
     parser.add_argument(
-        "--work", type=pathlib.Path, default=pathlib.Path("/tmp/design_study"), help="where planted laws are kept"
+        "--work",
+        type=pathlib.Path,
+        default=RESULTS.parents[1] / "build" / "design_study",
+        help="where planted laws are kept",
     )
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     args = parser.parse_args()

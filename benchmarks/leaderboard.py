@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7,regmix_pile17")
     parser.add_argument("--holdout", type=int, default=1)
     parser.add_argument("--laws", default="", help="names with commas; all if empty")
-    parser.add_argument("--starts", type=int, default=2)
+    parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--resamples", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="", help="of the result, leaderboard_<name>.json; holdout<k> if empty")

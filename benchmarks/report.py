@@ -218,14 +218,12 @@ def cell(row: dict | None) -> str:
 
 def draw(rows: list[dict]) -> None:
     """The figure of the README."""
-    from camel_jax import plots
+    from camel_jax.leaderboard_figures import leaderboards
 
     tables: dict[str, list] = {}
     for row in rows:
         tables.setdefault(row["table"], []).append(types.SimpleNamespace(**row))
-    plots.leaderboards(tables, title="Error at the largest size, fitted below it").savefig(
-        ROOT / "notebooks/leaderboard.png"
-    )
+    leaderboards(tables, title="Error at the largest size, fitted below it").savefig(ROOT / "notebooks/leaderboard.png")
 
 
 if __name__ == "__main__":

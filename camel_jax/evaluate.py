@@ -134,7 +134,7 @@ def regression_forest(runs: Runs, recipe: Recipe, key: Array) -> Prediction:
     return boosted_trees(runs, recipe, key, forest=True)
 
 
-def methods(names: Sequence[str] = (), *, starts: int = 2, resamples: int = 0) -> dict[str, Method]:
+def methods(names: Sequence[str] = (), *, starts: int = 4, resamples: int = 0) -> dict[str, Method]:
     """The leaderboard's methods by name; all of them if ``names`` is empty.
 
     Baselines appear as published (additive, no priors to speak of, uniform rows, best start), upgraded (the same coupling, priors, row
@@ -171,7 +171,7 @@ def leaderboard(
     *,
     holdout: int = 1,
     key: Array,
-    starts: int = 2,
+    starts: int = 4,
     resamples: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> list[Row]:

@@ -33,7 +33,8 @@ def new_figure(width: float = 6.4, height: float = 4.4) -> Any:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white", dpi=120)
 
 
-def _axes(ax: Any) -> Any:
+def given_axes(ax: Any) -> Any:
+    """The Axes given, or new ones, without a frame at the top and right."""
     ax = new_figure().subplots() if ax is None else ax
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
@@ -44,7 +45,8 @@ def _axes(ax: Any) -> Any:
     return ax
 
 
-def _title(ax: Any, title: str, note: str = "") -> None:
+def put_title(ax: Any, title: str, note: str = "") -> None:
+    """A bold title at the left, and a note below it."""
     ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=20 if note else 8)
     if note:
         text = ax.text(0, 1.025, note, transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom")
@@ -72,7 +74,7 @@ def backtest(measured: Array, predicted: Array, names: Sequence[str], *, ax: Any
     >>> backtest(np.array([[2.0, 3.0]]), np.array([[2.1, 3.0]]), ["web", "code"]).get_xlabel()
     'measured loss (nats per token)'
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     measured, predicted = np.asarray(measured, float), np.asarray(predicted, float)
     error = 100 * (predicted / measured - 1)
     seen = np.isfinite(measured)
@@ -102,7 +104,7 @@ def backtest(measured: Array, predicted: Array, names: Sequence[str], *, ax: Any
     )
     ax.grid(color="#f0f0f0", lw=0.8)
     _error_inset(ax, error[seen])
-    _title(ax, title or "Sizes it has not seen", f"mean relative error {np.abs(error[seen]).mean():.2f} %")
+    put_title(ax, title or "Sizes it has not seen", f"mean relative error {np.abs(error[seen]).mean():.2f} %")
     return ax
 
 
@@ -132,7 +134,7 @@ def prior_predictive(drawn: Array, measured: Array, *, ax: Any = None, title: st
     >>> prior_predictive(np.zeros((3, 2, 2)), np.zeros((2, 2))).get_xlabel()
     'loss over the mean loss of its set'
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     drawn, measured = np.asarray(drawn, float).ravel(), np.asarray(measured, float)
     low, high = np.quantile(drawn, [0.005, 0.995]) + np.array([-0.02, 0.02])
     bins = np.exp(np.linspace(low, high, 61))
@@ -143,7 +145,7 @@ def prior_predictive(drawn: Array, measured: Array, *, ax: Any = None, title: st
         )
     ax.set(xlabel="loss over the mean loss of its set", ylabel="share (%)")
     ax.legend(frameon=False, fontsize=8)
-    _title(ax, title or "Before the first run")
+    put_title(ax, title or "Before the first run")
     return ax
 
 
@@ -174,7 +176,7 @@ def mixture(
     >>> len(mixture(["web", "code"], [0.7, 0.3], reference=[0.5, 0.5]).patches)
     2
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     weights = np.asarray(weights, float)
     where = np.arange(len(domains))[::-1]
     ax.barh(where, weights, height=0.56, color=[color_of(k) for k in range(len(domains))], alpha=0.9)
@@ -200,7 +202,7 @@ def mixture(
     if low is not None or reference is not None:
         place = {"loc": "upper right", "bbox_to_anchor": (1.0, -0.085), "borderaxespad": 0.2, "ncols": 2}
         ax.legend(frameon=False, fontsize=8, columnspacing=1.0, handletextpad=0.4, **place)
-    _title(ax, title or "Recommended mixture", note)
+    put_title(ax, title or "Recommended mixture", note)
     return ax
 
 
@@ -228,7 +230,7 @@ def loss_curves(
     Returns:
       The Axes.
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     sizes = np.asarray(recommended.sizes, float)
     ax.axvspan(fitted_up_to, sizes.max() * 1.6, color="#f6f3ea", lw=0, zorder=-2)
     for v in range(min(6, len(names))):
@@ -249,7 +251,7 @@ def loss_curves(
         fitted_up_to * 1.06, 0.99, "not seen", transform=ax.get_xaxis_transform(), fontsize=8, color="#8a7a45", va="top"
     )
     ax.grid(color="#f0f0f0", lw=0.8)
-    _title(ax, title or "Loss against size", note)
+    put_title(ax, title or "Loss against size", note)
     return ax
 
 
@@ -293,7 +295,7 @@ def optimum_path(
     Returns:
       The Axes.
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     sizes, weights = np.asarray(sizes, float), np.asarray(weights, float)
     ax.axvspan(fitted_up_to, sizes.max() * 1.6, color="#f6f3ea", lw=0, zorder=-2)
     for k in range(len(domains)):
@@ -310,7 +312,7 @@ def optimum_path(
         fitted_up_to * 1.06, 0.99, "not seen", transform=ax.get_xaxis_transform(), fontsize=8, color="#8a7a45", va="top"
     )
     ax.grid(color="#f0f0f0", lw=0.8)
-    _title(ax, title or "How the best mixture moves with size", note)
+    put_title(ax, title or "How the best mixture moves with size", note)
     return ax
 
 
@@ -334,7 +336,7 @@ def trade_off(
     >>> trade_off([1.0, 2.0], [3.0, 2.5], ["web", "code"]).get_ylabel()
     'code'
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     ax.plot(first, second, color=COLORS[0], lw=2, marker="o", ms=5, label="no mixture is better in both")
     if reference is not None:
         style = {"marker": "D", "s": 34, "facecolor": "white", "edgecolor": INK, "zorder": 4}
@@ -342,7 +344,7 @@ def trade_off(
     ax.set(xlabel=labels[0], ylabel=labels[1])
     ax.legend(frameon=False, fontsize=8)
     ax.grid(color="#f0f0f0", lw=0.8)
-    _title(ax, title or "Best trade-offs", note)
+    put_title(ax, title or "Best trade-offs", note)
     return ax
 
 
@@ -365,7 +367,7 @@ def shares_along(
     >>> len(shares_along([1.0, 2.0], [[0.5, 0.5], [0.2, 0.8]], ["web", "code"], "loss").lines)
     2
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     values, weights = np.asarray(values, float), np.asarray(weights, float)
     for k, name in enumerate(domains):
         ax.plot(values, weights[:, k], color=color_of(k), lw=2, marker="o", ms=4, label=name)
@@ -373,82 +375,8 @@ def shares_along(
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     ax.legend(frameon=False, fontsize=8, ncols=2)
     ax.grid(color="#f0f0f0", lw=0.8)
-    _title(ax, title or "Mixtures along the front", note)
+    put_title(ax, title or "Mixtures along the front", note)
     return ax
-
-
-DOTS = "filled: all checkpoints, with a 90 % interval over runs; open: final ones; orange: as published"
-
-
-def leaderboard(
-    rows: Sequence[Any], *, highlight: str = "camel", ax: Any = None, title: str = "", note: str = DOTS
-) -> Any:
-    """Error at the held-out scale of every law on one table, best on top.
-
-    Args:
-      rows: ``evaluate.Row`` of one table; those that failed are left out.
-      highlight: name of the law whose rows are colored.
-      ax: Axes to draw on; a new figure if None.
-      title: of the panel; the table's name if empty. note: below the title.
-
-    Returns:
-      The Axes.
-
-    Raises:
-      ValueError: no row has an error.
-    """
-    rows = sorted((row for row in rows if np.isfinite(row.error)), key=lambda row: -row.error)
-    if not rows:
-        raise ValueError("no row of the leaderboard has an error to draw")
-    ax = _axes(ax)
-    for y, row in enumerate(rows):
-        ours = row.method == highlight or row.method.startswith(f"{highlight}_")
-        color = COLORS[0] if ours else COLORS[3] if row.method.endswith("_published") else "#777777"
-        ax.plot([row.error_low, row.error_high], [y, y], color=color, lw=1.6, alpha=0.7)
-        ax.plot(row.error, y, "o", ms=6, color=color)
-        ax.plot(row.error_final, y, "o", ms=5, mfc="white", mec=color, mew=1.2)
-    ax.set_yticks(range(len(rows)), [row.method.replace("_", " ") for row in rows])
-    for label, row in zip(ax.get_yticklabels(), rows, strict=True):
-        label.set_fontweight("bold" if row.method == highlight else "normal")
-    ax.set_xscale("log")
-    values = np.array([[row.error, row.error_final, row.error_low, row.error_high] for row in rows])
-    ticks = [
-        t for t in (0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 50) if values.min() / 1.3 <= t <= values.max() * 1.3
-    ]
-    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    ax.set_xticks([], minor=True)
-    ax.set_xlabel("mean relative error at the held-out scale, %")
-    ax.grid(axis="x", color="#f0f0f0", lw=0.8)
-    _title(ax, title or rows[0].table, note)
-    return ax
-
-
-def leaderboards(tables: Mapping[str, Sequence[Any]], *, title: str = "Error at a scale not seen") -> Any:
-    """One panel of ``leaderboard`` per table, on one page.
-
-    Args:
-      tables: name -> rows of that table.
-      title: of the page.
-
-    Returns:
-      A matplotlib Figure.
-    """
-    across = min(2, len(tables))
-    down = -(-len(tables) // across)
-    longest = max(len(rows) for rows in tables.values())
-    said = DOTS if across > 1 else DOTS.replace("; open", ";\nopen")  # one panel is too narrow for a single line
-    head = 0.7 + 0.17 * said.count("\n")
-    figure = new_figure(5.9 * across, down * (1.4 + 0.24 * longest) + head)
-    axes = np.atleast_1d(figure.subplots(down, across)).reshape(-1)
-    for (name, rows), ax in zip(tables.items(), axes, strict=False):
-        leaderboard(rows, ax=ax, title=name, note="")
-    for ax in axes[len(tables) :]:
-        ax.set_visible(False)
-    height = figure.get_size_inches()[1]
-    figure.get_layout_engine().set(w_pad=0.16, h_pad=0.14, rect=(0.0, 0.0, 1.0, 1.0 - head / height))
-    figure.text(0.012, 1.0 - 0.12 / height, title, fontsize=15, fontweight="bold", color=INK, va="top")
-    figure.text(0.012, 1.0 - 0.44 / height, said, fontsize=9.5, color="#555555", va="top")
-    return figure
 
 
 def design_curves(designs: Sequence[Any], *, ax: Any = None, title: str = "", note: str = "") -> Any:
@@ -461,7 +389,7 @@ def design_curves(designs: Sequence[Any], *, ax: Any = None, title: str = "", no
     Returns:
       The Axes.
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     for i, one in enumerate(designs):
         cost, error = np.asarray(one.curve_cost, float), 100 * np.asarray(one.curve_error, float)
         ax.step(cost, error, where="post", color=color_of(i), lw=2, label=one.shape)
@@ -472,7 +400,7 @@ def design_curves(designs: Sequence[Any], *, ax: Any = None, title: str = "", no
     ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
     ax.grid(color="#f0f0f0", lw=0.8)
     ax.legend(frameon=False, fontsize=8.5)
-    _title(ax, title or "What the runs are expected to buy", note)
+    put_title(ax, title or "What the runs are expected to buy", note)
     return ax
 
 

@@ -33,7 +33,7 @@ LINES = [
     {"decisions", "cost_curve"},
     {"budget"},
     {"evaluate", "plots", "proxy"},
-    {"compute_figures"},
+    {"compute_figures", "leaderboard_figures"},
     {"cli"},
 ]
 ONLY_IN = {

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from camel_jax import plots
+from camel_jax import leaderboard_figures, plots
 from camel_jax.evaluate import Row
 
 SETS = ("web", "code", "math")
@@ -100,12 +100,12 @@ def test_leaderboard_draws_every_law_that_has_an_error():
         for name, e in (("camel", 0.4), ("dml", 0.9), ("dml_published", 1.5))
     ]
     failed = Row("t", "trees", 10, 5, failure="not installed")
-    ax = plots.leaderboard([*rows, failed])
+    ax = leaderboard_figures.leaderboard([*rows, failed])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["dml published", "dml", "camel"]
-    assert len(written(plots.leaderboards({"t": rows, "u": rows, "v": rows[:1]}))) > 1000
-    single = plots.leaderboards({"t": rows})
+    assert len(written(leaderboard_figures.leaderboards({"t": rows, "u": rows, "v": rows[:1]}))) > 1000
+    single = leaderboard_figures.leaderboards({"t": rows})
     written(single)
     edge = single.get_window_extent().x1
     assert all(text.get_window_extent().x1 <= edge for text in single.texts)
     with pytest.raises(ValueError, match="no row"):
-        plots.leaderboard([failed])
+        leaderboard_figures.leaderboard([failed])

@@ -36,7 +36,7 @@ def fit(
     out: Annotated[pathlib.Path, typer.Option(help="Where to write the fit, .npz.", show_default=False)],
     law: Annotated[str, typer.Option(help="camel, chinchilla, dml, sodm or sodm_joint.")] = "camel",
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the runs.")] = 32,
-    starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 2,
+    starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 4,
     seed: Seed = 0,
     skills: Annotated[int | None, typer.Option(min=1, help="Latent skills of camel.", show_default=False)] = None,
     benchmarks: Annotated[

@@ -31,7 +31,7 @@ def leaderboard(
     laws: Annotated[str, typer.Option(help="Laws by name, with commas; all if empty.")] = "",
     holdout: Annotated[str, typer.Option(help="Scales held out: largest, or how many of the largest.")] = "largest",
     figure: Annotated[pathlib.Path | None, typer.Option(help="Where to write a figure, .png, .pdf or .svg.")] = None,
-    starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 2,
+    starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 4,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals.")] = 0,
     seed: Seed = 0,
     columns: Map = None,
@@ -64,10 +64,10 @@ def leaderboard(
     by_table = {table: [row for row in rows if row.table == table] for table in tables}
     drawn = {table: mine for table, mine in by_table.items() if any(row.error == row.error for row in mine)}
     if figure is not None and drawn:
-        from camel_jax import plots
+        from camel_jax.leaderboard_figures import leaderboards
 
         with replacing(figure) as part:
-            plots.leaderboards(drawn).savefig(part)
+            leaderboards(drawn).savefig(part)
         say(f"wrote {figure}")
     if json:
         print_json([row._asdict() for row in rows])
