@@ -289,7 +289,7 @@ FEW = 8  # members that are predicted one after the other
 MIN_DRAWS = 128  # draws repeat resamples until there are this many, each with its own error in scale
 
 
-def good_starts(values: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
+def good_starts(values: np.ndarray, tolerance: float = 0.005) -> np.ndarray:
     """Indices of starts whose objective is finite and within a fraction of the best; chosen by the objective only."""
     values = np.where(np.isfinite(values), values, np.inf)
     best = values.min()
