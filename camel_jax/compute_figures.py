@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.plots import FAINT, INK, color_of, design_curves, new_figure
+from camel_jax.plots import INK, color_of, design_curves, given_axes, new_figure
 from camel_jax.runs import select_recipe
 
 Array = Any
@@ -70,14 +70,14 @@ def budget_page(path: Any, curves: Sequence[Any]) -> Any:
     right.legend(frameon=False, fontsize=8.5, ncols=2)
     right.set_title("Best mixture along budgets", loc="left", fontsize=11, fontweight="bold", color=INK, pad=20)
     for ax in (left, right):
-        _plain(ax)
+        given_axes(ax)
         ax.grid(color="#f0f0f0", lw=0.8)
     return figure
 
 
 def draw_allocation(ax: Any, designs: Sequence[Any]) -> None:
     """Bars: runs of every size, one color a design, with the share of the cost that a size takes."""
-    _plain(ax)
+    given_axes(ax)
     names = list(designs[0].runs_per_size())
     width = 0.8 / len(designs)
     for i, one in enumerate(designs):
@@ -101,7 +101,7 @@ def draw_allocation(ax: Any, designs: Sequence[Any]) -> None:
 
 def draw_mixtures(ax: Any, design: Any) -> None:
     """One column a run, stacked shares of the domains, sizes side by side."""
-    _plain(ax)
+    given_axes(ax)
     names, at, middles = list(design.runs_per_size()), 0.0, []
     for k in range(len(names)):
         own = np.repeat(np.flatnonzero(_of_size(design, k)), design.counts[_of_size(design, k)])
@@ -142,12 +142,3 @@ def _patch(color: str) -> Any:
     from matplotlib.patches import Patch
 
     return Patch(color=color)
-
-
-def _plain(ax: Any) -> None:
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color(FAINT)
-    ax.tick_params(colors=INK, labelsize=8.5, color=FAINT)
-    ax.set_axisbelow(True)
