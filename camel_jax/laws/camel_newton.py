@@ -5,10 +5,10 @@ log W_v). With shares P_rvs = W_vs l_rs / L_rv of the skills in a loss, for any 
 
     sum_rv h J J' + psi d2 log L = sum_rv (h - psi) J J' + sum_rs c_rs (G G' + d2 log l_rs),   c_rs = sum_v psi_rv P_rvs
 
-J = d log L, G = d log l. Within a row a skill sees the others only through one scalar tau_r, with log m_s = (c_s + tau) / (1 + alpha_s):
+J = d log L, G = d log l. Within a row a skill sees the others only through one scalar tau_r, log m_s = (c_s + tau) / (1 + alpha_s):
 (1 + a)(log M - log Z_r) in the closed form, the root of sum_s m_s = M in the exact split. So every derivative is (local to the
-skill) + (rank one). Products over rows and sets are dense matrix products. The share rho of active parameters in the capacity, where the
-table tells it, is one more shared parameter, and moves a row through tau_r alone.
+skill) + (rank one). Products over rows and sets are dense matrix products. The share rho of active parameters in the capacity,
+where the table tells it, is one more shared parameter, and moves a row through tau_r alone.
 """
 
 from __future__ import annotations
