@@ -44,6 +44,7 @@ class ResidualField(NamedTuple):
       weights: (G, K) mixtures of the rows. log_size: (G,) log active parameters. log_tokens: (G,).
       coefficients: (G, V); the correction of set v is the kernel row times column v.
       length: (), how far in mixture a residual reaches. common: (), weight of what all mixtures share.
+      noise: (G,) variance of the noise of the rows, where that of a mixture's own residual is 1.
     """
 
     weights: Array
@@ -52,6 +53,7 @@ class ResidualField(NamedTuple):
     coefficients: Array
     length: Array = np.asarray(LENGTH)
     common: Array = np.asarray(0.0)  # fits saved before there was such a part have none
+    noise: Array = np.asarray(0.0)  # nor this
 
 
 def no_field(n_domains: int, n_sets: int) -> ResidualField:
@@ -82,14 +84,15 @@ def fit_field(
     place = Place(weights, np.log(active), np.log(tokens))
     if noise is None or length is None:
         noise, length = choose_settings(place, left, done)
-    cov = np.asarray(_kernel(place, place, length, COMMON, np)) + np.diag(noise / done**POWER)
+    of_rows = noise / done**POWER
+    cov = np.asarray(_kernel(place, place, length, COMMON, np)) + np.diag(of_rows)
     coefficients = np.zeros_like(left)
     patterns, which = np.unique(np.isfinite(left), axis=1, return_inverse=True)
     for i, known in enumerate(patterns.T):
         sets = np.flatnonzero(which.ravel() == i)
         if known.any():
             coefficients[np.ix_(known, sets)] = np.linalg.solve(cov[np.ix_(known, known)], left[np.ix_(known, sets)])
-    return ResidualField(*place, coefficients, np.asarray(length), np.asarray(COMMON))
+    return ResidualField(*place, coefficients, np.asarray(length), np.asarray(COMMON), of_rows)
 
 
 def choose_settings(place: Place, residuals: Array, done: Array) -> tuple[float, float]:
@@ -163,6 +166,28 @@ def corrections(field: ResidualField, recipe: Recipe) -> np.ndarray:
         some = Place(*(x[low : low + 256] for x in places))
         out.append(_kernel(some, rows, field.length, field.common, np) @ coefficients)
     return np.concatenate([np.zeros((0, coefficients.shape[1])), *out])
+
+
+def unknown_share(field: ResidualField, recipe: Recipe) -> np.ndarray:
+    """How much of the variance of a residual is still open once the measured ones are known, (R, V), for the end of a run.
+
+    The conditional variance of the process, noise included, over its variance before any row: 1 far from the measured mixtures,
+    tokens and sizes, and the smaller the nearer. On the host, for recipes with a leading axis R.
+    """
+    places = Place(*(np.asarray(x, float) for x in (recipe.weights, np.log(recipe.n_active), np.log(recipe.tokens))))
+    share = np.ones((len(places.log_size), np.shape(field.coefficients)[-1]))
+    if not np.any(field.noise):
+        return share
+    rows = Place(*(np.asarray(x) for x in field[:3]))
+    cov = _kernel(rows, rows, field.length, field.common, np) + np.diag(field.noise)
+    cross = _kernel(rows, places, field.length, field.common, np)
+    before = 1.0 + float(field.common) + np.min(field.noise)
+    patterns, which = np.unique(np.asarray(field.coefficients) != 0.0, axis=1, return_inverse=True)
+    for i, known in enumerate(patterns.T):
+        if known.any():
+            told = np.sum(cross[known] * np.linalg.solve(cov[np.ix_(known, known)], cross[known]), axis=0)
+            share[:, which.ravel() == i] = (1.0 - told / before)[:, None]
+    return share
 
 
 def _kernel(one: Place, other: Place, length: Array, common: Array, xp: Any) -> Array:
