@@ -111,6 +111,8 @@ def test_prior_predictive_is_wide_and_sane(runs):
     assert 0.02 < np.median(np.abs(logs)) < 0.3
     drop = logs[:, 0, -1] - logs[:, 6, -1]  # the same mixture at ten times the size
     assert 0.01 < np.median(drop) < 0.5
+    low, high = np.quantile(logs[:, 6:, -1].std(1), [0.05, 0.95])  # over mixtures at one size
+    assert low < 0.01 and high > 0.035  # mixtures may hardly matter, or much
 
 
 def test_few_rows_are_spread_over_sizes_and_runs(runs):
