@@ -47,8 +47,9 @@ class ResidualField(NamedTuple):
       coefficients: (G, V); the correction of set v is the kernel row times column v.
       length: (), how far in mixture a residual reaches. common: (), weight of what all mixtures share.
       reach: (), how far in log size it reaches. finished: (), tokens below which residuals are larger.
+      noise: (G,) variance of the noise of the rows, where that of a mixture's own residual is 1.
 
-    The last three have defaults for fits that were saved before there were such settings.
+    The last four have defaults for fits that were saved before there were such settings.
     """
 
     weights: Array
@@ -59,6 +60,7 @@ class ResidualField(NamedTuple):
     common: Array = np.asarray(0.0)
     reach: Array = np.asarray(2.0)
     finished: Array = np.asarray(0.0)
+    noise: Array = np.asarray(0.0)
 
 
 def no_field(n_domains: int, n_sets: int) -> ResidualField:
@@ -91,8 +93,9 @@ def fit_field(
     finished = min(seen[run == name].max() for name in np.unique(run))
     if noise is None or length is None:
         noise, length = choose_settings(place, left, done, finished)
-    empty = ResidualField(*place, np.zeros_like(left), *(np.asarray(x) for x in (length, COMMON, REACH, finished)))
-    cov = _kernel(place, empty, np) + np.diag(noise / done**POWER)
+    settings = [np.asarray(x) for x in (length, COMMON, REACH, finished)]
+    empty = ResidualField(*place, np.zeros_like(left), *settings, noise / done**POWER)
+    cov = _kernel(place, empty, np) + np.diag(empty.noise)
     coefficients = np.zeros_like(left)
     patterns, which = np.unique(np.isfinite(left), axis=1, return_inverse=True)
     for i, known in enumerate(patterns.T):
@@ -176,13 +179,38 @@ def corrections(field: ResidualField, recipe: Recipe) -> np.ndarray:
     return np.concatenate([np.zeros((0, coefficients.shape[1])), *out])
 
 
+def unknown_share(field: ResidualField, recipe: Recipe) -> np.ndarray:
+    """How much of the variance of a residual is still open once the measured ones are known, (R, V), for the end of a run.
+
+    The conditional variance of the process, noise included, over its variance before any row: 1 far from the measured mixtures,
+    tokens and sizes, and the smaller the nearer. On the host, for recipes with a leading axis R.
+    """
+    places = Place(*(np.asarray(x, float) for x in (recipe.weights, np.log(recipe.n_active), np.log(recipe.tokens))))
+    share = np.ones((len(places.log_size), np.shape(field.coefficients)[-1]))
+    if not np.any(field.noise):
+        return share
+    field = ResidualField(*(np.asarray(x) for x in field))
+    cov = _kernel(Place(*field[:3]), field, np) + np.diag(field.noise)
+    cross = _kernel(places, field, np).T / _early(field.finished, places.log_tokens, np)
+    before = 1.0 + float(field.common) + np.min(field.noise)
+    patterns, which = np.unique(field.coefficients != 0.0, axis=1, return_inverse=True)
+    for i, known in enumerate(patterns.T):
+        if known.any():
+            told = np.sum(cross[known] * np.linalg.solve(cov[np.ix_(known, known)], cross[known]), axis=0)
+            share[:, which.ravel() == i] = (1.0 - told / before)[:, None]
+    return share
+
+
 def _kernel(one: Place, field: ResidualField, xp: Any) -> Array:
     """Covariance of residuals at ``one`` with those at the rows of a field, whose coefficients are not read."""
     apart = xp.sum((one.weights[:, None] - field.weights[None]) ** 2, axis=-1)
     scale = xp.abs(one.log_size[:, None] - field.log_size[None])
     later = xp.exp(-xp.abs(one.log_tokens[:, None] - field.log_tokens[None]) / FADE)
     near = xp.exp(-apart / (2.0 * field.length**2))
-    start = xp.log(xp.maximum(field.finished, 1e-300))
-    short, others = (xp.clip(start - x, 0.0, EARLIEST) for x in (one.log_tokens, field.log_tokens))
-    early = xp.exp(EARLY * (short[:, None] + others[None]))
+    early = _early(field.finished, one.log_tokens, xp)[:, None] * _early(field.finished, field.log_tokens, xp)[None]
     return early * xp.exp(-scale / field.reach) * (near * (STEADY + (1.0 - STEADY) * later) + field.common * later)
+
+
+def _early(finished: Array, log_tokens: Array, xp: Any) -> Array:
+    """The amplitude s of residuals."""
+    return xp.exp(EARLY * xp.clip(xp.log(xp.maximum(finished, 1e-300)) - log_tokens, 0.0, EARLIEST))

@@ -10,8 +10,8 @@ import pytest
 import camel_jax as cj
 from camel_jax import evaluate, field, laws, simulate
 from camel_jax.backtest import MIXTURE_SHARE, backtest_sizes, mixture_share, scale_factor, slope_variance
-from camel_jax.field import field_correction, fit_field, no_field, thin
-from camel_jax.runs import dense, final_rows, progress, split_by_scale
+from camel_jax.field import field_correction, fit_field, no_field, thin, unknown_share
+from camel_jax.runs import Recipe, dense, final_rows, progress, split_by_scale
 from camel_jax.uncertainty import coverage, predict_interval
 
 KEY = jax.random.key(1)
@@ -99,6 +99,16 @@ def test_field_is_the_gaussian_process_it_says(split):
         known = np.isfinite(left[:, v])
         expected = row[known] @ np.linalg.solve(cov[np.ix_(known, known)], left[known, v])
         np.testing.assert_allclose(field_correction(fitted, dense(6e8, 1e9, [0.3, 0.7]))[v], expected, rtol=1e-8)
+    share = unknown_share(
+        fitted, Recipe(*(np.array([x, x]) for x in (6e8, 6e8, 1e9)), np.array([[0.3, 0.7], [40.0, -39.0]]))
+    )
+    before = 1.0 + field.COMMON + noise
+    ended = row[known] / np.sqrt(max(shortest / 1e9, 1.0))  # the share is that of a run that ends here
+    expected = 1.0 - ended @ np.linalg.solve(cov[np.ix_(known, known)], ended) / before
+    np.testing.assert_allclose(share[0, v], expected, rtol=1e-8)
+    assert (
+        share[0, 0] < share[0, 1] < share[1, 1] < 1.0
+    )  # set 1 lacks a row; far from all mixtures, only what they share is known
     nowhere = field_correction(fitted, dense(1e30, 1e9, [0.3, 0.7]))
     np.testing.assert_allclose(nowhere, 0.0, atol=1e-9)
     assert fit_field(below, np.full_like(left, np.nan)).coefficients.max() == 0.0
