@@ -12,7 +12,7 @@ from camel_jax.design import compare_shapes, propose_runs
 from camel_jax.exchange import Budget, Pool
 from camel_jax.fit import fit
 from camel_jax.information import prior_precision, sensitivities, table_information
-from camel_jax.knowledge import know_nothing, know_runs, lattice_mixtures, mixtures_around, target_region
+from camel_jax.knowledge import SPREAD, know_nothing, know_runs, lattice_mixtures, mixtures_around, target_region
 from camel_jax.ladder import SHAPES, make_ladder, shape_counts, shape_weights
 from camel_jax.laws.law import Law, scale_recipe
 from camel_jax.stopping import expected_regret, worth
@@ -176,7 +176,7 @@ def test_information_is_that_of_finite_differences():
     all_slopes = sensitivities(law, known.units, known.raw, runs.recipe) / noise[:, None]
     added = table_information(law, known.units, known.raw, runs, noise)
     np.testing.assert_allclose(added, jnp.einsum("mrvp,mrvq->mpq", all_slopes, all_slopes), rtol=1e-9, atol=1e-6)
-    np.testing.assert_allclose(known.precision, prior_precision(law, known.raw))
+    np.testing.assert_allclose(known.precision, prior_precision(law, known.raw) / SPREAD**2)
 
 
 @pytest.fixture(scope="module")
