@@ -213,6 +213,8 @@ def test_runs_that_are_there_count(tmp_path):
     runs = simulate.study(jax.random.key(0), law=laws.dml(), n_domains=2, n_mixtures=6, sizes=(1e7, 4e7), checkpoints=2)
     fitted = fit(laws.dml(), runs, key=jax.random.key(1), starts=1, backtests=0)
     knows = know_runs(fitted, runs, LADDER, TARGET, noise=0.003)
+    believed = knows.precision - table_information(knows.law, knows.units, knows.raw, runs, knows.noise)
+    np.testing.assert_allclose(believed, prior_precision(knows.law, knows.raw) / SPREAD**2, atol=1e-6)
     assert knows.runs == 12 and knows.largest == (4e7, pytest.approx(6e8, rel=0.01))
     next_runs = propose_runs(knows, LADDER, 5e18, TARGET, MIXTURES, shape="uniform", max_runs=20)
     assert next_runs.error_after < next_runs.error_before < 0.5
