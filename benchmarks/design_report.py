@@ -167,8 +167,8 @@ def real(rows: list[dict], bars: dict[str, float]) -> list[str]:
 def reached(rows: list[dict], bars: dict[str, float]) -> list[str]:
     """The least share of the FLOPs with which every law reaches that error, by shape."""
     lines = []
-    for law, key in {law: "error" for law in LAWS if law != "camel"} | {"camel": "error_field"}.items():
-        parts = []
+    for law in LAWS:
+        parts, key = [], "error_field" if law == "camel" else "error"
         for shape in ("optimal", *FIXED):
             least = []
             for table in TABLES:
