@@ -235,7 +235,7 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
         ax.text(100, bars[table], "SODM joint, all runs", fontsize=8, color="#555555", ha="right", va="bottom")
         ax.set(xlabel="share of the FLOPs of all runs, %", title=f"{table}, real runs")
     below[0].set_ylabel("error at the largest size, %")
-    below[0].legend(frameon=False, fontsize=8)
+    below[0].legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.72))
     for ax in (*above, *below):
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(_ticks())
