@@ -93,14 +93,17 @@ def _scales(terms: Array, rest: Array | float, targets: Array, weights: Array) -
     rhs = jnp.sum(relative * weights * wanted, 1)
     mean = jnp.sum(relative * weights, 1) / jnp.maximum(jnp.sum(weights, 0), 1e-300)
     lowest = LEAST_SHARE / jnp.maximum(mean, 1e-300)
+    n = len(terms)
+    inverse = [1.0 / jnp.maximum(gram[i, i], 1e-300) for i in range(n)]
 
     def sweep(_, s):
-        for i in range(len(terms)):
-            best = s[i] + (rhs[i] - jnp.sum(gram[i] * s, 0)) / jnp.maximum(gram[i, i], 1e-300)
-            s = s.at[i].set(jnp.maximum(best, lowest[i]))
-        return s
+        s = list(s)
+        for i in range(n):
+            apart = sum((gram[i, j] * s[j] for j in range(n) if j != i), start=0.0)
+            s[i] = jnp.maximum((rhs[i] - apart) * inverse[i], lowest[i])
+        return tuple(s)
 
-    return jnp.log(lax.fori_loop(0, 300, sweep, jnp.ones_like(rhs)))
+    return jnp.log(jnp.stack(lax.fori_loop(0, 300, sweep, tuple(jnp.ones_like(rhs)))))
 
 
 @partial(jax.jit, static_argnums=0)
