@@ -117,7 +117,6 @@ def discover(predict: Callable[[Array, Any], Array], rows: Any, points: np.ndarr
         if own and apart and np.all(here[:, :, i] > 0):
             amplitudes.append(i)
 
-
     def scaled(i: int) -> tuple[int, ...] | None:
         """Groups with d2L / dx_i dx_j = dL / dx_j for their parameters; the others must not depend on the amplitude at all."""
         by_i, near = curvature[:, :, i], TOLERANCE * size
