@@ -18,7 +18,18 @@ import sys
 import time
 
 import numpy as np
-from small_fits_problem import DATA, HERE, N_STARTS, declare, draw_counts, draw_starts, environment, load, write
+from small_fits_problem import (
+    DATA,
+    HERE,
+    N_STARTS,
+    declare,
+    draw_counts,
+    draw_starts,
+    environment,
+    load,
+    usable_cores,
+    write,
+)
 
 RESULTS = HERE / "results" / "small_fits_growth.json"
 
@@ -144,7 +155,7 @@ def main():
     args = parser.parse_args()
     flags = os.environ.get("XLA_FLAGS", "")
     if "device_count" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={os.cpu_count() or 1}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={usable_cores()}".strip()
     import jax
 
     jax.config.update("jax_enable_x64", True)
