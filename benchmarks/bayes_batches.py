@@ -5,9 +5,34 @@ A step of one chain is far too small for a core, so that twenty tables take litt
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
+
+
+def padded(table, runs: int):
+    """A table of more runs, of which nothing was measured: they change no density, and tables of one shape share a program."""
+    import jax
+    import jax.numpy as jnp
+
+    more, checkpoints = runs - len(table.wear), table.wear.shape[1]
+    first = jax.tree.map(lambda x: jnp.repeat(x[:1], more * checkpoints, axis=0), table.recipe)
+    return table._replace(
+        recipe=jax.tree.map(lambda x, y: jnp.concatenate([x, y]), table.recipe, first),
+        log_losses=jnp.pad(table.log_losses, ((0, more), (0, 0), (0, 0))),
+        measured=jnp.pad(table.measured, ((0, more), (0, 0), (0, 0))),
+        wear=jnp.pad(table.wear, ((0, more), (0, 0)), constant_values=1.0),
+    )
+
+
+@lru_cache
+def _programs(plan, settings):
+    import jax
+
+    from camel_jax.bayes import nuts
+
+    begin = jax.jit(jax.vmap(partial(nuts._start, plan, settings)))
+    return begin, jax.jit(jax.vmap(partial(nuts._advance, plan, settings, settings.chunk)))
 
 
 def sample_tables(plan, tables, targets, keys, *, chains: int, draws: int, warmup: int, depth: tuple[int, int]):
@@ -29,8 +54,7 @@ def sample_tables(plan, tables, targets, keys, *, chains: int, draws: int, warmu
     def stacked(trees):
         return jax.tree.map(lambda *x: jnp.stack(x), *trees)
 
-    begin = jax.vmap(partial(nuts._start, plan, settings))
-    go = jax.jit(jax.vmap(partial(nuts._advance, plan, settings, LOOK)))
+    begin, go = _programs(plan, settings)
     size = len(targets[0].mode)
     u = jnp.stack([0.5 * jax.random.normal(jax.random.fold_in(key, 1), (chains, size)) for key in keys])
     for part, length in enumerate([LOOK] * EXPLORE + [draws]):

@@ -1,15 +1,14 @@
 """With few runs from a planted law: does the interval of a predicted gain hold, and is the mixture good, for posterior and
 bootstrap?
 
-A study: a random CAMEL with 3 skills is the truth, half of 8, 16, 32 or 64 runs at each of two sizes, 3 domains and 3 sets, noise of
-0.4 %, half of it shared by the run. The truth is drawn from the prior, save that mixtures matter more than the prior expects, as they
-do in real tables (deviation of loss over mixtures about 3 %, where the prior's is 1.2 %); ``--truth prior`` draws from the prior
-itself. Both methods fit the same law to the same runs and choose a mixture for ten times the larger size; its predicted gain over the
-mean mixture of the table and the true one are compared, and its loss with that of the best mixture. The law is right, so the posterior
-is sampled without a discrepancy; the bootstrap keeps its own, and is also shown without it. The chains of all studies with as many
-runs go together (``bayes_batches``).
+A study: a random CAMEL with 3 skills is the truth, drawn from the prior; half of 8, 16, 32 or 64 runs at each of two sizes, 3 domains
+and 3 sets, noise of 0.4 %, half of it shared by the run. Both methods fit the same law to the same runs and choose a mixture for ten
+times the larger size; its predicted gain over the mean mixture of the table and the true one are compared, and its loss with that of
+the best mixture. The law is right, so the posterior is sampled without a discrepancy; the bootstrap keeps its own, and is also shown
+without it. The chains of all studies with as many runs go together (``bayes_batches``), and tables are padded with runs of which
+nothing was measured, so that two programs serve all.
 
-    python benchmarks/bayes_decisions.py [--studies 12] [--runs 8,16,32,64] [--truth wide] [--out PATH]
+    python benchmarks/bayes_decisions.py [--studies 12] [--runs 8,16,32,64] [--out PATH]
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import pathlib
 import time
 
 import numpy as np
-from bayes_batches import sample_tables
+from bayes_batches import padded, sample_tables
 from bayes_sampling import provenance
 
 RESULT = pathlib.Path(__file__).parent / "results" / "bayes_decisions.json"
@@ -30,16 +29,16 @@ DOMAINS, SETS, SKILLS, SIZES, NOISE = 3, 3, 3, (3e7, 3e8), 0.004
 TARGET, TOKENS = 3e9, 6e10
 CHAINS, DRAWS, RESAMPLES = 2, 350, 32
 WARMUP, DEPTH = 100, (7, 7)
-WIDE = {"transfer": (0.0, 3.0), "read": (0.0, 1.0, 1.5)}  # in place of the prior's, in the truth alone
+PADDED = 16, 64  # runs to which tables are padded: two programs serve all run counts
 CODE = tuple(f"camel_jax.{name}" for name in ("bayes.sampling", "mixture", "simulate"))
 
 
-def planted(law, key, truth: str):
+def planted(law, key):
     """Natural parameters of the truth, in units of 1e8 parameters and 1e9 tokens."""
     import jax
     import jax.numpy as jnp
 
-    from camel_jax.bayes.priors import Prior, layout, to_raw
+    from camel_jax.bayes.priors import layout, to_raw
     from camel_jax.runs import Recipe, Runs
 
     one = np.ones(2)
@@ -47,15 +46,12 @@ def planted(law, key, truth: str):
     recipe = Recipe(one, one, one, np.full((2, DOMAINS), 1 / DOMAINS))
     empty = Runs(recipe, np.ones((2, SETS)), np.zeros((2, 0)), np.arange(2), *names)
     plan = layout(law, law.init(key, empty), 1, SETS)
-    if truth == "wide":
-        wide = [(name, shape, Prior(*WIDE[name]) if name in WIDE else prior) for name, shape, prior in plan.leaves]
-        plan = plan._replace(leaves=tuple(wide))
     keys = jax.random.split(key, len(plan.sites))
     z = {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, plan.sites.items(), strict=True)}
     return law.constrain(to_raw(plan, z, jnp.full(DOMAINS, 1 / DOMAINS))[0])
 
 
-def studies(law, n_runs: int, numbers, seed: int, truth: str) -> list[dict[str, dict[str, float]]]:
+def studies(law, n_runs: int, numbers, seed: int) -> list[dict[str, dict[str, float]]]:
     """Planted laws: what both methods decide, and what is true."""
     import jax
     import jax.numpy as jnp
@@ -65,14 +61,16 @@ def studies(law, n_runs: int, numbers, seed: int, truth: str) -> list[dict[str, 
     from camel_jax.bayes.whitening import whiten
 
     begun, known, plan = time.perf_counter(), [], None
+    room = next(n for n in PADDED if n >= n_runs)
     for number in numbers:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), n_runs), number)
         truth_key, table_key, fit_key, sample_key = jax.random.split(key, 4)
-        params = planted(law, truth_key, truth)
+        params = planted(law, truth_key)
         shape = {"n_domains": DOMAINS, "n_sets": SETS, "n_mixtures": n_runs // 2, "sizes": SIZES, "checkpoints": 2}
         runs = simulate.study(table_key, law=law, params=params, noise=NOISE, **shape)
-        fitted = fit(law, runs, key=fit_key, starts=2, resamples=RESAMPLES)
+        fitted = fit(law, runs, key=fit_key, starts=2, resamples=RESAMPLES, pad_rows=2 * room)
         plan, table, start = start_at(fitted, runs)
+        table = padded(table, room)
         known.append((params, runs, fitted, table, whiten(plan, table, start), sample_key))
     print(f"{n_runs} runs: {len(known)} fits, {time.perf_counter() - begun:.0f} s", flush=True)
     tables, targets, keys = ([row[i] for row in known] for i in (3, 4, 5))
@@ -165,7 +163,6 @@ def main() -> None:
     """Run the studies in turns over the run counts, and write after each one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=12)
-    parser.add_argument("--truth", choices=("wide", "prior"), default="wide")
     parser.add_argument("--runs", default="8,16,32,64")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
@@ -177,7 +174,7 @@ def main() -> None:
     from camel_jax.files import replacing
 
     settings = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "depth": list(DEPTH)}
-    settings |= {"resamples": RESAMPLES, "seed": args.seed, "noise": NOISE, "truth": args.truth}
+    settings |= {"resamples": RESAMPLES, "seed": args.seed, "noise": NOISE}
     head = provenance(*CODE) | {"settings": settings}
     result: dict = {**head, "runs": {}}
     if args.out.exists():
@@ -190,7 +187,7 @@ def main() -> None:
         rows = result["runs"].get(n, {}).get("rows", [])
         if len(rows) >= args.studies:
             continue
-        rows = rows + studies(law, int(n), range(len(rows), args.studies), args.seed, args.truth)
+        rows = rows + studies(law, int(n), range(len(rows), args.studies), args.seed)
         result["runs"][n] = {"summary": summarize(rows), "rows": rows}
         args.out.parent.mkdir(exist_ok=True)
         with replacing(args.out) as part:

@@ -142,12 +142,17 @@ def main() -> None:
         "warmup": warmup,
         "sample_posterior": found,
     }
+
+    def write() -> None:
+        args.out.parent.mkdir(exist_ok=True)
+        with replacing(args.out) as part:
+            part.write_text(json.dumps(result, indent=1) + "\n")
+
+    write()  # a run stopped in the second half keeps the first
     if not args.skip_plain:
         result["numpyro_default_start"] = {**plain(posterior, *PLAIN), "warmup": PLAIN[1]}
+        write()
     print(json.dumps(result, indent=1))
-    args.out.parent.mkdir(exist_ok=True)
-    with replacing(args.out) as part:
-        part.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

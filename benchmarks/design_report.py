@@ -12,6 +12,7 @@ import numpy as np
 from report import RESULTS, ROOT, fill
 
 FAMILIES = {"dml": "DML", "sodm": "SODM additive", "sodm_joint": "SODM joint", "camel": "CAMEL"}
+LAWS = {"chinchilla": "Chinchilla"} | FAMILIES  # of the real runs
 SHAPES = {
     "optimal": "optimal, mean",
     "optimal_worst": "optimal, worst case",
@@ -67,7 +68,7 @@ def simulated(rows: list[dict]) -> list[str]:
     """The table of the simulation."""
     families = [f for f in FAMILIES if budgets(rows, f)]
     multiples = sorted({m for f in families for m in budgets(rows, f)})
-    shapes, lines = list(SHAPES), []
+    shapes, lines = [s for s in SHAPES if any(r["shape"] == s for r in rows)], []
     for what, unit in (("error", "median error at the target, %"), ("regret", "mean regret, 0.001 nats")):
         lines += [f"Simulation, {unit}, budgets of {', '.join(map(str, multiples))} runs a size:", ""]
         lines += [f"| design | {' | '.join(f'{FAMILIES[f]}' for f in families)} |", f"|---|{'---|' * len(families)}"]
@@ -98,28 +99,52 @@ def simulated(rows: list[dict]) -> list[str]:
         lines.append(f"| {SHAPES[shape]} | {' | '.join(cells)} |")
     counts = {f: [len(errors(rows, f, m, "optimal")) for m in budgets(rows, f)] for f in families}
     told = ", ".join(f"{' and '.join(map(str, n))} of {FAMILIES[f]}" for f, n in counts.items())
-    worst = []
-    for family in families:
-        for m in budgets(rows, family):
-            best = min(FIXED, key=lambda s, family=family, m=m: np.median(errors(rows, family, m, s)))
-            own, other = (errors(rows, family, m, s) for s in ("optimal", best))
-            worst.append((np.median(own) / np.median(other), own / other, SHAPES[best], FAMILIES[family], m))
-    ratio, paired, best, family, m = max(worst, key=lambda w: w[0])
-    pairs = "{:.2f} ({:.2f} to {:.2f})".format(*median(paired))
+    cells = [worst_of(rows, family, m) for family in families for m in budgets(rows, family)]
+    some = [
+        (*worst_of([r for r in rows if r["table"] == t], family, m)[:3], f"{FAMILIES[family]} on {t}", m)
+        for family in families
+        for m in budgets(rows, family)
+        for t in TABLES
+        if len(errors([r for r in rows if r["table"] == t], family, m, "optimal"))
+    ]
+    lines += ["", f"Planted laws by budget: {told}."]
+    for found, what in ((cells, "families and budgets"), (some, f"{len(some)} cells of family, table and budget")):
+        ratio, paired, best, name, m = max(found, key=lambda w: w[0])
+        pairs = "{:.2f} ({:.2f} to {:.2f})".format(*median(paired))
+        lines += [
+            f"Of all {what} the optimal design does worst with {name} and {m} runs a size: {ratio:.2f} of the median error",
+            f"of the best fixed shape ({best}), paired {pairs}.",
+        ]
     lines += [
         "",
-        f"Planted laws by budget: {told}. Of all families and budgets the optimal design does worst with {family} and {m} runs a size:",
-        f"{ratio:.2f} of the median error of the best fixed shape ({best}), paired {pairs}.",
+        *honesty(rows),
     ]
     return lines
 
 
+def worst_of(rows: list[dict], family: str, m: int) -> tuple[float, np.ndarray, str, str, int]:
+    """The optimal design against the best fixed shape: ratio of medians, paired ratios, the shape, the family, the budget."""
+    best = min(FIXED, key=lambda s: np.median(errors(rows, family, m, s)))
+    own, other = (errors(rows, family, m, s) for s in ("optimal", best))
+    return np.median(own) / np.median(other), own / other, SHAPES[best], FAMILIES[family], m
+
+
+def honesty(rows: list[dict]) -> list[str]:
+    """How large realised errors are beside those that a design expects, over the cells of family, table and budget."""
+    told = []
+    for shapes, name in ((("optimal",), "optimal designs"), (FIXED, "fixed shapes")):
+        found = [np.median(r["error"]) / r["expected"] for r in rows if r["shape"] in shapes and "error" in r]
+        low, mid, high = np.quantile(found, [0.0, 0.5, 1.0])
+        told.append(f"{mid:.1f} times ({low:.1f} to {high:.1f}) for the {len(found)} {name}")
+    return [f"Median realised error over the error that the design expects, median (range): {', '.join(told)}."]
+
+
 def curve(rows: list[dict], table: str, law: str, shape: str, key: str) -> dict[float, float]:
-    """Error by fraction, mean over seeds."""
+    """Error by fraction, mean over seeds; NaN where the law refuses so few runs."""
     found: dict[float, list[float]] = {}
     for r in rows:
-        if r["table"] == table and r["law"] == law and r["shape"] in (shape, "all") and key in r:
-            found.setdefault(r["fraction"], []).append(r[key])
+        if r["table"] == table and r["law"] == law and r["shape"] in (shape, "all"):
+            found.setdefault(r["fraction"], []).append(r.get(key, np.nan))
     return {f: float(np.mean(v)) for f, v in sorted(found.items())}
 
 
@@ -127,10 +152,11 @@ def real(rows: list[dict], bars: dict[str, float]) -> list[str]:
     """The table of the real runs: every law and shape, by fraction."""
     fractions = sorted({r["fraction"] for r in rows})
     head = " / ".join(f"{100 * f:g}" for f in fractions)
-    lines = [f"Real runs, mean relative error in % at the largest size, with {head} % of the FLOPs:", ""]
+    lines = [f"Real runs, mean relative error in % at the largest size, with {head} % of the FLOPs", ""]
+    lines[0] += " (few: fewer runs than the law asks for; -: not run):"
     lines += [f"| law | runs chosen by | {' | '.join(TABLES)} |", f"|---|---|{'---|' * len(TABLES)}"]
     names = {"camel": ("CAMEL (default)", "error_field")} | {
-        law: (f"{name}, upgraded", "error") for law, name in FAMILIES.items() if law != "camel"
+        law: (f"{name}, upgraded", "error") for law, name in LAWS.items() if law != "camel"
     }
     for law, (name, key) in names.items():
         for shape in SHAPES:
@@ -139,10 +165,31 @@ def real(rows: list[dict], bars: dict[str, float]) -> list[str]:
             cells = []
             for table in TABLES:
                 found = curve(rows, table, law, shape, key)
-                cells.append(" / ".join(f"{found[f]:.2f}" if f in found else "" for f in fractions))
+                texts = [
+                    "-" if f not in found else "few" if np.isnan(found[f]) else f"{found[f]:.2f}" for f in fractions
+                ]
+                own = any((r["table"], r["law"], r["shape"]) == (table, law, shape) for r in rows)
+                cells.append(" / ".join(texts) if own else "-")
             lines.append(f"| {name} | {SHAPES[shape].split(',')[0]} | {' | '.join(cells)} |")
     told = ", ".join(f"{bars[t]:.3f} on {t}" for t in TABLES)
-    return [*lines, "", f"SODM joint, upgraded, with every run and checkpoint: {told} (`benchmarks/leaderboard.py`)."]
+    lines += ["", f"SODM joint, upgraded, with every run and checkpoint: {told} (`benchmarks/leaderboard.py`)."]
+    return [*lines, *reached(rows, bars)]
+
+
+def reached(rows: list[dict], bars: dict[str, float]) -> list[str]:
+    """The least share of the FLOPs with which every law reaches that error, by shape."""
+    lines = []
+    for law in LAWS:
+        parts, key = [], "error_field" if law == "camel" else "error"
+        for shape in ("optimal", *FIXED):
+            least = []
+            for table in TABLES:
+                found = curve(rows, table, law, shape, key)
+                least.append(next((f"{100 * f:g}" for f, e in found.items() if e <= bars[table]), "never"))
+            if any(r["law"] == law and r["shape"] == shape for r in rows) and set(least) != {"never"}:
+                parts.append(f"{SHAPES[shape].split(',')[0]} {' / '.join(least)}")
+        lines.append(f"{LAWS[law]} {', '.join(parts) if parts else 'never'}")
+    return [f"Least % of the FLOPs that reach it, by table: {'; '.join(lines)}."]
 
 
 def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
@@ -174,10 +221,12 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
         ("sodm_joint", "optimal", "error", "SODM joint, optimal"),
         ("sodm", "optimal", "error", "SODM additive, optimal"),
         ("dml", "optimal", "error", "DML, optimal"),
+        ("chinchilla", "optimal", "error", "Chinchilla, optimal"),
     ]
     for ax, table in zip(below, TABLES, strict=True):
         for i, (law, shape, key, label) in enumerate(styles):
             found = curve(tables, table, law, shape, key)
+            found = {f: e for f, e in found.items() if np.isfinite(e)}
             if len(found) < 2:
                 continue
             x, y = [100 * f for f in found], list(found.values())
@@ -186,7 +235,7 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
         ax.text(100, bars[table], "SODM joint, all runs", fontsize=8, color="#555555", ha="right", va="bottom")
         ax.set(xlabel="share of the FLOPs of all runs, %", title=f"{table}, real runs")
     below[0].set_ylabel("error at the largest size, %")
-    below[0].legend(frameon=False, fontsize=8)
+    below[0].legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.72))
     for ax in (*above, *below):
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(_ticks())

@@ -160,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7")
-    parser.add_argument("--laws", default="camel,sodm,dml,sodm_joint")
+    parser.add_argument("--laws", default="camel,chinchilla,dml,sodm,sodm_joint")
     parser.add_argument("--shapes", default=",".join(("optimal", *FIXED)))
     parser.add_argument("--fractions", default=",".join(map(str, FRACTIONS)))
     parser.add_argument("--seeds", default="0")
@@ -188,7 +188,7 @@ def main() -> None:
     told = json.loads(args.out.read_text()) if args.out.exists() else {"made": [], "designs": {}, "rows": []}
     told["made"] += [made] if made not in told["made"] else []
     done = {tuple(row[k] for k in ("table", "shape", "seed", "fraction", "law")) for row in told["rows"]}
-    starts = {"camel": 2, "sodm": 4, "dml": 4, "sodm_joint": 2}
+    starts = {"camel": 2, "chinchilla": 4, "sodm": 4, "dml": 4, "sodm_joint": 2}
     markets = {table: Market(args.folder, table) for table in args.tables.split(",")}
     plan = [
         (table, shape, seed, float(fraction), law)

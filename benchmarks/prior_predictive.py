@@ -1,24 +1,27 @@
 """What do the priors allow before the first run? The prior predictive of CAMEL and DML beside the shipped measured table, and the
-list of priors, for the page on the posterior: python benchmarks/prior_predictive.py.
+list of priors, for the page on the posterior: python benchmarks/prior_predictive.py [--data DIR].
 
 Tables are drawn from the priors at the recipes of camel_jax/data/proxy_runs.csv (dense, longest training, first seed), which chose
 nothing: priors are in units of a table, the geometric means of its sizes, tokens and losses, and are the same for every table. Per law:
 all losses; one mixture over the sizes; and how much mixtures matter, the standard deviation of log loss over mixtures at one size.
+The last is also told for the second smallest size of public tables, which no benchmark holds out.
 Writes notebooks/prior_predictive.png, the list in camel_jax/bayes/README.md and results/prior_predictive.json.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 
 import numpy as np
-from bayes_sampling import provenance
+from bayes_sampling import DATA, provenance
 
 ROOT = pathlib.Path(__file__).parents[1]
 FIGURE, PAGE = ROOT / "notebooks" / "prior_predictive.png", ROOT / "camel_jax" / "bayes" / "README.md"
 RESULT = ROOT / "benchmarks" / "results" / "prior_predictive.json"
 DRAWS, LINES, SKILLS = 400, 40, 6
+PUBLIC = "slimpajama", "pile5", "redpajama7"
 HEAD = "| coordinate | center | deviation | spread over sets or skills |", "|---|---|---|---|"
 
 
@@ -33,11 +36,10 @@ def table():
     return select(runs, (np.asarray(r.n_active) == np.asarray(r.n_total)) & (tokens == tokens.max()) & first)
 
 
-def panels(law, runs, row, name: str) -> dict[str, list[float]]:
-    """One row of the figure: losses, sizes, mixtures; and the numbers behind the last panel, in percent."""
+def draw(law, runs):
+    """A table laid out, log losses (M, G, V) that the priors allow there, and those measured, (G, V); at the end of runs."""
     import jax
 
-    from camel_jax import plots
     from camel_jax.bayes.model import prior_predictive
     from camel_jax.bayes.noise import lay_out
     from camel_jax.bayes.priors import layout
@@ -46,8 +48,35 @@ def panels(law, runs, row, name: str) -> dict[str, list[float]]:
     scaled = scale_runs(table_units(runs), runs)
     laid = lay_out(scaled)
     plan = layout(law, law.init(jax.random.key(0), scaled), 1, len(runs.sets))
-    drawn = np.asarray(prior_predictive(plan, laid, jax.random.key(1), DRAWS))[:, :, 0]  # (M, G, V)
-    measured = np.asarray(laid.log_losses)[:, 0]
+    drawn = np.asarray(prior_predictive(plan, laid, jax.random.key(1), DRAWS))[:, :, 0]
+    return laid, drawn, np.where(np.asarray(laid.measured), np.asarray(laid.log_losses), np.nan)[:, 0]
+
+
+def public(law, path: pathlib.Path) -> dict[str, list[float]]:
+    """How much mixtures matter at the second smallest size of a table."""
+    from camel_jax import read_runs, select
+    from camel_jax.runs import final_rows, scales
+
+    runs = read_runs(path, on_ignored=lambda names: None)
+    runs = select(runs, final_rows(runs) & (np.asarray(runs.recipe.n_active) == scales(runs)[1]))
+    _, drawn, measured = draw(law, runs)
+    return told(drawn.std(1).ravel(), np.nanstd(measured, axis=0))
+
+
+def told(prior, seen) -> dict[str, list[float]]:
+    """Deviations of log loss over mixtures in percent: quantiles of the prior's, and the measured ones."""
+    return {
+        "allowed_5_50_95_99": np.round(100 * np.quantile(prior, [0.05, 0.5, 0.95, 0.99]), 2).tolist(),
+        "measured_by_set": np.round(100 * seen, 2).tolist(),
+    }
+
+
+def panels(law, runs, row, name: str) -> dict[str, list[float]]:
+    """One row of the figure: losses, sizes, mixtures; and the numbers behind the last panel, in percent."""
+    from camel_jax import plots
+    from camel_jax.laws.law import table_units
+
+    laid, drawn, measured = draw(law, runs)
     plots.prior_predictive(drawn, measured, ax=row[0], title=f"{name}: losses")
     size = np.asarray(laid.recipe.n_active)
     even = np.flatnonzero(np.ptp(np.asarray(laid.recipe.weights), axis=1) < 1e-3)
@@ -70,10 +99,7 @@ def panels(law, runs, row, name: str) -> dict[str, list[float]]:
         row[2].axvline(100 * v, color=plots.COLORS[3], lw=1.2)
     row[2].set(xscale="log", xlabel="deviation of loss over mixtures (%)", ylabel="share (%)")
     row[2].set_title("how much mixtures matter", loc="left", fontsize=11)
-    return {
-        "allowed_5_50_95_99": np.round(100 * np.quantile(prior, [0.05, 0.5, 0.95, 0.99]), 2).tolist(),
-        "measured_by_set": np.round(100 * seen, 2).tolist(),
-    }
+    return told(prior, seen)
 
 
 def listing(runs) -> str:
@@ -100,6 +126,9 @@ def line(name: str, prior) -> str:
 
 def main() -> None:
     """Draw and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=pathlib.Path, default=DATA)
+    args = parser.parse_args()
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -113,6 +142,8 @@ def main() -> None:
         "camel": panels(laws.camel(skills=SKILLS), runs, rows[0], f"CAMEL, {SKILLS} skills"),
         "dml": panels(laws.dml(), runs, rows[1], "DML"),
     }
+    camel = laws.camel(skills=SKILLS)
+    spread |= {f"camel, {name}": public(camel, args.data / f"{name}.csv") for name in PUBLIC}
     result = provenance("camel_jax.bayes.model", "camel_jax.laws.camel", "camel_jax.laws.mixing")
     result |= {"draws": DRAWS, "deviation_over_mixtures_percent": spread}
     with replacing(RESULT) as part:

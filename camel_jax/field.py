@@ -2,10 +2,11 @@
 
 The residual of a mixture at one size tells a good part of its residual at the next. Over rows, the covariance of residuals is
 
-    k = exp(-|log N - log N'| / reach) (exp(-|r - r'|^2 / (2 length^2)) (steady + (1 - steady) f) + common f)
-    f = exp(-|log D - log D'| / fade)
+    k = s s' exp(-|log N - log N'| / reach) (exp(-|r - r'|^2 / (2 length^2)) (steady + (1 - steady) f) + common f)
+    f = exp(-|log D - log D'| / fade)    s = max(1, finished / D)^(1/2)
 
-plus noise on the diagonal, which is larger for checkpoints early in their run. How much of the residuals is noise and how far a
+plus noise on the diagonal, which is larger for checkpoints early in their run. Laws are furthest off before runs have seen what
+the shortest of them sees in all, ``finished`` tokens, hence s. How much of the residuals is noise and how far a
 mixture's residual reaches differ from table to table; both are chosen by the evidence of the table itself. The correction decays
 to nothing far from the measured mixtures, tokens and sizes, so that extrapolation is left to the law.
 """
@@ -21,7 +22,8 @@ from camel_jax.runs import Recipe, Runs, progress
 
 Array = Any
 
-REACH, STEADY, FADE, COMMON = 2.0, 0.3, 0.3, 0.3
+REACH, STEADY, FADE, COMMON = 3.0, 0.3, 0.3, 0.3
+EARLY, EARLIEST = 0.5, np.log(100.0)  # power of the amplitude s, and where it stops growing
 NOISE, LENGTH, POWER = 0.4, 0.15, 1.5  # noise = NOISE / progress^POWER; centers of the priors where the evidence speaks
 NOISES = NOISE * 2.0 ** np.arange(-6.0, 3.01, 0.5)
 LENGTHS = LENGTH * 2.0 ** np.arange(-1.5, 1.51, 0.5)
@@ -44,6 +46,10 @@ class ResidualField(NamedTuple):
       weights: (G, K) mixtures of the rows. log_size: (G,) log active parameters. log_tokens: (G,).
       coefficients: (G, V); the correction of set v is the kernel row times column v.
       length: (), how far in mixture a residual reaches. common: (), weight of what all mixtures share.
+      reach: (), how far in log size it reaches. finished: (), tokens below which residuals are larger.
+      noise: (G,) variance of the noise of the rows, where that of a mixture's own residual is 1.
+
+    The last four have defaults for fits that were saved before there were such settings.
     """
 
     weights: Array
@@ -51,7 +57,10 @@ class ResidualField(NamedTuple):
     log_tokens: Array
     coefficients: Array
     length: Array = np.asarray(LENGTH)
-    common: Array = np.asarray(0.0)  # fits saved before there was such a part have none
+    common: Array = np.asarray(0.0)
+    reach: Array = np.asarray(2.0)
+    finished: Array = np.asarray(0.0)
+    noise: Array = np.asarray(0.0)
 
 
 def no_field(n_domains: int, n_sets: int) -> ResidualField:
@@ -80,25 +89,30 @@ def fit_field(
     weights, active, tokens = (np.asarray(x, float)[keep] for x in (r.weights, r.n_active, r.tokens))
     left, done = np.asarray(residuals, float)[keep], progress(runs)[keep]
     place = Place(weights, np.log(active), np.log(tokens))
+    run, seen = np.asarray(runs.run), np.asarray(runs.recipe.tokens, float)
+    finished = min(seen[run == name].max() for name in np.unique(run))
     if noise is None or length is None:
-        noise, length = choose_settings(place, left, done)
-    cov = np.asarray(_kernel(place, place, length, COMMON, np)) + np.diag(noise / done**POWER)
+        noise, length = choose_settings(place, left, done, finished)
+    settings = [np.asarray(x) for x in (length, COMMON, REACH, finished)]
+    empty = ResidualField(*place, np.zeros_like(left), *settings, noise / done**POWER)
+    cov = _kernel(place, empty, np) + np.diag(empty.noise)
     coefficients = np.zeros_like(left)
     patterns, which = np.unique(np.isfinite(left), axis=1, return_inverse=True)
     for i, known in enumerate(patterns.T):
         sets = np.flatnonzero(which.ravel() == i)
         if known.any():
             coefficients[np.ix_(known, sets)] = np.linalg.solve(cov[np.ix_(known, known)], left[np.ix_(known, sets)])
-    return ResidualField(*place, coefficients, np.asarray(length), np.asarray(COMMON))
+    return empty._replace(coefficients=coefficients)
 
 
-def choose_settings(place: Place, residuals: Array, done: Array) -> tuple[float, float]:
+def choose_settings(place: Place, residuals: Array, done: Array, finished: float = 0.0) -> tuple[float, float]:
     """Noise and length of the process under which the residuals of a table are most probable, times a prior about the defaults.
 
     The variance of each set is profiled out, and all sets together count as one, since their residuals are not independent.
 
     Args:
       place: (G, ...) rows. residuals: (G, V), NaN where not measured. done: (G,) progress of the checkpoints.
+      finished: tokens of the shortest run.
 
     Returns:
       (noise, length), from a grid; the defaults for a table without residuals.
@@ -117,7 +131,8 @@ def choose_settings(place: Place, residuals: Array, done: Array) -> tuple[float,
     scaled = root[:, None] * np.asarray(residuals)[np.ix_(rows, sets)]
     scores = np.empty((len(LENGTHS), len(NOISES)))
     for i, length in enumerate(LENGTHS):
-        values, vectors = np.linalg.eigh(root[:, None] * _kernel(part, part, length, COMMON, np) * root)
+        field = ResidualField(*part, scaled, *(np.asarray(x) for x in (length, COMMON, REACH, finished)))
+        values, vectors = np.linalg.eigh(root[:, None] * _kernel(part, field, np) * root)
         power = (vectors.T @ scaled) ** 2
         total = np.maximum(values, 0.0)[:, None] + NOISES  # (rows, noises)
         explained = np.maximum(power.T @ (1.0 / total) / len(rows), 1e-300)  # variance of each set, (sets, noises)
@@ -150,24 +165,52 @@ def field_correction(field: ResidualField, recipe: Recipe) -> Array:
     place = Place(
         jnp.atleast_2d(recipe.weights), *(jnp.log(jnp.atleast_1d(x)) for x in (recipe.n_active, recipe.tokens))
     )
-    rows = Place(*(jnp.asarray(x) for x in field[:3]))
-    return _kernel(place, rows, field.length, field.common, jnp)[0] @ jnp.asarray(field.coefficients)
+    return _kernel(place, ResidualField(*(jnp.asarray(x) for x in field)), jnp)[0] @ jnp.asarray(field.coefficients)
 
 
 def corrections(field: ResidualField, recipe: Recipe) -> np.ndarray:
     """Log corrections (R, V) of recipes with a leading axis R; on the host, where nothing needs to be compiled."""
-    rows = Place(*(np.asarray(x) for x in field[:3]))
+    field = ResidualField(*(np.asarray(x) for x in field))
     places = Place(*(np.asarray(x, float) for x in (recipe.weights, np.log(recipe.n_active), np.log(recipe.tokens))))
-    coefficients, out = np.asarray(field.coefficients), []
+    coefficients, out = field.coefficients, []
     for low in range(0, len(places.log_size), 256):
         some = Place(*(x[low : low + 256] for x in places))
-        out.append(_kernel(some, rows, field.length, field.common, np) @ coefficients)
+        out.append(_kernel(some, field, np) @ coefficients)
     return np.concatenate([np.zeros((0, coefficients.shape[1])), *out])
 
 
-def _kernel(one: Place, other: Place, length: Array, common: Array, xp: Any) -> Array:
-    apart = xp.sum((one.weights[:, None] - other.weights[None]) ** 2, axis=-1)
-    scale = xp.abs(one.log_size[:, None] - other.log_size[None])
-    later = xp.exp(-xp.abs(one.log_tokens[:, None] - other.log_tokens[None]) / FADE)
-    near = xp.exp(-apart / (2.0 * length**2))
-    return xp.exp(-scale / REACH) * (near * (STEADY + (1.0 - STEADY) * later) + common * later)
+def unknown_share(field: ResidualField, recipe: Recipe) -> np.ndarray:
+    """How much of the variance of a residual is still open once the measured ones are known, (R, V), for the end of a run.
+
+    The conditional variance of the process, noise included, over its variance before any row: 1 far from the measured mixtures,
+    tokens and sizes, and the smaller the nearer. On the host, for recipes with a leading axis R.
+    """
+    places = Place(*(np.asarray(x, float) for x in (recipe.weights, np.log(recipe.n_active), np.log(recipe.tokens))))
+    share = np.ones((len(places.log_size), np.shape(field.coefficients)[-1]))
+    if not np.any(field.noise):
+        return share
+    field = ResidualField(*(np.asarray(x) for x in field))
+    cov = _kernel(Place(*field[:3]), field, np) + np.diag(field.noise)
+    cross = _kernel(places, field, np).T / _early(field.finished, places.log_tokens, np)
+    before = 1.0 + float(field.common) + np.min(field.noise)
+    patterns, which = np.unique(field.coefficients != 0.0, axis=1, return_inverse=True)
+    for i, known in enumerate(patterns.T):
+        if known.any():
+            told = np.sum(cross[known] * np.linalg.solve(cov[np.ix_(known, known)], cross[known]), axis=0)
+            share[:, which.ravel() == i] = (1.0 - told / before)[:, None]
+    return share
+
+
+def _kernel(one: Place, field: ResidualField, xp: Any) -> Array:
+    """Covariance of residuals at ``one`` with those at the rows of a field, whose coefficients are not read."""
+    apart = xp.sum((one.weights[:, None] - field.weights[None]) ** 2, axis=-1)
+    scale = xp.abs(one.log_size[:, None] - field.log_size[None])
+    later = xp.exp(-xp.abs(one.log_tokens[:, None] - field.log_tokens[None]) / FADE)
+    near = xp.exp(-apart / (2.0 * field.length**2))
+    early = _early(field.finished, one.log_tokens, xp)[:, None] * _early(field.finished, field.log_tokens, xp)[None]
+    return early * xp.exp(-scale / field.reach) * (near * (STEADY + (1.0 - STEADY) * later) + field.common * later)
+
+
+def _early(finished: Array, log_tokens: Array, xp: Any) -> Array:
+    """The amplitude s of residuals."""
+    return xp.exp(EARLY * xp.clip(xp.log(xp.maximum(finished, 1e-300)) - log_tokens, 0.0, EARLIEST))

@@ -256,10 +256,9 @@ def minimize(
 
 
 def supports(law: Law, data: Data, raw: Any) -> bool:
-    """Whether ``minimize_joint`` knows the structure of a law on a table: CAMEL, coupled, closed form, no limited supply."""
-    settings = dict(law.settings)
+    """Whether ``minimize_joint`` knows the structure of a law on a table: CAMEL, coupled, no limited supply."""
     known = isinstance(raw, dict) and set(raw) - {camel_newton.SHARE} == camel_newton.LEAVES
-    return law.name == "camel" and known and not settings.get("exact") and data.recipe.supply is None
+    return law.name == "camel" and known and data.recipe.supply is None
 
 
 def minimize_joint(
@@ -289,7 +288,7 @@ def minimize_joint(
     theta, phi = camel_newton.pack(raw)
     n_domains = data.recipe.weights.shape[1]
     prior = _prior(law, theta, phi, n_domains)
-    near, spent = warm, 0
+    near, spent, exact = warm, 0, bool(dict(law.settings)["exact"])
     if data.log_losses.shape[0] >= schedule.large:
         # far from the solution a sample of the rows says as much; from there the whole table needs few steps
         some = jax.tree.map(lambda x: x[:: schedule.stride], data)
@@ -297,28 +296,37 @@ def minimize_joint(
         some = some._replace(weights=some.weights * scale)
         limit = jnp.where(warm, 0, schedule.max_steps)
         coarse = _on_table(
-            theta, phi, some, prior, robust, schedule._replace(max_steps=limit, rtol=schedule.coarse_rtol)
+            theta, phi, some, prior, robust, schedule._replace(max_steps=limit, rtol=schedule.coarse_rtol), exact=exact
         )
         fine = jnp.isfinite(coarse.objective)
         theta, phi = (jnp.where(fine, new, old) for new, old in zip(coarse.params, (theta, phi), strict=True))
         near, spent = warm | fine, coarse.steps
     rtol = jnp.where(warm, schedule.warm_rtol, schedule.rtol)
     last = schedule._replace(max_steps=schedule.max_steps - spent, rtol=rtol)
-    solution = _on_table(theta, phi, data, prior, robust, last, near)
+    solution = _on_table(theta, phi, data, prior, robust, last, near, exact)
     theta, phi = solution.params
     return solution._replace(params=camel_newton.unpack(theta, phi, n_domains), steps=solution.steps + spent)
 
 
 def _on_table(
-    theta: Array, phi: Array, data: Data, prior: Quadratic, robust: Robust, schedule: Schedule, warm: Array = False
+    theta: Array,
+    phi: Array,
+    data: Data,
+    prior: Quadratic,
+    robust: Robust,
+    schedule: Schedule,
+    warm: Array = False,
+    exact: bool = False,
 ) -> Solution:
     """``minimize`` of CAMEL on one table."""
     skills, recipe = phi.shape[1] - 1, data.recipe
     sizes = jnp.log(recipe.n_total), jnp.log(recipe.n_active)
     table = camel_newton.Table(recipe.weights, *sizes, jnp.log(recipe.tokens))
     joint = Joint(
-        lambda theta: camel_newton.latent_losses(theta, table, skills),
-        lambda theta, phi, curvature, slope, second: camel_newton.arrow(theta, phi, table, curvature, slope, second),
+        lambda theta: camel_newton.latent_losses(theta, table, skills, exact),
+        lambda theta, phi, curvature, slope, second: camel_newton.arrow(
+            theta, phi, table, curvature, slope, second, exact
+        ),
     )
     weights = jnp.where(data.measured, data.weights[:, None], 0.0).T
     return minimize(joint, theta, phi, data.log_losses.T, weights, prior, robust, schedule, warm)

@@ -14,6 +14,7 @@ from jax.scipy.stats import norm
 
 from camel_jax.benchmark import AccuracyDraws
 from camel_jax.draws import Discrepancy, Draws, discrepancy_scale
+from camel_jax.field import unknown_share
 from camel_jax.fit import Fit, good_starts
 from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows
 from camel_jax.outcomes import NO_BENCHMARKS, columns_read
@@ -34,7 +35,8 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     """Predicted losses with a central interval for a measured loss, log-normal around the point prediction.
 
     The variance of log loss is that of the bootstrap resamples plus that of the law's discrepancy, which grows with the
-    distance beyond the sizes and tokens of the table and with the distance of the mixture from those of the table.
+    distance beyond the sizes and tokens of the table and with the distance of the mixture from those of the table. A posterior
+    has the noise of a run in place of the latter, less what the field already knows of it, as ``Posterior.predict`` does.
 
     Args:
       fit: a fitted law.
@@ -52,18 +54,19 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     raw = fit.resampled if usable.sum() >= 2 else fit.raw
     keep = np.flatnonzero(usable) if usable.sum() >= 2 else good_starts(fit.objective)
     params = constrain_all(fit.inner_law, jax.tree.map(lambda x: np.asarray(x)[keep], raw))
-    width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows)
+    left = unknown_share(fit.field, rows) if "posterior" in fit.extra else np.ones((1, 1))
+    width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows, left)
     width = width[0] if single else width
     reach = norm.ppf(0.5 + level / 2) * width
     return Interval(point, point * jnp.exp(-reach), point * jnp.exp(reach))
 
 
 @partial(jax.jit, static_argnums=0)
-def _log_spread(law: Law, params: Any, units: Units, discrepancy: Discrepancy, recipe: Recipe) -> Array:
+def _log_spread(law: Law, params: Any, units: Units, discrepancy: Discrepancy, recipe: Recipe, left: Array) -> Array:
     losses = jax.lax.map(lambda p: predict_rows(in_units(law, units), p, recipe), params)
     between = jnp.var(jnp.log(losses), axis=0)
     wrong = jax.vmap(partial(discrepancy_scale, discrepancy))(recipe)
-    return jnp.sqrt(between + wrong**2)
+    return jnp.sqrt(between + wrong**2 * left)
 
 
 def accuracy_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:

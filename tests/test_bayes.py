@@ -18,6 +18,7 @@ from camel_jax.bayes.noise import Noise, RunNoise, lay_out
 from camel_jax.bayes.nuts import Settings
 from camel_jax.bayes.priors import from_raw, layout, to_raw
 from camel_jax.bayes.sampling import spread_rows
+from camel_jax.field import unknown_share
 from camel_jax.laws.law import predict_rows, scale_runs, table_units
 from camel_jax.runs import dense
 
@@ -110,6 +111,8 @@ def test_prior_predictive_is_wide_and_sane(runs):
     assert 0.02 < np.median(np.abs(logs)) < 0.3
     drop = logs[:, 0, -1] - logs[:, 6, -1]  # the same mixture at ten times the size
     assert 0.01 < np.median(drop) < 0.5
+    low, high = np.quantile(logs[:, 6:, -1].std(1), [0.05, 0.95])  # over mixtures at one size
+    assert low < 0.01 and high > 0.035  # mixtures may hardly matter, or much
 
 
 def test_few_rows_are_spread_over_sizes_and_runs(runs):
@@ -195,6 +198,17 @@ def test_intervals_grow_with_distance_only_if_asked(posterior):
     far = dense(1e10, 1e12, [0.5, 0.5])
     width = [np.log(p.predict(far).high / p.predict(far).low) for p in (believed, posterior)]
     assert (width[1] > width[0]).all()
+
+
+def test_what_the_field_knows_of_a_run_is_no_longer_open(posterior, runs):
+    errors = [
+        np.log(posterior.sample_losses(runs.recipe, field=field))
+        - np.log(posterior.sample_losses(runs.recipe, field=field, noise=False))
+        for field in (True, False)
+    ]
+    share = unknown_share(posterior.fit.field, runs.recipe)
+    assert (share < 0.95).all()  # these very runs were measured
+    np.testing.assert_allclose(errors[0], errors[1] * np.sqrt(share), rtol=1e-6, atol=1e-12)
 
 
 def test_laplace_shows_its_quality(fitted, runs):

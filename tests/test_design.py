@@ -12,7 +12,7 @@ from camel_jax.design import compare_shapes, propose_runs
 from camel_jax.exchange import Budget, Pool
 from camel_jax.fit import fit
 from camel_jax.information import prior_precision, sensitivities, table_information
-from camel_jax.knowledge import know_nothing, know_runs, lattice_mixtures, mixtures_around, target_region
+from camel_jax.knowledge import SPREAD, know_nothing, know_runs, lattice_mixtures, mixtures_around, target_region
 from camel_jax.ladder import SHAPES, make_ladder, shape_counts, shape_weights
 from camel_jax.laws.law import Law, scale_recipe
 from camel_jax.stopping import expected_regret, worth
@@ -176,7 +176,7 @@ def test_information_is_that_of_finite_differences():
     all_slopes = sensitivities(law, known.units, known.raw, runs.recipe) / noise[:, None]
     added = table_information(law, known.units, known.raw, runs, noise)
     np.testing.assert_allclose(added, jnp.einsum("mrvp,mrvq->mpq", all_slopes, all_slopes), rtol=1e-9, atol=1e-6)
-    np.testing.assert_allclose(known.precision, prior_precision(law, known.raw))
+    np.testing.assert_allclose(known.precision, prior_precision(law, known.raw) / SPREAD**2)
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +213,8 @@ def test_runs_that_are_there_count(tmp_path):
     runs = simulate.study(jax.random.key(0), law=laws.dml(), n_domains=2, n_mixtures=6, sizes=(1e7, 4e7), checkpoints=2)
     fitted = fit(laws.dml(), runs, key=jax.random.key(1), starts=1, backtests=0)
     knows = know_runs(fitted, runs, LADDER, TARGET, noise=0.003)
+    believed = knows.precision - table_information(knows.law, knows.units, knows.raw, runs, knows.noise)
+    np.testing.assert_allclose(believed, prior_precision(knows.law, knows.raw) / SPREAD**2, atol=1e-6)
     assert knows.runs == 12 and knows.largest == (4e7, pytest.approx(6e8, rel=0.01))
     next_runs = propose_runs(knows, LADDER, 5e18, TARGET, MIXTURES, shape="uniform", max_runs=20)
     assert next_runs.error_after < next_runs.error_before < 0.5

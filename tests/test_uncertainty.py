@@ -10,8 +10,8 @@ import pytest
 import camel_jax as cj
 from camel_jax import evaluate, field, laws, simulate
 from camel_jax.backtest import MIXTURE_SHARE, backtest_sizes, mixture_share, scale_factor, slope_variance
-from camel_jax.field import field_correction, fit_field, no_field, thin
-from camel_jax.runs import dense, final_rows, progress, split_by_scale
+from camel_jax.field import field_correction, fit_field, no_field, thin, unknown_share
+from camel_jax.runs import Recipe, dense, final_rows, progress, split_by_scale
 from camel_jax.uncertainty import coverage, predict_interval
 
 KEY = jax.random.key(1)
@@ -82,12 +82,15 @@ def test_field_is_the_gaussian_process_it_says(split):
     noise, length = 0.2, 0.3
     fitted = fit_field(below, left, noise=noise, length=length)
     w, n, d = (np.asarray(x) for x in (below.recipe.weights, below.recipe.n_active, below.recipe.tokens))
+    shortest = min(d[below.run == run].max() for run in np.unique(below.run))
+    assert d.min() < shortest  # early checkpoints are part of the check
 
     def kernel(weights, size, tokens):
         near = np.exp(-((w - weights) ** 2).sum(-1) / (2 * length**2))
         late = np.minimum(d / tokens, tokens / d) ** (1 / field.FADE)
         mixed = near * (field.STEADY + (1 - field.STEADY) * late) + field.COMMON * late
-        return np.minimum(n / size, size / n) ** (1 / field.REACH) * mixed
+        early = np.sqrt(np.maximum(shortest / d, 1.0) * max(shortest / tokens, 1.0))
+        return early * np.minimum(n / size, size / n) ** (1 / field.REACH) * mixed
 
     cov = np.stack([kernel(*row) for row in zip(w, n, d, strict=True)])
     cov += np.diag(noise * progress(below) ** -field.POWER)
@@ -96,6 +99,16 @@ def test_field_is_the_gaussian_process_it_says(split):
         known = np.isfinite(left[:, v])
         expected = row[known] @ np.linalg.solve(cov[np.ix_(known, known)], left[known, v])
         np.testing.assert_allclose(field_correction(fitted, dense(6e8, 1e9, [0.3, 0.7]))[v], expected, rtol=1e-8)
+    share = unknown_share(
+        fitted, Recipe(*(np.array([x, x]) for x in (6e8, 6e8, 1e9)), np.array([[0.3, 0.7], [40.0, -39.0]]))
+    )
+    before = 1.0 + field.COMMON + noise
+    ended = row[known] / np.sqrt(max(shortest / 1e9, 1.0))  # the share is that of a run that ends here
+    expected = 1.0 - ended @ np.linalg.solve(cov[np.ix_(known, known)], ended) / before
+    np.testing.assert_allclose(share[0, v], expected, rtol=1e-8)
+    assert (
+        share[0, 0] < share[0, 1] < share[1, 1] < 1.0
+    )  # set 1 lacks a row; far from all mixtures, only what they share is known
     nowhere = field_correction(fitted, dense(1e30, 1e9, [0.3, 0.7]))
     np.testing.assert_allclose(nowhere, 0.0, atol=1e-9)
     assert fit_field(below, np.full_like(left, np.nan)).coefficients.max() == 0.0
@@ -110,7 +123,10 @@ def test_evidence_finds_the_noise_and_the_length_of_a_planted_field(noise, lengt
         mixtures[run % 30], np.log(sizes[run // 30]), np.log(1e9 * (1.0 + np.arange(len(run)) % 3)).astype(float)
     )
     done = np.exp(place.log_tokens) / 3e9
-    cov = field._kernel(place, place, length, field.COMMON, np) + np.diag(noise / done**field.POWER)
+    planted = field.ResidualField(
+        *place, np.zeros(0), np.asarray(length), *map(np.asarray, (field.COMMON, field.REACH))
+    )
+    cov = field._kernel(place, planted, np) + np.diag(noise / done**field.POWER)
     left = 0.01 * np.linalg.cholesky(cov) @ rng.normal(size=(len(run), 40))
     left[::5, :3] = np.nan  # sets with gaps are left out of the choice
     found = field.choose_settings(place, left, done)

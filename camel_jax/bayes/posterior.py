@@ -16,7 +16,7 @@ from camel_jax.bayes.noise import Noise, Table, noise_deviation
 from camel_jax.bayes.priors import Layout, to_raw
 from camel_jax.bayes.whitening import unflatten
 from camel_jax.draws import Draws, LossesAt, discrepancy_factor
-from camel_jax.field import field_correction
+from camel_jax.field import field_correction, unknown_share
 from camel_jax.fit import Fit
 from camel_jax.laws.law import Law, Units, in_units, predict_rows
 from camel_jax.runs import Recipe
@@ -73,7 +73,8 @@ class Posterior:
         Args:
           recipe: recipes with a leading axis R.
           key: for the noise. noise: with the noise of a run and the error of the law in scale; False for the law alone.
-          field: correct near measured mixtures, as the predictions of a fit do.
+          field: correct near measured mixtures, as the predictions of a fit do; what the correction already knows of the error
+            of a run is no longer open, and its noise is smaller by as much (``unknown_share``).
 
         Returns:
           (M, R, V) losses in nats per token, for all M = C N draws.
@@ -86,7 +87,9 @@ class Posterior:
             bare = dataclasses.replace(recipe, supply=None)
             logs = logs + jax.lax.map(partial(field_correction, self.fit.field), bare, batch_size=256)
         if noise:
-            logs = logs + _errors(key, flat[1], _reach(self.fit, recipe), logs.shape)
+            reach = _reach(self.fit, recipe)
+            reach = reach * jnp.sqrt(unknown_share(self.fit.field, recipe)) if field else reach
+            logs = logs + _errors(key, flat[1], reach, logs.shape)
         return np.exp(np.asarray(logs))
 
     def predict(self, recipe: Recipe, level: float = 0.9, *, key: Array | None = None) -> Interval:

@@ -5,9 +5,10 @@ log W_v). With shares P_rvs = W_vs l_rs / L_rv of the skills in a loss, for any 
 
     sum_rv h J J' + psi d2 log L = sum_rv (h - psi) J J' + sum_rs c_rs (G G' + d2 log l_rs),   c_rs = sum_v psi_rv P_rvs
 
-J = d log L, G = d log l. Within a row a skill sees the others only through one scalar, tau_r = (1 + a)(log M - log Z_r), so that
-every derivative is (local to the skill) + (rank one). Products over rows and sets are dense matrix products. The share rho of active
-parameters in the capacity, where the table tells it, is one more shared parameter, and moves a row through tau_r alone.
+J = d log L, G = d log l. Within a row a skill sees the others only through one scalar tau_r, log m_s = (c_s + tau) / (1 + alpha_s):
+(1 + a)(log M - log Z_r) in the closed form, the root of sum_s m_s = M in the exact split. So every derivative is (local to the
+skill) + (rank one). Products over rows and sets are dense matrix products. The share rho of active parameters in the capacity,
+where the table tells it, is one more shared parameter, and moves a row through tau_r alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Array = Any
 
 SKILL_LEAVES = ("amplitudes", "capacity_exponents", "data_exponents", "data_scales", "couplings")
 LEAVES = {"transfer", "coefficients", "floors", *SKILL_LEAVES}
+ROOT_STEPS = 8  # Newton steps to the exact split; four are enough
 SHARE = "active_share"  # a leaf of tables with mixtures of experts
 
 
@@ -58,8 +60,12 @@ def unpack(theta: Array, phi: Array, n_domains: int) -> dict[str, Array]:
     return raw | {SHARE: theta[end]} if theta.shape[0] > end else raw
 
 
-def _forward(theta: Array, table: Table, skills: int) -> dict[str, Array]:
-    """Everything of the latent skills that values and derivatives share; arrays (R, S) unless named otherwise."""
+def _forward(theta: Array, table: Table, skills: int, exact: bool) -> dict[str, Array]:
+    """Everything of the latent skills that values and derivatives share; arrays (R, S) unless named otherwise.
+
+    Of tau: "held" is price + tau, -"omega" its derivatives by the prices, "by_alpha" those by log alpha beyond the price's,
+    "by_capacity" (R, 1) that by log M; "kept" holds what second derivatives need besides.
+    """
     raw = unpack(theta, jnp.zeros((1, 1 + skills)), table.weights.shape[1])
     log_capacity = table.log_active
     if SHARE in raw:
@@ -71,30 +77,55 @@ def _forward(theta: Array, table: Table, skills: int) -> dict[str, Array]:
     q = table.weights @ transfer
     x = jnp.log(q)
     price = x + raw["amplitudes"] + log_alpha
-    zeta = price / (1.0 + a)
-    top = jnp.max(zeta, -1, keepdims=True)
-    omega = jnp.exp(zeta - top)
-    total = jnp.sum(omega, -1, keepdims=True)
-    kappa = log_capacity[:, None] - jnp.log(total) - top
-    held = price + (1.0 + a) * kappa
+    if exact:
+        give = 1.0 / (1.0 + alpha)
+        held = price + _exact_tau(price, give, log_capacity)[:, None]
+        weight = jnp.exp(held * give - log_capacity[:, None])
+        slack = jnp.sum(weight * give, -1, keepdims=True)
+        omega, by_capacity = weight * give / slack, 1.0 / slack
+        by_alpha, kept = omega * gamma * held, {"weight": weight, "give": give}
+    else:
+        zeta = price / (1.0 + a)
+        top = jnp.max(zeta, -1, keepdims=True)
+        omega = jnp.exp(zeta - top)
+        total = jnp.sum(omega, -1, keepdims=True)
+        omega = omega / total
+        kappa = log_capacity[:, None] - jnp.log(total) - top
+        held = price + (1.0 + a) * kappa
+        middle = jnp.sum(omega * zeta, -1, keepdims=True)
+        by_alpha, by_capacity = (kappa + middle) * alpha / skills, jnp.broadcast_to(1.0 + a, kappa.shape)
+        kept = {"away": zeta - middle}
     capacity = -gamma * held
     seen = x + table.log_tokens[:, None]
     data = raw["data_scales"] - beta * seen
     gap = p * (capacity - data)
     log_l = data + jnp.logaddexp(gap, 0.0) / p
-    names = "transfer alpha beta p gamma a q omega zeta kappa held capacity seen data gap log_l"
-    values = transfer, alpha, beta, p, gamma, a, q, omega / total, zeta, kappa, held, capacity, seen, data, gap, log_l
-    return dict(zip(names.split(), values, strict=True))
+    names = "transfer alpha beta p gamma q omega by_alpha by_capacity held capacity seen data gap log_l"
+    values = transfer, alpha, beta, p, gamma, q, omega, by_alpha, by_capacity, held, capacity, seen, data, gap, log_l
+    return dict(zip(names.split(), values, strict=True)) | kept
 
 
-def latent_losses(theta: Array, table: Table, skills: int) -> Array:
+def _exact_tau(price: Array, give: Array, log_capacity: Array) -> Array:
+    """Root tau (R,) of ``logsumexp_s((price + tau) give) = log M``: the function is convex, and from this side no step overshoots."""
+
+    def newton(_: int, tau: Array) -> Array:
+        held = (price + tau[:, None]) * give
+        top = jnp.max(held, -1)
+        mass = jnp.exp(held - top[:, None])
+        total = jnp.sum(mass, -1)
+        return tau - (jnp.log(total) + top - log_capacity) * total / jnp.sum(mass * give, -1)
+
+    return jax.lax.fori_loop(0, ROOT_STEPS, newton, jnp.min(log_capacity[:, None] / give - price, -1))
+
+
+def latent_losses(theta: Array, table: Table, skills: int, exact: bool = False) -> Array:
     """One and the latent losses l_s, (R, 1 + S): a loss is this times exp(phi_v)."""
-    l = jnp.exp(_forward(theta, table, skills)["log_l"])
+    l = jnp.exp(_forward(theta, table, skills, exact)["log_l"])
     return jnp.concatenate([jnp.ones((l.shape[0], 1)), l], 1)
 
 
 def arrow(
-    theta: Array, phi: Array, table: Table, curvature: Array, slope: Array, second: Array
+    theta: Array, phi: Array, table: Table, curvature: Array, slope: Array, second: Array, exact: bool = False
 ) -> tuple[Arrow, Array, Array]:
     """Arrow matrix and gradient of ``sum_rv f_rv(log L_rv)`` with f' = ``slope`` and f'' = ``curvature``.
 
@@ -103,6 +134,7 @@ def arrow(
       curvature: (V, R), f'' of every residual (or what the solver puts in its place).
       slope: (V, R), f' of every residual.
       second: scalar, 1 for the second derivatives of the law itself, 0 for Gauss-Newton.
+      exact: capacity split exactly in place of the closed form.
 
     Returns:
       (``Arrow``, gradient by theta (P,), gradient by phi (V, 1 + S)).
@@ -111,9 +143,9 @@ def arrow(
     rows, n_domains = table.weights.shape
     start, inner = n_domains * skills, len(SKILL_LEAVES) * skills
     eye = jnp.eye(skills)
-    w = _forward(theta, table, skills)
+    w = _forward(theta, table, skills, exact)
     alpha, beta, p, gamma, q, omega = (w[k] for k in ("alpha", "beta", "p", "gamma", "q", "omega"))
-    one_a, a_bar = 1.0 + w["a"], alpha / skills
+    by_capacity, a_bar = w["by_capacity"], alpha / skills
     pi, zero = jax.nn.sigmoid(w["gap"]), jnp.zeros_like(omega)
     l = jnp.exp(w["log_l"])
     coefficients, floors = jnp.exp(phi[:, 1:]), jnp.exp(phi[:, :1])
@@ -134,9 +166,7 @@ def arrow(
         [beta - gamma + zero, -gamma + zero, cap_alpha, -dat_beta, zero - 1, gap * p1 / p, -gamma + zero], 1
     )
     # tau by the same six, by its row alone, and by the share of active parameters: (R, 1), or (R, 0) where that is fixed
-    m1 = jnp.sum(omega * w["zeta"], -1, keepdims=True)
-    tau_a = w["kappa"] + m1  # (R, 1)
-    n = jnp.stack([-omega, -omega, -omega + tau_a * a_bar, zero, zero, zero], 1)
+    n = jnp.stack([-omega, -omega, -omega + w["by_alpha"], zero, zero, zero], 1)
     rho = jax.nn.sigmoid(theta[start + inner :])
     kappa_rho = (table.log_active - table.log_total)[:, None] * rho * (1.0 - rho)
     kappa_rho2 = kappa_rho * (1.0 - 2.0 * rho)
@@ -154,7 +184,7 @@ def arrow(
 
     z = jnp.einsum("vrs,rs->vr", share, h_tau)[..., None]  # (V, R, 1)
     by_set = share[:, :, None, :] * (first[:, :6] * by_x) + z[..., None] * (n * by_x)
-    by_set = flat(by_set, z * (one_a * kappa_rho))
+    by_set = flat(by_set, z * (by_capacity * kappa_rho))
     weight = curvature - second * slope
     heavy = weight[..., None] * by_set
     gradient = spread(jnp.einsum("vr,vrk->rk", slope, by_set))
@@ -164,23 +194,29 @@ def arrow(
     c = second * jnp.einsum("vr,vrs->rs", slope, share)
     cc = p * pi * (1 - pi)
     g_tau = jnp.sum(c * h_tau, -1, keepdims=True)  # (R, 1)
-    bend = -g_tau * omega / one_a  # tau's curvature on the diagonal of price x price
+    bend, bend_alpha, bend_alphas, toward, level = _bend(w, exact)  # tau's curvature within skills, and with the row
+    bend, bend_alpha, bend_alphas = (g_tau * x for x in (bend, bend_alpha, bend_alphas))
     curved = c * pi * gamma1
     left = jnp.concatenate([(c * cc)[:, None] * apart, c[:, None] * first])
     right = jnp.concatenate([apart, first])
     with_x = left[:rows] * apart[:, :1] + left[rows:] * first[:, :1]  # (R, 7, S)
     with_tau = left[:rows] * apart[:, 6:] + left[rows:] * first[:, 6:]
     g_x = c * first[:, 0] - g_tau * omega
-    with_x = with_x + jnp.stack([bend - g_x, bend, bend - curved, -c * (1 - pi) * beta, zero, zero, zero], 1)
+    with_x = with_x + jnp.stack(
+        [bend - g_x, bend, bend + bend_alpha - curved, -c * (1 - pi) * beta, zero, zero, zero], 1
+    )
     with_tau = with_tau - jnp.stack([zero, zero, curved, zero, zero, zero, zero], 1)
-    half = 0.5 * jnp.sum(with_tau[:, 6], -1)[:, None, None]
-    n_rho = one_a * kappa_rho
+    half = (0.5 * jnp.sum(with_tau[:, 6], -1, keepdims=True) + g_tau * level)[..., None]
+    n_rho = by_capacity * kappa_rho
     by_n = flat(n * by_x, n_rho)
-    by_m = flat((with_tau[:, :6] + half * n) * by_x, half[:, 0] * n_rho)
-    by_omega = flat(jnp.stack([omega, omega, omega, zero, zero, zero], 1) * by_x, jnp.zeros_like(n_rho))
-    # rank-one rows join the sets: m n' + n m' + omega omega'
-    left_rows = jnp.concatenate([heavy, by_m[None], by_n[None], (g_tau / one_a * by_omega)[None]])
-    right_rows = jnp.concatenate([by_set, by_n[None], by_m[None], by_omega[None]])
+    by_m = flat((with_tau[:, :6] + half * n + g_tau[..., None] * toward) * by_x, half[:, 0] * n_rho)
+    # rank-one rows join the sets: m n' + n m', and omega omega' of the closed form
+    left_rows, right_rows = [heavy, by_m[None], by_n[None]], [by_set, by_n[None], by_m[None]]
+    if not exact:
+        by_omega = flat(jnp.stack([omega, omega, omega, zero, zero, zero], 1) * by_x, jnp.zeros_like(n_rho))
+        left_rows.append((g_tau / by_capacity * by_omega)[None])
+        right_rows.append(by_omega[None])
+    left_rows, right_rows = jnp.concatenate(left_rows), jnp.concatenate(right_rows)
     pairs = (table.weights[:, :, None] * table.weights[:, None, :]).reshape(rows, -1)
     in_row = jnp.einsum("vrs,vrk->rsk", left_rows[..., :skills], right_rows)
     natural = (pairs.T @ in_row[..., :skills].reshape(rows, -1)).reshape(n_domains, n_domains, skills, skills)
@@ -197,26 +233,28 @@ def arrow(
     k_k = jnp.einsum("rjs,rks->jks", left[:, 1:6], right[:, 1:6])
     sums = [
         bend,
-        curved,
-        curved * (-2.0 - gamma2 / gamma1 * w["held"]),
+        curved - bend_alpha,
+        curved * (-2.0 - gamma2 / gamma1 * w["held"]) + 2.0 * bend_alpha + bend_alphas,
         c * first[:, 3],
         c * f_psi * (1.0 - 2.0 * p1 / p),
     ]
-    sums = jnp.sum(jnp.stack(sums), 1).at[2].add(jnp.sum(g_tau * tau_a) * a_bar)
+    sums = jnp.sum(jnp.stack(sums), 1)
     k_k = k_k + jnp.einsum("njk,ns->jks", _WHERE, sums)
     corner = corner.at[:inner, :inner].add(jnp.einsum("jks,st->jskt", k_k, eye).reshape(inner, inner))
 
-    # tau's curvature by the mean exponent and by the share of active parameters
-    tilt = omega * (w["zeta"] - m1) / one_a
-    variance = jnp.sum(omega * (w["zeta"] - m1) ** 2, -1, keepdims=True)
-    by_tilt = spread(
-        flat(jnp.stack([tilt, tilt, tilt, zero, zero, zero], 1) * by_x * g_tau[..., None], kappa_rho * g_tau)
-    )
-    toward_a = jnp.zeros(width).at[skills : 2 * skills].set(a_bar)
-    side = side + by_tilt[:start].reshape(n_domains, skills, 1) * toward_a
-    corner = corner + by_tilt[start:, None] * toward_a + toward_a[:, None] * by_tilt[start:]
-    corner = corner - jnp.sum(g_tau * variance) / one_a * toward_a[:, None] * toward_a
-    corner = corner.at[inner:, inner:].add(one_a * jnp.sum(g_tau * kappa_rho2))
+    # tau's curvature by the share of active parameters and, in the closed form, by the mean exponent
+    by_rho = by_capacity * (kappa_rho2 + kappa_rho**2 if exact else kappa_rho2)
+    corner = corner.at[inner:, inner:].add(jnp.sum(g_tau * by_rho))
+    if not exact:
+        tilt = omega * w["away"] / by_capacity
+        variance = jnp.sum(omega * w["away"] ** 2, -1, keepdims=True)
+        by_tilt = spread(
+            flat(jnp.stack([tilt, tilt, tilt, zero, zero, zero], 1) * by_x * g_tau[..., None], kappa_rho * g_tau)
+        )
+        toward_a = jnp.zeros(width).at[skills : 2 * skills].set(a_bar)
+        side = side + by_tilt[:start].reshape(n_domains, skills, 1) * toward_a
+        corner = corner + by_tilt[start:, None] * toward_a + toward_a[:, None] * by_tilt[start:]
+        corner = corner - jnp.sum(g_tau * variance / by_capacity) * toward_a[:, None] * toward_a
 
     # shared by own: psi P G' in the column of the skill, psi P on the diagonal of the own block
     pulled = second * slope[..., None] * share  # (V, R, S)
@@ -249,6 +287,25 @@ def arrow(
     shared = jnp.block([[natural, side], [side.T, corner]])
     gradient = jnp.concatenate([lean.ravel(), gradient[start:]])
     return Arrow(shared, jnp.concatenate([top, bottom], 1), own_block), gradient, own_gradient
+
+
+def _bend(w: dict[str, Array], exact: bool) -> tuple[Array, Array, Array, Array, Array]:
+    """Second derivatives of tau, but for what the closed form adds by omega omega' and by the mean exponent.
+
+    Returns:
+      Local to a skill (R, S): by price twice, by price and log alpha, by log alpha twice (beyond the price's); then the vector
+      (R, 6, S) and the scalar (R, 1) that, times the gradient n of tau, make up ``vector n' + n vector' + 2 scalar n n'``.
+    """
+    omega, zero = w["omega"], jnp.zeros_like(w["omega"])
+    if not exact:
+        return -omega / w["by_capacity"], zero, w["by_alpha"] + zero, jnp.zeros((1, 6, 1)), jnp.zeros((1, 1))
+    weight, give, gamma, held = w["weight"], w["give"], w["gamma"], w["held"]
+    slack = 1.0 / w["by_capacity"]
+    twice = -weight * give**2 / slack
+    mixed = weight * give * gamma * (1.0 + give * held) / slack
+    alphas = weight * give * gamma * held * ((1.0 - 2.0 * gamma) - gamma * give * held) / slack
+    toward = jnp.stack([twice, twice, twice + mixed, zero, zero, zero], 1)
+    return twice, mixed, alphas, toward, 0.5 * jnp.sum(twice, -1, keepdims=True)
 
 
 def _where() -> np.ndarray:
