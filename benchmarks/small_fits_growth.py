@@ -166,7 +166,8 @@ def main():
     if not args.no_largest:
         results["largest"] = million(args)
         write(results, args.out)
-    draw(results, args.out.with_suffix(".png"))
+    if results["growth"]:
+        draw(results, args.out.with_suffix(".png"))
     print(f"wrote {args.out}")
 
 
