@@ -39,6 +39,7 @@ from small_fits_problem import (  # noqa: E402
     flatten,
     load,
     predict,
+    usable_cores,
     write,
 )
 from small_fits_rivals import RIVALS, minpack, numpy_batched, set_table, set_table_in_worker  # noqa: E402
@@ -227,7 +228,7 @@ def main():
     parser.add_argument("--only", nargs="*", help="rivals whose names contain one of these words")
     args = parser.parse_args()
 
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     flags = os.environ.get("XLA_FLAGS", "")
     if "device_count" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={cores}".strip()

@@ -1,8 +1,10 @@
 """How the batched solver of small fits grows: fits per second against resamples, rows, sets, domains and devices, and its memory.
 
-    python benchmarks/small_fits_growth.py [--data FOLDER] [--axes resamples rows sets domains devices] [--memory] [--batch 2841]
+    python benchmarks/small_fits_growth.py [--data FOLDER] [--axes resamples rows sets domains devices] [--batch 2841]
 
-Runs on any device that JAX finds; on one with its own memory, --axes resamples is the question: fits a second at a million.
+The largest batch, a million fits, runs once in a process of its own, which also tells its peak memory. Every other point is the second
+of two calls, so that compilation is apart. Runs on any device that JAX finds; on one with its own memory, --axes resamples
+is the question: fits a second at a million. Writes a figure next to the JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +18,18 @@ import sys
 import time
 
 import numpy as np
-from small_fits_problem import DATA, HERE, N_STARTS, declare, draw_counts, draw_starts, environment, load, write
+from small_fits_problem import (
+    DATA,
+    HERE,
+    N_STARTS,
+    declare,
+    draw_counts,
+    draw_starts,
+    environment,
+    load,
+    usable_cores,
+    write,
+)
 
 RESULTS = HERE / "results" / "small_fits_growth.json"
 
@@ -56,7 +69,7 @@ def growth(args, table):
 
     n_devices = len(jax.local_devices())
     axes = {
-        "resamples": {n: lambda n=n: timed(shares, log_size, losses, n) for n in (1, 16, 256, args.largest)},
+        "resamples": {n: lambda n=n: timed(shares, log_size, losses, n) for n in (1, 16, 256)},
         "rows": {n: lambda n=n: timed(*simulate(n, 5), 64) for n in (52, 104, 416, 1664)},
         "sets": {n: lambda n=n: timed(shares, log_size, losses[:, :n], 128) for n in (1, 4, 22)},
         "domains": {
@@ -66,46 +79,66 @@ def growth(args, table):
     }
     out = {}
     for axis in args.axes:
-        out[axis] = {n: measure() for n, measure in axes[axis].items()}
+        out[axis] = {str(n): measure() for n, measure in axes[axis].items()}
         print(axis, {n: round(e["fits_per_second"]) for n, e in out[axis].items()}, flush=True)
     return out
 
 
-MEMORY = """
-import os, resource, sys
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+MILLION = """
+import json, pathlib, resource, sys, time
 sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
-import small_fits_problem as s, pathlib
+import small_fits_problem as s
 from camel_jax.least_squares import least_squares
 r, n, y, _ = s.load(pathlib.Path(sys.argv[2]))
 rng = np.random.default_rng(0)
-law = s.declare(r, n)
-starts = s.draw_starts(rng, 16, 22, 5)
-B = int(sys.argv[3])
-counts = s.draw_counts(rng, B, n)
+law, starts, counts = s.declare(r, n), s.draw_starts(rng, 16, 22, 5), s.draw_counts(rng, int(sys.argv[3]), n)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-fit = least_squares(law, starts, y, weights=counts, rtol=1e-4)
+begin = time.perf_counter()
+fit = least_squares(law, starts, y, weights=counts, rtol=float(sys.argv[4]))
+seconds = time.perf_counter() - begin
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-results = sum(a.nbytes for a in jax.tree.leaves(fit))
-import json
-print(json.dumps({"fits": int(fit.objective.size), "peak_rss_mb": after / 1024, "before_call_mb": before / 1024,
-                  "results_mb": results / 2**20, "finite": bool(np.isfinite(fit.objective).all())}))
+results = sum(a.nbytes for a in jax.tree.leaves(fit)) / 2**20
+print(json.dumps({"fits": int(fit.objective.size), "seconds_with_compilation": seconds,
+                  "fits_per_second": fit.objective.size / seconds, "mean_steps": float(fit.steps.mean()),
+                  "peak_rss_mb": after / 1024, "before_call_mb": before / 1024, "results_mb": results,
+                  "beyond_results_mb": after / 1024 - results, "finite": bool(np.isfinite(fit.objective).all())}))
 """
 
 
-def memory(args):
-    """Peak resident memory of 10^6 fits, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(HERE), str(args.data), str(args.batch)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def million(args):
+    """Speed and peak resident memory of the largest batch, in a process of its own."""
+    inputs = (str(HERE), str(args.data), str(args.batch), str(args.rtol))
+    done = subprocess.run([sys.executable, "-c", MILLION, *inputs], capture_output=True, text=True, check=True)
     out = json.loads(done.stdout.splitlines()[-1])
-    print("memory", out)
+    print("largest batch", out, flush=True)
     return out
+
+
+def draw(results, path):
+    """Fits per second along every axis that was measured."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    growth = results["growth"]
+    figure, axes = plt.subplots(1, len(growth), figsize=(3.0 * len(growth), 3.2), squeeze=False)
+    for ax, (name, points) in zip(axes[0], growth.items(), strict=True):
+        x = [p["fits"] for p in points.values()] if name == "resamples" else [int(n) for n in points]
+        y = [p["fits_per_second"] for p in points.values()]
+        if name == "resamples" and "largest" in results:
+            x, y = [*x, results["largest"]["fits"]], [*y, results["largest"]["fits_per_second"]]
+        ax.plot(x, y, "o-", color="#1f77b4")
+        if name != "devices":
+            ax.set_xscale("log")
+        ax.set_ylim(0, 1.15 * max(y))
+        ax.set_xlabel("fits in one call" if name == "resamples" else name)
+        ax.grid(alpha=0.3)
+    axes[0][0].set_ylabel("fits per second")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
 
 
 def main():
@@ -113,25 +146,28 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, default=DATA)
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     parser.add_argument("--axes", nargs="*", default=["resamples", "rows", "sets", "domains", "devices"])
-    parser.add_argument("--largest", type=int, default=2900, help="most resamples; 2900 are a million fits")
-    parser.add_argument("--memory", action="store_true", help="peak memory of a million fits, in a process of its own")
-    parser.add_argument("--batch", type=int, default=2841, help="resamples of --memory; 2841 are a million fits")
+    parser.add_argument(
+        "--batch", type=int, default=2841, help="resamples of the largest batch; 2841 are a million fits"
+    )
+    parser.add_argument("--no-largest", action="store_true", help="leave the largest batch out")
     parser.add_argument("--rtol", type=float, default=1e-6)
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     flags = os.environ.get("XLA_FLAGS", "")
     if "device_count" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={os.cpu_count() or 1}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={usable_cores()}".strip()
     import jax
 
     jax.config.update("jax_enable_x64", True)
     table = load(args.data)[:3]
     results = {"environment": environment(), "arguments": {k: str(v) for k, v in vars(args).items()}}
-    if args.memory:
-        results["memory"] = memory(args)
-        write(results, args.out)
     results["growth"] = growth(args, table)
     write(results, args.out)
+    if not args.no_largest:
+        results["largest"] = million(args)
+        write(results, args.out)
+    if results["growth"]:
+        draw(results, args.out.with_suffix(".png"))
     print(f"wrote {args.out}")
 
 

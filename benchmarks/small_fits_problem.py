@@ -79,6 +79,11 @@ def declare(shares, log_size):
     )
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def environment():
     import jax
 
@@ -98,7 +103,7 @@ def environment():
         "python": platform.python_version(),
         **{n: of(n) for n in names},
         "cpu": cpu,
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "load_at_start": os.getloadavg()[0],
         "devices": [str(d) for d in jax.local_devices()],
         "dtype": "float64",

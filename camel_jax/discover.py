@@ -32,12 +32,14 @@ class Found(NamedTuple):
       features: (P, R), f above; ones for those that stand for their group.
       reference: for each parameter a row on which f is 1, to read h off; -1 where h is 1 at every point.
       amplitudes: parameters that are logarithms of amplitudes of separate terms.
+      scaled: for each of these, the groups whose slope is proportional to the amplitude; None where that is not all or nothing.
     """
 
     groups: Groups
     features: np.ndarray
     reference: tuple[int, ...]
     amplitudes: tuple[int, ...]
+    scaled: tuple[tuple[int, ...] | None, ...] = ()
 
 
 def _ratio(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, int] | None:
@@ -114,4 +116,15 @@ def discover(predict: Callable[[Array, Any], Array], rows: Any, points: np.ndarr
         apart = all(np.abs(curvature[:, :, i, j]).max() <= TOLERANCE * min(size[i], size[j]) for j in amplitudes)
         if own and apart and np.all(here[:, :, i] > 0):
             amplitudes.append(i)
-    return Found(tuple(tuple(g) for g in groups), features, tuple(reference), tuple(amplitudes))
+
+    def scaled(i: int) -> tuple[int, ...] | None:
+        """Groups with d2L / dx_i dx_j = dL / dx_j for their parameters; the others must not depend on the amplitude at all."""
+        by_i, near = curvature[:, :, i], TOLERANCE * size
+        whole = [np.abs(by_i - here)[:, :, g].max((0, 1)) <= near[g] for g in groups]
+        none = [np.abs(by_i)[:, :, g].max((0, 1)) <= near[g] for g in groups]
+        if not all(w.all() or n.all() for w, n in zip(whole, none, strict=True)):
+            return None
+        return tuple(a for a, w in enumerate(whole) if w.all())
+
+    owned = tuple(scaled(i) for i in amplitudes)
+    return Found(tuple(tuple(g) for g in groups), features, tuple(reference), tuple(amplitudes), owned)

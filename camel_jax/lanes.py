@@ -134,6 +134,7 @@ def solve_lanes(
 
 
 SMALL = 4000  # rows x sets up to which one core is enough for a step of the joint solver
+IN_TURN = 8  # lanes that every core solves before all wait for the slowest
 
 
 def _by_chunks(
@@ -155,21 +156,29 @@ def _by_chunks(
     devices = np.asarray(jax.local_devices())
     if lanes.solver == "newton" and devices[0].platform == "cpu" and data.log_losses.size > SMALL:
         devices = devices[:1]  # its matrix products use every core; two devices wait for each other's threads
-    on_cpu = devices[0].platform == "cpu"
-    per_device = (16 if lanes.law.separable else 1) if on_cpu else 64
-    chunk = min(chunk or len(devices) * per_device, -(-len(lane) // len(devices)) * len(devices))
-    chunk = -(-chunk // len(devices)) * len(devices)
-    batch = min(per_device, chunk // len(devices)) if on_cpu else chunk // len(devices)
+    on_cpu, n_devices = devices[0].platform == "cpu", len(devices)
+    in_turn = on_cpu and not lanes.law.separable  # one lane after the other on every device
+    per_device = (1 if n_devices == 1 else IN_TURN) if in_turn else 16 if on_cpu else 64
+    most = (
+        len(lane) if not in_turn else chunk or n_devices * per_device
+    )  # one shape, one program for any number in turn
+    chunk = min(chunk or n_devices * per_device, -(-most // n_devices) * n_devices)
+    each = -(-chunk // n_devices)
+    chunk = each * n_devices
+    batch = 1 if in_turn else min(per_device, each) if on_cpu else each
     mesh = Mesh(devices, ("lanes",))
     parts = []
     for low in range(0, len(lane), chunk):
-        # the last chunk is padded: one shape, one program
-        index = np.minimum(np.arange(low, low + chunk), len(lane) - 1)
+        # lanes are dealt to the devices; what is left of the last chunk holds copies, which are not run where lanes run in turn
+        dealt = np.arange(low, low + chunk).reshape(each, n_devices)
+        index = np.minimum(dealt.T.ravel(), len(lane) - 1)
+        real = np.sum(dealt < len(lane), 0).astype(np.int32)
         here = jax.tree.map(lambda x, index=index: x[index], raw)
         times = np.ones((chunk, data.weights.shape[0])) if counts is None else counts[lane[index]]
-        use = partial(_solve_chunk, lanes, mesh, batch, data, here, times, which[index], np.array(warm))
+        use = partial(_solve_chunk, lanes, mesh, batch, data, here, times, which[index], real, np.array(warm))
         part = kept.get((here, times, which[index], warm), use)
-        parts.append(jax.tree.map(lambda x, low=low: np.asarray(x)[: len(lane) - low], part))
+        back = np.arange(chunk).reshape(n_devices, each).T.ravel()[: len(lane) - low]
+        parts.append(jax.tree.map(lambda x, back=back: np.asarray(x)[back], part))
         if progress is not None:
             progress(min(low + chunk, len(lane)), len(lane))
     joined = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
@@ -180,9 +189,11 @@ def _by_chunks(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _solve_chunk(
-    lanes: Lanes, mesh: Mesh, batch: int, data: Data, raw: Any, counts: Array, which: Array, warm: Array
+    lanes: Lanes, mesh: Mesh, batch: int, data: Data, raw: Any, counts: Array, which: Array, real: Array, warm: Array
 ) -> solve.Solution:
-    def local(data: Data, raw: Any, counts: Array, which: Array, warm: Array) -> solve.Solution:
+    """A chunk over the devices of a mesh; ``real`` (devices,): how many lanes of each device are no copies."""
+
+    def local(data: Data, raw: Any, counts: Array, which: Array, real: Array, warm: Array) -> solve.Solution:
         def one(args: tuple[Any, Array, Array]) -> solve.Solution:
             raw, count, v = args
             own = data._replace(weights=data.weights * count)
@@ -190,13 +201,20 @@ def _solve_chunk(
                 own = own._replace(log_losses=data.log_losses[:, v][:, None], measured=data.measured[:, v][:, None])
             return lanes.minimize(raw, own, warm)
 
-        return jax.lax.map(one, (raw, counts, which), batch_size=None if batch == 1 else batch)
+        every = raw, counts, which
+        if batch > 1:
+            return jax.lax.map(one, every, batch_size=batch)
+        at = lambda i: jax.tree.map(lambda x: x[i], every)  # noqa: E731
+        shapes = jax.eval_shape(one, at(0))
+        out = jax.tree.map(lambda x: jnp.zeros((len(counts), *x.shape), x.dtype), shapes)
+        put = lambda i, out: jax.tree.map(lambda all, x: all.at[i].set(x), out, one(at(i)))  # noqa: E731
+        return jax.lax.fori_loop(0, real[0], put, out)
 
     split, whole = PartitionSpec("lanes"), PartitionSpec()
     sharded = jax.shard_map(
-        local, mesh=mesh, in_specs=(whole, split, split, split, whole), out_specs=split, check_vma=False
+        local, mesh=mesh, in_specs=(whole, split, split, split, split, whole), out_specs=split, check_vma=False
     )
-    return sharded(data, raw, counts, which, warm)
+    return sharded(data, raw, counts, which, real, warm)
 
 
 RESAMPLES_A_CALL = 256

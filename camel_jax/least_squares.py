@@ -25,6 +25,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
+from camel_jax.amplitudes import Scale
 from camel_jax.discover import Found, discover
 from camel_jax.plain_law import Grouped, Rowwise, Whole
 from camel_jax.refill import CONVERGED, MAX_STEPS, NO_DATA, NON_FINITE, Batch, Controls, Settings, in_order, run_queue
@@ -92,14 +93,17 @@ def _scales(terms: Array, rest: Array | float, targets: Array, weights: Array) -
     rhs = jnp.sum(relative * weights * wanted, 1)
     mean = jnp.sum(relative * weights, 1) / jnp.maximum(jnp.sum(weights, 0), 1e-300)
     lowest = LEAST_SHARE / jnp.maximum(mean, 1e-300)
+    n = len(terms)
+    inverse = [1.0 / jnp.maximum(gram[i, i], 1e-300) for i in range(n)]
 
     def sweep(_, s):
-        for i in range(len(terms)):
-            best = s[i] + (rhs[i] - jnp.sum(gram[i] * s, 0)) / jnp.maximum(gram[i, i], 1e-300)
-            s = s.at[i].set(jnp.maximum(best, lowest[i]))
-        return s
+        s = list(s)
+        for i in range(n):
+            apart = sum((gram[i, j] * s[j] for j in range(n) if j != i), start=0.0)
+            s[i] = jnp.maximum((rhs[i] - apart) * inverse[i], lowest[i])
+        return tuple(s)
 
-    return jnp.log(lax.fori_loop(0, 300, sweep, jnp.ones_like(rhs)))
+    return jnp.log(jnp.stack(lax.fori_loop(0, 300, sweep, tuple(jnp.ones_like(rhs)))))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -282,7 +286,7 @@ def least_squares(
                 )
             if len(found.groups) < n_params:
                 group_features = [found.features[list(g)] for g in found.groups]
-                model = Grouped(model, found.groups, found.reference)
+                model = Grouped(model, found.groups, found.reference, _scales_found(found) if link == "log" else ())
                 data = {"rows": rows, "group_features": group_features, "products": group_products(group_features)}
     with np.errstate(all="ignore"):
         linked = np.log(targets) if link == "log" else targets
@@ -319,6 +323,13 @@ def _project_all(
     rows = np.where(seen, mean[:, None], 0.0)[:, columns]
     values = np.where(seen, targets, 1.0)[:, columns]
     return np.asarray(project(jnp.asarray(flat.reshape(-1, n_params).T), values, rows)).T.reshape(flat.shape)
+
+
+def _scales_found(found: Found) -> tuple[Scale, ...]:
+    """Amplitudes of a function, each with the groups that it alone scales."""
+    pairs = [(i, groups) for i, groups in zip(found.amplitudes, found.scaled, strict=True) if groups is not None]
+    taken = [g for _, groups in pairs for g in groups]
+    return tuple(Scale(((i, 1.0),), groups) for i, groups in pairs if all(taken.count(g) == 1 for g in groups))
 
 
 _found: dict[Any, Found] = {}

@@ -130,13 +130,22 @@ def fast_log(x: Array) -> Array:
     shifted = lax.bitcast_convert_type(x, jnp.int64) - 0x3FE6A09E667F3BCD  # bits of sqrt(1/2): mantissa lands around 1
     exponent = shifted >> 52
     mantissa = lax.bitcast_convert_type(shifted - (exponent << 52) + 0x3FE6A09E667F3BCD, jnp.float64)
-    s = (mantissa - 1.0) / (mantissa + 1.0)
+    value = exponent.astype(x.dtype) * 0.6931471805599453 + log_near_one(mantissa)
+    return jnp.where((x >= np.finfo(np.float64).tiny) & (x < jnp.inf), value, jnp.where(x == 0, -jnp.inf, jnp.nan))
+
+
+def log_near_one(x: Array) -> Array:
+    """Natural logarithm between the roots of 1/2 and 2, to float64's precision; nothing useful elsewhere.
+
+    >>> bool(abs(log_near_one(jnp.float64(1.3)) - np.log(1.3)) < 1e-16)
+    True
+    """
+    s = (x - 1.0) / (x + 1.0)
     z = s * s
     series = jnp.full_like(z, _LOG_SERIES[0])
     for coefficient in _LOG_SERIES[1:]:
         series = series * z + coefficient
-    value = exponent.astype(x.dtype) * 0.6931471805599453 + (2.0 * s + s * z * series)
-    return jnp.where((x >= np.finfo(np.float64).tiny) & (x < jnp.inf), value, jnp.where(x == 0, -jnp.inf, jnp.nan))
+    return 2.0 * s + s * z * series
 
 
 def total(terms: list[Array]) -> Array:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from camel_jax.amplitudes import Scale
 from camel_jax.linalg_batched import UNROLL, Pairs, fast_log, lower_pairs
 from camel_jax.structure import group_normal, group_pairs
 
@@ -26,6 +27,7 @@ class Rowwise:
     treedef: Any
     shapes: tuple[tuple[int, ...], ...]
     log_link: bool
+    scales = ()
 
     @cached_property
     def n_params(self) -> int:
@@ -77,6 +79,7 @@ class Grouped:
     rowwise: Rowwise
     groups: tuple[tuple[int, ...], ...]
     reference: tuple[int, ...]  # of each parameter, the row where its chain factor is read off; -1 for none
+    scales: tuple[Scale, ...] = ()  # terms whose scale is a parameter
 
     @cached_property
     def n_params(self) -> int:
@@ -91,6 +94,16 @@ class Grouped:
     @cached_property
     def _chained(self) -> tuple[bool, ...]:
         return tuple(r >= 0 for r in self.reference)
+
+    def shares(self, data: Any, jacobian: Any) -> list[Array]:
+        """Share of L of each of the ``scales``' terms, (R, L): its derivative by the logarithm of the scale."""
+        (slopes, chain), out = jacobian, []
+        for scale in self.scales:
+            i = scale.moves[0][0]
+            a = next(a for a, group in enumerate(self.groups) if i in group)
+            feature = data["group_features"][a][self.groups[a].index(i)][:, None]
+            out.append(slopes[a] * (feature * chain[i] if self._chained[i] else feature))
+        return out
 
     def evaluate(self, data: Any, raw: Array) -> tuple[Array, Any]:
         """Values (R, L) on the scale of the residuals, and their derivative as ``normal`` reads it, at raw (P, L)."""
@@ -135,6 +148,7 @@ class Whole:
     shapes: tuple[tuple[int, ...], ...]
     log_link: bool
 
+    scales = ()
     n_params = Rowwise.n_params
     pairs = Rowwise.pairs
     normal = Rowwise.normal

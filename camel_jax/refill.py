@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from camel_jax.amplitudes import rescale
 from camel_jax.linalg_batched import diagonal_rows, solve_packed
 
 Array = Any
@@ -96,14 +97,23 @@ def _robust(residual: Array, delta: Array | None) -> tuple[Array, Array | float]
 
 def _step(model: Any, settings: Settings, data: Any, batch: Batch, lanes: _Lanes) -> _Lanes:
     """Evaluate every trial point once, accept or reject it, and propose the next."""
-    limits = batch.controls
-    value, jacobian = model.evaluate(data, lanes.trial)
+    limits, trial = batch.controls, lanes.trial
+    delta = limits.huber if settings.robust else None
+    value, jacobian = model.evaluate(data, trial)
     residual = jnp.where(lanes.weights > 0, value - lanes.targets, 0.0)
-    rho, robust = _robust(residual, limits.huber if settings.robust else None)
+    rho, robust = _robust(residual, delta)
+    pull = batch.prior_matrix @ (trial - batch.prior_mean[:, None])
+    if model.scales:
+        weights, shares = lanes.weights * robust, model.shares(data, jacobian)
+        slopes, chain = jacobian
+        moved = rescale(model.scales, shares, slopes, value, residual, weights, pull, batch.prior_matrix)
+        trial, jacobian = trial + moved.change, (moved.slopes, chain)
+        residual = jnp.where(lanes.weights > 0, moved.value - lanes.targets, 0.0)
+        rho, robust = _robust(residual, delta)
+        pull = pull + batch.prior_matrix @ moved.change
     weights = lanes.weights * robust
     matrix, gradient = model.normal(data, jacobian, weights, weights * residual)
-    from_prior = lanes.trial - batch.prior_mean[:, None]
-    pull = batch.prior_matrix @ from_prior
+    from_prior = trial - batch.prior_mean[:, None]
     cost = 0.5 * (jnp.sum(lanes.weights * rho, 0) + jnp.sum(from_prior * pull, 0))
     matrix = matrix + batch.prior_packed[:, None]
     gradient = gradient + pull
@@ -126,7 +136,7 @@ def _step(model: Any, settings: Settings, data: Any, batch: Batch, lanes: _Lanes
     damping = lanes.damping * jnp.where(accept, down, lanes.growth)
     growth = jnp.where(accept, 2.0, 2.0 * lanes.growth)
 
-    x = jnp.where(accept, lanes.trial, lanes.x)
+    x = jnp.where(accept, trial, lanes.x)
     matrix = jnp.where(accept, matrix, lanes.matrix)
     gradient = jnp.where(accept, gradient, lanes.gradient)
     curvature = jnp.stack([matrix[k] for k in diagonal_rows(model.pairs)])
@@ -238,7 +248,8 @@ def run_queue(model: Any, settings: Settings, mesh: Mesh | None, data: Any, batc
 
     Args:
       model: hashable object with ``pairs``, ``evaluate(data, raw (P, L)) -> (values (R, L), jacobian)`` and
-        ``normal(data, jacobian, weights (R, L), weighted_residual (R, L)) -> (packed J'WJ, J'Wr)``.
+        ``normal(data, jacobian, weights (R, L), weighted_residual (R, L)) -> (packed J'WJ, J'Wr)``; where it has ``scales``, its
+        jacobian is (slopes of its groups, chain) and ``shares(data, jacobian)`` are the terms over the whole.
       settings: static settings.
       mesh: one axis "lanes" over the devices, or None for the default device.
       data: pytree of arrays that the model reads.

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.amplitudes import Scale
 from camel_jax.linalg_batched import Pairs, fast_log
 
 Array = Any
@@ -130,6 +131,28 @@ class Form:
     def pairs(self) -> Pairs:
         """Parameters of each packed row of J'WJ, in the order in which ``normal`` computes them."""
         return group_pairs(self.groups)
+
+    @cached_property
+    def scales(self) -> tuple[Scale, ...]:
+        """Terms whose scale is a parameter of every branch."""
+        coupled = [t for t, c in enumerate(self.couplings) if c >= 0]
+        found = []
+        for t, branches in enumerate(self.terms):
+            extra = (len(self.branches) + coupled.index(t),) if t in coupled else ()
+            # every branch of a term moves together: the term is homogeneous of degree 1 (coupled) or `power`
+            change = 1.0 if t in coupled else 1.0 / self.powers[t]
+            if self.amplitudes[t]:
+                found.append(Scale(tuple((k, change) for k in self.amplitudes[t]), (*branches, *extra)))
+        return tuple(found)
+
+    def shares(self, data: Any, jacobian: Any) -> list[Array]:
+        """Share of L of each of the ``scales``' terms, (R, L)."""
+        slopes, out = jacobian[0], []
+        for term, coupling, power, own in zip(self.terms, self.couplings, self.powers, self.amplitudes, strict=True):
+            if own:
+                whole = sum(slopes[b] for b in term)
+                out.append(whole if coupling >= 0 or power == 1.0 else whole * (1.0 / power))
+        return out
 
     def _theta(self, raw: Array) -> tuple[Array, Array]:
         """Parameters as they enter, and their derivative by raw, both (P, L)."""

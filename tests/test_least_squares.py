@@ -15,6 +15,7 @@ from scipy.optimize import leastsq
 
 import camel_jax
 from camel_jax import least_squares as module
+from camel_jax.amplitudes import LARGEST, rescale
 from camel_jax.discover import discover
 from camel_jax.least_squares import Prior, Term, least_squares, quadratic_prior, structure
 from camel_jax.linalg_batched import fast_log, lower_pairs, solve_packed
@@ -233,6 +234,29 @@ def normal_equations(model, data, raw, weights, residual):
     return value, *model.normal(data, jacobian, weights, weights * residual)
 
 
+def check_rescale(law, raw, weights, residual):
+    """Rescaled terms are those of the moved parameters, and the move is the step of the normal equations."""
+    form, eye = law.form, 0.1 * np.eye(law.form.n_params)
+    value, (slopes, chain) = form.evaluate(law.data, raw)
+    small = 0.01 * residual  # so that no step is cut
+    pull, shares = jnp.zeros_like(raw), form.shares(law.data, (slopes, chain))
+    moved = rescale(form.scales, shares, slopes, value, small, weights, pull, eye)
+    assert [len(s.moves) for s in form.scales] == [1, K, 2] and np.abs(moved.change).max() < LARGEST
+    again, (slopes_again, _) = form.evaluate(law.data, raw + moved.change)
+    np.testing.assert_allclose(moved.value, again, rtol=1e-12)
+    for mine, direct in zip(moved.slopes, slopes_again, strict=True):
+        np.testing.assert_allclose(mine, np.broadcast_to(direct, mine.shape), rtol=1e-11, atol=1e-14)
+    ways = np.zeros((3, form.n_params))
+    for i, scale in enumerate(form.scales):
+        ways[i, [k for k, _ in scale.moves]] = [change for _, change in scale.moves]
+    jacobian = np.stack([np.broadcast_to(s, value.shape) for s in shares])
+    gram = np.einsum("irl,jrl,rl->lij", jacobian, jacobian, weights) + ways @ eye @ ways.T
+    step = -np.linalg.solve(gram, np.einsum("irl,rl->li", jacobian, weights * small)[..., None])[..., 0]
+    np.testing.assert_allclose(moved.change, ways.T @ step.T, rtol=1e-6, atol=1e-10)
+    far = rescale(form.scales, shares, slopes, value, 100.0 * residual, weights, pull, eye)
+    assert np.abs(far.change[0]).max() <= LARGEST * (1 + 1e-12)
+
+
 def test_inverse_sums_couplings_and_absent_branches_have_the_derivatives_of_autodiff():
     rng = np.random.default_rng(5)
     mixture = rng.dirichlet(np.ones(K), R)
@@ -252,6 +276,7 @@ def test_inverse_sums_couplings_and_absent_branches_have_the_derivatives_of_auto
     raw = 0.5 * rng.standard_normal((auto.n_params, 4))
     weights, residual = rng.uniform(size=(2, R, 4))
     data = (mixture, n, d, np.ones(R))
+    check_rescale(law, jnp.asarray(raw), jnp.asarray(weights), jnp.asarray(residual))
     value, matrix, gradient = normal_equations(law.form, law.data, raw, weights, residual)
     value2, matrix2, gradient2 = normal_equations(auto, data, raw, weights, residual)
     np.testing.assert_allclose(value, value2, rtol=1e-12)
@@ -359,6 +384,8 @@ def test_structure_is_found_in_a_plain_function(problem, structured):
     found = discover(lambda x, row: model.scalar(tuple(x), row), rows, points)
     assert {frozenset(g) for g in found.groups} == {frozenset({1}), frozenset({2, 4, 5, 6}), frozenset({0, 3})}
     assert found.amplitudes == (1, 2, 3)
+    owners = [{i for g in groups for i in found.groups[g]} for groups in found.scaled]
+    assert owners == [{1}, {2, 4, 5, 6}, {0, 3}]
 
     def curved(x, row):  # no two slopes are proportional, nothing is an amplitude
         return jnp.sin(x[0] * row) + jnp.cos(x[1] + x[0] * row**2) + 3.0
