@@ -185,9 +185,11 @@ def reached(rows: list[dict], bars: dict[str, float]) -> list[str]:
             least = []
             for table in TABLES:
                 found = curve(rows, table, law, shape, key)
-                least.append(next((f"{100 * f:g}" for f, e in found.items() if e <= bars[table]), "never"))
+                otherwise = "never" if 1.0 in found else "not run in full"
+                least.append(next((f"{100 * f:g}" for f, e in found.items() if e <= bars[table]), otherwise))
             if any(r["law"] == law and r["shape"] == shape for r in rows) and set(least) != {"never"}:
-                parts.append(f"{SHAPES[shape].split(',')[0]} {' / '.join(least)}")
+                told = least[:1] if len(set(least)) == 1 else least
+                parts.append(f"{SHAPES[shape].split(',')[0]} {' / '.join(told)}")
         lines.append(f"{LAWS[law]} {', '.join(parts) if parts else 'never'}")
     return [f"Least % of the FLOPs that reach it, by table: {'; '.join(lines)}."]
 
