@@ -93,8 +93,8 @@ def fit_field(
     finished = min(seen[run == name].max() for name in np.unique(run))
     if noise is None or length is None:
         noise, length = choose_settings(place, left, done, finished)
-    settings = [np.asarray(x) for x in (length, COMMON, REACH, finished)]
-    empty = ResidualField(*place, np.zeros_like(left), *settings, noise / done**POWER)
+    settings = (np.asarray(x) for x in (length, COMMON, REACH, finished))
+    empty = ResidualField(*place, np.zeros_like(left), *settings)._replace(noise=noise / done**POWER)
     cov = _kernel(place, empty, np) + np.diag(empty.noise)
     coefficients = np.zeros_like(left)
     patterns, which = np.unique(np.isfinite(left), axis=1, return_inverse=True)
