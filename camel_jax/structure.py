@@ -134,24 +134,20 @@ class Form:
 
     @cached_property
     def scales(self) -> tuple[Scale, ...]:
-        """Terms whose scale is a parameter of every branch."""
-        coupled = [t for t, c in enumerate(self.couplings) if c >= 0]
-        found = []
-        for t, branches in enumerate(self.terms):
-            extra = (len(self.branches) + coupled.index(t),) if t in coupled else ()
-            # every branch of a term moves together: the term is homogeneous of degree 1 (coupled) or `power`
-            change = 1.0 if t in coupled else 1.0 / self.powers[t]
-            if self.amplitudes[t]:
-                found.append(Scale(tuple((k, change) for k in self.amplitudes[t]), (*branches, *extra)))
-        return tuple(found)
+        """Terms whose scale is a parameter of every branch; none where terms are coupled, whose starts it leads astray."""
+        if any(c >= 0 for c in self.couplings):
+            return ()
+        # every branch of a term moves together: the term is homogeneous of degree `power`
+        terms = zip(self.terms, self.amplitudes, self.powers, strict=True)
+        return tuple(Scale(tuple((k, 1.0 / power) for k in own), branches) for branches, own, power in terms if own)
 
     def shares(self, data: Any, jacobian: Any) -> list[Array]:
         """Share of L of each of the ``scales``' terms, (R, L)."""
         slopes, out = jacobian[0], []
-        for term, coupling, power, own in zip(self.terms, self.couplings, self.powers, self.amplitudes, strict=True):
+        for branches, own, power in zip(self.terms, self.amplitudes, self.powers, strict=True):
             if own:
-                whole = sum(slopes[b] for b in term)
-                out.append(whole if coupling >= 0 or power == 1.0 else whole * (1.0 / power))
+                whole = sum(slopes[b] for b in branches)
+                out.append(whole if power == 1.0 else whole * (1.0 / power))
         return out
 
     def _theta(self, raw: Array) -> tuple[Array, Array]:
