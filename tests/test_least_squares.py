@@ -241,12 +241,12 @@ def check_rescale(law, raw, weights, residual):
     small = 0.01 * residual  # so that no step is cut
     pull, shares = jnp.zeros_like(raw), form.shares(law.data, (slopes, chain))
     moved = rescale(form.scales, shares, slopes, value, small, weights, pull, eye)
-    assert [len(s.moves) for s in form.scales] == [1, K, 2] and np.abs(moved.change).max() < LARGEST
+    assert [len(s.moves) for s in form.scales] == [1, K, 1, 1] and np.abs(moved.change).max() < LARGEST
     again, (slopes_again, _) = form.evaluate(law.data, raw + moved.change)
     np.testing.assert_allclose(moved.value, again, rtol=1e-12)
     for mine, direct in zip(moved.slopes, slopes_again, strict=True):
         np.testing.assert_allclose(mine, np.broadcast_to(direct, mine.shape), rtol=1e-11, atol=1e-14)
-    ways = np.zeros((3, form.n_params))
+    ways = np.zeros((4, form.n_params))
     for i, scale in enumerate(form.scales):
         ways[i, [k for k, _ in scale.moves]] = [change for _, change in scale.moves]
     jacobian = np.stack([np.broadcast_to(s, value.shape) for s in shares])
@@ -276,7 +276,10 @@ def test_inverse_sums_couplings_and_absent_branches_have_the_derivatives_of_auto
     raw = 0.5 * rng.standard_normal((auto.n_params, 4))
     weights, residual = rng.uniform(size=(2, R, 4))
     data = (mixture, n, d, np.ones(R))
-    check_rescale(law, jnp.asarray(raw), jnp.asarray(weights), jnp.asarray(residual))
+    added = [Term([{"a": 1.0, "alpha": -n}]), Term([{"b": 1.0, "beta": -d}])]
+    apart = structure({k: v for k, v in shapes.items() if k != "p"}, terms[:2] + added, positive=["g", "alpha", "beta"])
+    check_rescale(apart, jnp.asarray(raw[:-1]), jnp.asarray(weights), jnp.asarray(residual))
+    assert not law.form.scales  # coupled terms keep theirs
     value, matrix, gradient = normal_equations(law.form, law.data, raw, weights, residual)
     value2, matrix2, gradient2 = normal_equations(auto, data, raw, weights, residual)
     np.testing.assert_allclose(value, value2, rtol=1e-12)
