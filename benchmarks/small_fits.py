@@ -32,6 +32,7 @@ from small_fits_problem import (  # noqa: E402
     DATA,
     HERE,
     N_STARTS,
+    arguments,
     declare,
     draw_counts,
     draw_starts,
@@ -254,7 +255,7 @@ def main():
         for k, n in n_samples.items()
         if not args.only or k == "MINPACK, 2 processes" or any(word in k for word in args.only)
     }
-    results = {"environment": environment(), "arguments": {k: str(v) for k, v in vars(args).items()}}
+    results = {"environment": environment(), "arguments": arguments(args)}
     easy = find_easy_set(args, pool, table)
     for key, which, title in (
         ("easy", [easy], f"one set ({names[easy]})"),

@@ -22,6 +22,7 @@ from small_fits_problem import (
     DATA,
     HERE,
     N_STARTS,
+    arguments,
     declare,
     draw_counts,
     draw_starts,
@@ -160,7 +161,7 @@ def main():
 
     jax.config.update("jax_enable_x64", True)
     table = load(args.data)[:3]
-    results = {"environment": environment(), "arguments": {k: str(v) for k, v in vars(args).items()}}
+    results = {"environment": environment(), "arguments": arguments(args)}
     results["growth"] = growth(args, table)
     write(results, args.out)
     if not args.no_largest:

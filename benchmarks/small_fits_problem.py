@@ -110,6 +110,11 @@ def environment():
     }
 
 
+def arguments(args):
+    """What was asked for, as text; of paths only the last name, so that results do not tell folders of a machine."""
+    return {k: v.name if isinstance(v, pathlib.Path) else str(v) for k, v in vars(args).items()}
+
+
 def write(results, path):
     """What there is so far, so that a run that is stopped is not lost."""
     path.parent.mkdir(parents=True, exist_ok=True)
