@@ -233,7 +233,8 @@ def main() -> None:
         clock = time.perf_counter()
         half = -(-len(market.runs) // 2)
         small = law_name == "camel" and len(subset) <= half
-        pad = half if small else len(market.runs)  # few programs: compiling takes longer than fitting
+        # few programs: compiling takes longer than fitting
+        pad = half if small else len(market.runs) if law_name == "camel" else -(-len(subset) // 200) * 200
         row |= {"law": law_name, "runs": np.bincount(market.rung[chosen], minlength=len(market.sizes)).tolist()}
         row |= {"share": float(market.cost[chosen].sum() / market.cost.sum()), "rows": len(subset)}
         try:

@@ -217,6 +217,7 @@ def _solve_chunk(
 
 
 RESAMPLES_A_CALL = 256
+LEAST_SQUARES_STEPS = 3000  # of a robust fit: reweighted steps are short where most residuals are in the linear zone
 
 
 def _by_least_squares(
@@ -228,9 +229,8 @@ def _by_least_squares(
     prior = _prior_of_one_set(law, tuple((name, np.shape(x)[2:]) for name, x in sorted(raw.items())))
     target = np.where(np.asarray(data.measured), np.exp(np.asarray(data.log_losses)), np.nan)
     scale = np.asarray(data.weights) / (lanes.robust.delta * lanes.robust.noise)
-    options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta}
-    if lanes.max_steps is not None:
-        options["max_steps"] = lanes.max_steps
+    most = LEAST_SQUARES_STEPS if lanes.max_steps is None else lanes.max_steps
+    options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta, "max_steps": most}
     if law.structure is None:
         shape, rows = _one_set(law), data.recipe
     else:

@@ -44,6 +44,7 @@ __all__ = [
 
 Array = Any
 
+ANALYZED = 24  # parameters up to which a function is analysed: beyond, compiling what is found takes longer than it saves
 LEAST_SHARE = 0.05  # of a term after projection: a term that starts at nothing has no gradient to grow from
 
 STATUS_NAMES = {
@@ -278,7 +279,7 @@ def least_squares(
             flat = _project_all(partial(_project, law.form, law.data), flat, targets, seen, counts)
     else:
         model, data = (Rowwise if by_row else Whole)(law, treedef, shapes, link == "log"), rows
-        if isinstance(model, Rowwise) and analyze:
+        if isinstance(model, Rowwise) and analyze and n_params <= ANALYZED:
             found = _discover(model, rows, flat)
             if project and found.amplitudes and link == "log":
                 flat = _project_all(
@@ -295,7 +296,7 @@ def least_squares(
     if lanes is None:
         lanes = 64 if devices[0].platform == "cpu" else 65536
     # the same width whatever the number of devices: matrix products then round alike, and results agree to the last digits
-    lanes = min(lanes, -(-n_ids // 64) * 64)
+    lanes = min(lanes, -(-n_ids // 16) * 16)
     settings = Settings(lanes, 4, huber is not None)
     controls = Controls(np.int32(max_steps), *np.array([rtol, 1e-12, damping, 1.0 if huber is None else huber]))
     mean, precision = _prior_arrays(prior, n_params, flat.dtype)

@@ -59,24 +59,13 @@ def _solve_unrolled(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Ar
     return jnp.stack(x)
 
 
-def _solve_by_column(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Array:
+def _solve_by_lane(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Array:
     row, n = pair_index(pairs), rhs.shape[0]
     order = np.array([[row[i, j] for j in range(n)] for i in range(n)])
-    rest, y = matrix[order] + np.eye(n)[:, :, None] * ridge, rhs
-    columns, solved = [], []
-    for _ in range(n):
-        inverse = lax.rsqrt(rest[0, 0])
-        column = rest[1:, 0] * inverse
-        first = y[0] * inverse
-        columns.append((inverse, column))
-        solved.append(first)
-        rest = rest[1:, 1:] - column[:, None] * column[None]
-        y = y[1:] - column * first
-    x = jnp.zeros((0, *rhs.shape[1:]), rhs.dtype)
-    for (inverse, column), first in zip(reversed(columns), reversed(solved), strict=True):
-        head = (first - jnp.sum(column * x, 0)) * inverse
-        x = jnp.concatenate([head[None], x])
-    return x
+    full = jnp.moveaxis(matrix[order], -1, 0) + jnp.eye(n, dtype=matrix.dtype) * ridge.T[:, :, None]
+    left = lax.linalg.cholesky(full, symmetrize_input=False)
+    solution = lax.linalg.triangular_solve(left, rhs.T[:, :, None], left_side=True, lower=True)
+    return lax.linalg.triangular_solve(left, solution, left_side=True, lower=True, transpose_a=True)[..., 0].T
 
 
 def solve_packed(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Array:
@@ -95,7 +84,7 @@ def solve_packed(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Array
     >>> solve_packed(matrix, rhs, lower_pairs(2), jnp.ones((2, 1))).ravel().tolist()
     [0.5, 0.0]
     """
-    solve = _solve_unrolled if rhs.shape[0] <= UNROLL else _solve_by_column
+    solve = _solve_unrolled if rhs.shape[0] <= UNROLL else _solve_by_lane
     return solve(matrix, rhs, pairs, ridge)
 
 
