@@ -41,7 +41,7 @@ for solver in ("least_squares", "lbfgs"):
 
 def environment():
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI", "JAX_"))}
-    return clean | {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
+    return clean | {"JAX_PLATFORMS": "cpu"}
 
 
 def start(count, *more, heartbeat=60):
