@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 from malformed import GOOD, WRONG
@@ -20,14 +19,12 @@ from camel_jax import cli
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """Compiled programs of these tests stay out of the user's cache, and of other tests."""
-    before = jax.config.jax_compilation_cache_dir
+def own_flags():
+    """A command adds flags for XLA to the environment; other tests do not see them. Its cache is that of all tests."""
+    assert "JAX_COMPILATION_CACHE_DIR" in os.environ  # not the user's
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
         yield
-    jax.config.update("jax_compilation_cache_dir", before)
 
 
 def call(*arguments):
