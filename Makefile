@@ -24,7 +24,7 @@ lint: install
 	$(PY) -m pyright
 
 test: lint
-	$(PY) -m pytest -q -n $(JOBS)
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 format: install
 	$(PY) -m ruff check --fix .

@@ -55,9 +55,9 @@ def backtest_below(
     values = np.where(np.isfinite(values), values, np.inf)
     if lanes.law.separable:
         best, sets = values.argmin(0), np.arange(values.shape[1])
-        chosen = jax.tree.map(lambda x: x[best, sets], solution.params)
+        chosen = jax.tree.map(lambda x: np.asarray(x)[best, sets], solution.params)
     else:
-        chosen = jax.tree.map(lambda x: x[int(values.argmin())], solution.params)
+        chosen = jax.tree.map(lambda x: np.asarray(x)[int(values.argmin())], solution.params)
     predicted = np.asarray(log_predictions(lanes.law, chosen, data.recipe))
     left = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - predicted, np.nan)[:rows]
     part = select(runs, below)

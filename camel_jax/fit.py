@@ -297,7 +297,7 @@ def good_starts(values: np.ndarray, tolerance: float = 0.005) -> np.ndarray:
 
 
 def _take(raw: Any, index: Any) -> Any:
-    """Lanes of saved parameters, on the host."""
+    """Lanes of parameters, on the host: an eager gather of every leaf would be a program of its own."""
     return jax.tree.map(lambda x: np.asarray(x)[index], raw)
 
 
@@ -404,19 +404,19 @@ def fit(
 
     order = good[np.argsort(objective_of[good], kind="stable")]
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
-    warm = jax.tree.map(lambda x: x[take], first.params)
+    warm = _take(first.params, take)
     counts = resample_counts(resample_key, runs, resamples)
     counts = np.pad(counts, [(0, 0), (0, len(data.weights) - len(runs))])
     again = solve_lanes(settings, data, warm, counts, warm=True, chunk=chunk, progress=report(starts * n_sets))
     again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
 
-    some = jax.tree.map(lambda x: x[: 8 if law.separable else 1], raw)
+    some = _take(raw, slice(8 if law.separable else 1))
     tests = [backtest_below(settings, data, some, scaled, size, counts) for size in backtest_sizes(scaled, backtests)]
     factor = scale_factor(tests)
     tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
 
-    members = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], first.params) for i in good]
+    members = [_take(first.params, i) for i in good]
     left = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
         data.log_losses
     )
@@ -466,10 +466,9 @@ def _best_first(solution: solve.Solution, starts: int, n_sets: int) -> tuple[sol
     """Starts of a separable law ranked within each set, so that start 0 holds the best of every set."""
     by_set = np.asarray(solution.objective).reshape(starts, n_sets)
     rank = np.argsort(np.where(np.isfinite(by_set), by_set, np.inf), axis=0, kind="stable")
-    pick = jnp.asarray(rank), jnp.arange(n_sets)[None, :]
-    params = jax.tree.map(lambda x: x[pick], solution.params)
-    flat = [jnp.asarray(x).reshape(starts, n_sets)[pick].reshape(-1) for x in solution[1:]]
-    return solve.Solution(params, *flat), np.asarray(flat[0]).reshape(starts, n_sets).sum(1)
+    pick = rank, np.arange(n_sets)[None, :]
+    flat = [np.asarray(x).reshape(starts, n_sets)[pick].reshape(-1) for x in solution[1:]]
+    return solve.Solution(_take(solution.params, pick), *flat), flat[0].reshape(starts, n_sets).sum(1)
 
 
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:

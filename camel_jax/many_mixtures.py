@@ -81,7 +81,8 @@ def solve_many(
       Best; a region without an inner point has value inf and status ``NOT_FINITE``.
 
     >>> flat = Problems(jnp.zeros((3, 1)), jnp.ones((3, 1)), jnp.zeros((1, 3, 1)), jnp.ones((1, 1)), jnp.eye(3)[..., None])
-    >>> best = solve_many(lambda q, a: jnp.sum(a / (q + 0.1), 0), flat, jnp.array([[1.0], [1.0], [4.0]]), jnp.eye(3))
+    >>> solve = jax.jit(functools.partial(solve_many, lambda q, a: jnp.sum(a / (q + 0.1), 0)))
+    >>> best = solve(flat, jnp.array([[1.0], [1.0], [4.0]]), jnp.eye(3))
     >>> best.weights[:, 0].round(3).tolist()
     [0.225, 0.225, 0.55]
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,10 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.camel import camel
-from camel_jax.laws.law import Law, Params, predict_rows
+from camel_jax.laws.law import Law, Params, Raw, predict_rows
 from camel_jax.runs import Recipe, Runs
 
 Array = Any
+
+_from_params = jax.jit(predict_rows, static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _from_raw(law: Law, raw: Raw, recipe: Recipe) -> Array:
+    return predict_rows(law, law.constrain(raw), recipe)
 
 
 def study(
@@ -76,8 +84,9 @@ def study(
     inner = Recipe(recipe.n_total / 1e8, recipe.n_active / 1e8, recipe.tokens / 1e9, recipe.weights)
     if params is None:
         unit_runs = Runs(inner, runs.losses, empty, run, runs.domains, runs.sets)
-        params = law.constrain(law.init(law_key, unit_runs))
-    clean = np.asarray(predict_rows(law, params, inner))
+        clean = np.asarray(_from_raw(law, law.init(law_key, unit_runs), inner))
+    else:
+        clean = np.asarray(_from_params(law, params, inner))
     shared = np.asarray(jax.random.normal(run_key, (run.max() + 1, n_sets)))[run]
     own = np.asarray(jax.random.normal(row_key, clean.shape))
     losses = clean * np.exp(noise * (shared + own) / np.sqrt(2.0))

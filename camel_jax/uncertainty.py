@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +11,6 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.stats import norm
 
 from camel_jax.benchmark import AccuracyDraws
 from camel_jax.draws import Discrepancy, Draws, discrepancy_scale
@@ -57,7 +57,7 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     left = unknown_share(fit.field, rows) if "posterior" in fit.extra else np.ones((1, 1))
     width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows, left)
     width = width[0] if single else width
-    reach = norm.ppf(0.5 + level / 2) * width
+    reach = statistics.NormalDist().inv_cdf(0.5 + level / 2) * width
     return Interval(point, point * jnp.exp(-reach), point * jnp.exp(reach))
 
 

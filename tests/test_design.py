@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import norm
-from test_cli import call, own_cache, refused  # noqa: F401
+from test_cli import call, own_flags, refused  # noqa: F401
 
 from camel_jax import exchange, laws, simulate
 from camel_jax.design import compare_shapes, propose_runs

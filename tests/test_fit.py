@@ -1,9 +1,10 @@
 """Fitting: planted truths come back, scipy does no better, lanes do not disturb each other, and tables that cannot tell say so."""
 
 import dataclasses
+import functools
+import os
 import subprocess
 import sys
-import textwrap
 from functools import partial
 
 import jax
@@ -40,7 +41,7 @@ def test_planted_law_is_recovered_at_an_unseen_scale(name):
         jax.random.key(2), law=law, n_domains=2, n_mixtures=8, sizes=(2e7, 6e7, 2e8, 8e8), checkpoints=2, noise=1e-6
     )
     below, above = split_by_scale(clean)
-    fitted = cj.fit(law, below, key=KEY, starts=4, robust=Robust(delta=1e-3, noise=1e-6))
+    fitted = cj.fit(law, below, key=KEY, starts=4, backtests=0, robust=Robust(delta=1e-3, noise=1e-6))
     error = np.abs(np.asarray(fitted.predict(above.recipe)) / above.losses - 1.0)
     assert error.mean() < 1.5e-3
     assert error.max() < 6e-3
@@ -48,7 +49,8 @@ def test_planted_law_is_recovered_at_an_unseen_scale(name):
 
 @pytest.mark.parametrize("name", ["chinchilla", "dml", "sodm", "sodm_joint"])
 def test_published_forms_have_a_finite_optimum(name, runs):
-    fitted = cj.fit(laws.CONSTRUCTORS[name](upgraded=False), runs, key=KEY, starts=4, weighting="uniform", field=False)
+    options = {"starts": 4, "weighting": "uniform", "field": False, "backtests": 0}
+    fitted = cj.fit(laws.CONSTRUCTORS[name](upgraded=False), runs, key=KEY, **options)
     best = fitted.only_best()
     assert (fitted.status != solve.NON_FINITE).all()
     assert np.isfinite(best.predict(runs.recipe)).all()
@@ -59,13 +61,14 @@ def scipy_objectives(law, runs, starts, memory=10):
     """What L-BFGS-B reaches from the starts that ``fit`` draws with ``KEY``."""
     scaled = scale_runs(table_units(runs), runs)
     value = objective(law, as_data(scaled), Robust())
+    drawn = [law.init(key, scaled) for key in jax.random.split(jax.random.split(KEY, 3)[0], starts)]
+    unravel = ravel_pytree(drawn[0])[1]
+    pair = jax.jit(jax.value_and_grad(lambda x: value(unravel(x))))
     reached = []
-    for key in jax.random.split(jax.random.split(KEY, 3)[0], starts):
-        flat, unravel = ravel_pytree(law.init(key, scaled))
-        pair = jax.jit(jax.value_and_grad(lambda x, unravel=unravel: value(unravel(x))))
+    for raw in drawn:
         found = scipy.optimize.minimize(
-            lambda x, pair=pair: [np.asarray(a) for a in pair(x)],
-            flat,
+            lambda x: [np.asarray(a) for a in pair(x)],
+            ravel_pytree(raw)[0],
             jac=True,
             method="L-BFGS-B",
             options={"maxiter": 3000, "maxfun": 5000, "maxcor": memory},
@@ -77,41 +80,48 @@ def scipy_objectives(law, runs, starts, memory=10):
 @pytest.mark.parametrize("name", ["dml", "sodm"])
 def test_scipy_from_the_same_starts_does_no_better(name, runs):
     law = build(name)
-    fitted = cj.fit(law, runs, key=KEY, starts=6)
+    fitted = cj.fit(law, runs, key=KEY, starts=6, backtests=0)
     assert (np.sort(fitted.objective) <= 1.01 * np.sort(scipy_objectives(law, runs, 6))).mean() >= 0.99
 
 
 def test_camel_objective_is_what_scipy_reaches_from_the_same_starts(runs):
     law = build("camel")
-    fitted = cj.fit(law, runs, key=KEY, starts=3)
+    fitted = cj.fit(law, runs, key=KEY, starts=3, backtests=0)
     assert (fitted.objective <= 1.01 * scipy_objectives(law, runs, 3, memory=30)).all()
 
 
+@pytest.fixture(scope="module")
+def batch(runs):
+    """name -> the fit of a batch of starts and resamples, which several tests read."""
+    return functools.cache(lambda name: cj.fit(build(name), runs, key=KEY, starts=3, resamples=3))
+
+
 @pytest.mark.parametrize("name", ["camel", "dml"])
-def test_a_batch_gives_what_a_loop_gives(name, runs):
-    law = build(name)
-    together = cj.fit(law, runs, key=KEY, starts=3, resamples=3)
+def test_a_batch_gives_what_a_loop_gives(name, runs, batch):
+    law, together = build(name), batch(name)
     assert together.objective.shape == (3,)
+    data = as_data(scale_runs(table_units(runs), runs))
+
+    @jax.jit
+    def value(raw, counts):
+        return objective(law, data._replace(weights=data.weights * counts), Robust())(raw)
+
     for i in range(3):
         raw = jax.tree.map(lambda x, i=i: jnp.asarray(x)[i], together.raw)
-        scaled = scale_runs(table_units(runs), runs)
-        value = objective(law, as_data(scaled), Robust())
-        np.testing.assert_allclose(value(raw), together.objective[i], rtol=1e-9)
-    counts = resample_counts(jax.random.split(KEY, 3)[1], runs, 3)
-    data = as_data(scale_runs(table_units(runs), runs))
+        np.testing.assert_allclose(value(raw, np.ones(len(runs))), together.objective[i], rtol=1e-9)
+    counts = np.asarray(resample_counts(jax.random.split(KEY, 3)[1], runs, 3), float)
+    start = jax.tree.map(lambda x: jnp.asarray(x)[int(np.argmin(together.objective))], together.raw)
     for i in range(3):
-        value = objective(law, data._replace(weights=data.weights * counts[i]), Robust())
         raw = jax.tree.map(lambda x, i=i: jnp.asarray(x)[i], together.resampled)
-        np.testing.assert_allclose(value(raw), together.resampled_objective[i], rtol=1e-9)
-        start = jax.tree.map(lambda x: jnp.asarray(x)[int(np.argmin(together.objective))], together.raw)
-        assert together.resampled_objective[i] <= float(value(start)) * (1 + 1e-9)
+        np.testing.assert_allclose(value(raw, counts[i]), together.resampled_objective[i], rtol=1e-9)
+        assert together.resampled_objective[i] <= float(value(start, counts[i])) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("name", ["camel", "dml"])
-def test_same_key_same_bytes_and_a_second_call_compiles_nothing(name, runs, tmp_path):
+def test_same_key_same_bytes_and_a_second_call_compiles_nothing(name, runs, batch, tmp_path):
     law = build(name)
     compiled = []
-    cj.fit(law, runs, key=KEY, starts=3, resamples=3).save(tmp_path / "a.npz")
+    batch(name).save(tmp_path / "a.npz")
 
     def count(event, *_, **__):
         if "backend_compile" in event:
@@ -150,16 +160,16 @@ def test_missing_losses_are_the_same_as_absent_rows(runs):
     gone = np.zeros(len(runs), bool)
     gone[[3, 8, 20]] = True
     losses[gone] = np.nan
-    masked = cj.fit(law, dataclasses.replace(runs, losses=losses), key=KEY, starts=4)
+    masked = cj.fit(law, dataclasses.replace(runs, losses=losses), key=KEY, starts=6, backtests=0)
     scaled = row_weights(runs)
     assert np.isfinite(masked.objective).all()
-    full = cj.fit(law, runs, key=KEY, starts=4)
+    full = cj.fit(law, runs, key=KEY, starts=6, backtests=0)
     difference = np.abs(np.asarray(masked.predict(runs.recipe)) / np.asarray(full.predict(runs.recipe)) - 1.0)
     assert difference.max() < 0.02
     assert scaled.sum() == pytest.approx(2.0 * 21)
 
 
-def test_one_bad_start_does_not_disturb_the_others(runs):
+def test_one_bad_start_does_not_disturb_the_others(runs, batch):
     law = build("camel")
 
     def init(key, table):
@@ -168,8 +178,8 @@ def test_one_bad_start_does_not_disturb_the_others(runs):
         bad = jnp.all(jax.random.key_data(key) == jax.random.key_data(first))
         return raw | {"floors": jnp.where(bad, jnp.nan, raw["floors"])}
 
-    planted = cj.fit(law._replace(init=init), runs, key=KEY, starts=3)
-    clean = cj.fit(law, runs, key=KEY, starts=3)
+    planted = cj.fit(law._replace(init=init), runs, key=KEY, starts=3, backtests=0)
+    clean = batch("camel")
     assert planted.status[0] == solve.NON_FINITE
     np.testing.assert_allclose(planted.objective[1:], clean.objective[1:], rtol=1e-6)
     assert "non-finite value" in planted.check()
@@ -188,11 +198,11 @@ def test_tables_that_cannot_tell_say_so(runs):
     with pytest.raises(cj.FitError, match="needs at least 5 runs"):
         cj.fit(build("camel"), few, key=KEY)
     one_size = select(runs, np.asarray(runs.recipe.n_active) == scales(runs)[0])
-    fitted = cj.fit(build("dml"), one_size, key=KEY, starts=2)
+    fitted = cj.fit(build("dml"), one_size, key=KEY, starts=2, backtests=0)
     assert "size_scale" not in fitted.raw
     assert any("one model size" in note for note in fitted.notes)
     one_count = select(runs, final_rows(runs))
-    fitted = cj.fit(build("sodm"), one_count, key=KEY, starts=2)
+    fitted = cj.fit(build("sodm"), one_count, key=KEY, starts=2, backtests=0)
     assert "data_scale" not in fitted.raw
     assert any("one token count" in note for note in fitted.notes)
     unmeasured = dataclasses.replace(runs, losses=np.where(np.arange(2) == 1, np.nan, runs.losses))
@@ -259,17 +269,13 @@ def test_what_sparsity_or_tokens_cannot_tell_is_said():
     assert "one token count" in notes(dense, dense)
 
 
-def test_float32_is_refused():
-    code = """
-        import jax, camel_jax as cj
-        from camel_jax import laws, simulate
-        try:
-            cj.fit(laws.dml(), simulate.study(jax.random.key(0)), key=jax.random.key(0))
-        except ValueError as error:
-            print(error)
-    """
-    out = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
-    assert "needs float64" in out.stdout
+def test_float32_is_refused(runs):
+    jax.config.update("jax_enable_x64", False)  # as in a new process
+    try:
+        with pytest.raises(ValueError, match="needs float64"):
+            cj.fit(build("dml"), runs, key=KEY)
+    finally:
+        jax.config.update("jax_enable_x64", True)
 
 
 def test_a_tpu_is_told_where_to_fit(runs, monkeypatch):
@@ -289,30 +295,29 @@ def test_float32_is_enough_to_predict(runs):
     np.testing.assert_allclose(coarse, jax.vmap(law.predict, (None, 0))(params, scaled.recipe), rtol=1e-5)
 
 
-def test_eight_devices_give_what_one_gives():
-    code = """
-        import jax, numpy as np
-        jax.config.update("jax_enable_x64", True)
-        import camel_jax as cj
-        from camel_jax import laws, simulate
-        runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(2e7, 1e8), checkpoints=1)
-        for law in (laws.dml(), laws.camel(skills=2)):
-            fitted = cj.fit(law, runs, key=jax.random.key(1), starts=3, resamples=2)
-            print(len(jax.devices()), *np.concatenate([fitted.objective, fitted.resampled_objective]).tolist())
-    """
-    import os
+EIGHT = """
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+import camel_jax as cj
+from camel_jax import laws, simulate
+runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=7, checkpoints=2, noise=0.004)
+for law in (laws.dml(), laws.camel(skills=3)):
+    fitted = cj.fit(law, runs, key=jax.random.key(1), starts=3, resamples=3)
+    print(len(jax.devices()), *np.concatenate([fitted.objective, fitted.resampled_objective]).tolist())
+"""
 
-    lines = []
-    for n in (1, 8):
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={n}"
-        env = os.environ | {"XLA_FLAGS": flags}
-        out = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, env=env
-        )
-        lines.append([[float(x) for x in line.split()] for line in out.stdout.splitlines()])
-    assert [row[0] for row in lines[1]] == [8.0, 8.0]
-    for one, eight in zip(*lines, strict=True):
-        np.testing.assert_allclose(one[1:], eight[1:], rtol=1e-10)
+
+def test_eight_devices_give_what_one_gives(batch):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    out = subprocess.run(
+        [sys.executable, "-c", EIGHT], capture_output=True, text=True, check=True, env=os.environ | {"XLA_FLAGS": flags}
+    )
+    lines = [[float(x) for x in line.split()] for line in out.stdout.splitlines()]
+    assert len(jax.devices()) == 1 and len(lines) == 2
+    for name, (devices, *eight) in zip(("dml", "camel"), lines, strict=True):
+        assert devices == 8.0
+        one = batch(name)
+        np.testing.assert_allclose(np.concatenate([one.objective, one.resampled_objective]), eight, rtol=1e-10)
 
 
 def test_resamples_converge(runs):
@@ -329,8 +334,8 @@ def test_resamples_converge(runs):
     assert again.fun > fitted.resampled_objective[0] * 0.99
 
 
-def test_a_recipe_with_supply_predicts_like_one_with_plenty(runs):
-    fitted = cj.fit(build("camel"), runs, key=KEY, starts=3)
+def test_a_recipe_with_supply_predicts_like_one_with_plenty(runs, batch):
+    fitted = batch("camel")
     r = jax.tree.map(lambda x: jnp.asarray(x)[:4], runs.recipe)
     plenty = Recipe(r.n_total, r.n_active, r.tokens, r.weights, jnp.full(2, 1e15))
     np.testing.assert_allclose(fitted.predict(plenty), fitted.predict(r), rtol=1e-12)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_cli import call, own_cache, put, refused  # noqa: F401
+from test_cli import call, own_flags, put, refused  # noqa: F401
 
 from camel_jax import load_fit, read_runs
 from camel_jax.archive import ArchiveError

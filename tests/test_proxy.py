@@ -451,7 +451,7 @@ print(json.dumps([row["losses"] for row in rows]))
 def test_lanes_over_two_devices_equal_one(corpus, text, tmp_path):
     save_corpus(corpus._replace(tasks={}), tmp_path / "c.npz")
     here = train_lanes(TINY, SETTINGS, np.eye(5)[[0, 1, 1]], np.arange(3), 12, text)
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(pathlib.Path(camel_jax.__file__).parents[1])}
     command = [sys.executable, "-c", SHARDED, str(tmp_path / "c.npz")]
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120)

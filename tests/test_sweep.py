@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from test_cli import call, own_cache, refused  # noqa: F401  (own_cache is used by its name)
+from test_cli import call, own_flags, refused  # noqa: F401  (own_flags is used by its name)
 
 from camel_jax.proxy import sweep as sweeps
 from camel_jax.proxy.corpus import build_corpus

@@ -18,6 +18,7 @@ from camel_jax.files import check_target, replacing
 from camel_jax.sizes import format_count, format_size, parse_size, parse_tokens
 
 NEAR = 0.1  # percent of the best objective
+STARTS = 16  # of every search
 BEYOND = 10.0  # the default target, in units of the largest fitted size
 
 STYLE = """
@@ -60,7 +61,7 @@ def report(
     measured = None if runs is None else measured_ends(fitted, runs, columns)
     size = f"{n_active:.17g}" if n_total == n_active else f"{n_total:.17g}-A{n_active:.17g}"
     with working("choosing a mixture"):
-        result, ranges = recommend(fitted, size, f"{n_tokens:.17g}", near=NEAR, starts=16, seed=seed)
+        result, ranges = recommend(fitted, size, f"{n_tokens:.17g}", near=NEAR, starts=STARTS, seed=seed)
     target = (n_total, n_active, n_tokens)
     with working("drawing"):
         figure = draw(fitted, result, ranges, target, measured)
@@ -97,6 +98,7 @@ def scale_panels(
     measured: tuple[Any, Any] | None,
     stops: Any,
     same_tokens: bool = False,
+    starts: int = 8,
 ) -> dict[str, dict[str, Any]]:
     """Panels of ``plots.overview`` over model sizes: loss curves, and the path of the optimum at the sizes ``stops``.
 
@@ -105,7 +107,8 @@ def scale_panels(
       target: total and active parameters and tokens; sparsity and tokens a parameter are kept along the ladder.
       same_tokens: keep the tokens instead, for tables whose sizes were all trained on as many.
       measured: sizes and losses of real runs to show, or None.
-      stops: active sizes at which the optimum is found, a sequence.
+      stops: active sizes at which the optimum is found, a sequence. starts: of each search; as many as that of ``result`` had
+        is the same program again.
     """
     import numpy as np
 
@@ -130,7 +133,7 @@ def scale_panels(
 
     at = [float(x) for x in stops]
     sizes = [x if sparsity == 1 else f"{x * sparsity:.17g}-A{x:.17g}" for x in at]
-    path = optimum_path(fitted.draws().losses_at, sizes, [float(x) for x in tokens(at)], starts=8)
+    path = optimum_path(fitted.draws().losses_at, sizes, [float(x) for x in tokens(at)], starts=starts)
     return {
         "loss_curves": {
             "recommended": curves(result.weights),
@@ -178,7 +181,7 @@ def draw(fitted: Any, result: Any, ranges: Any, target: tuple[float, float, floa
     stops = np.geomspace(low, max(high, target[1]), 7)
     panels = {
         "mixture": mixture_panel(result, ranges, target),
-        **scale_panels(fitted, result, target, measured, stops),
+        **scale_panels(fitted, result, target, measured, stops, starts=STARTS),
     }
     return plots.overview(panels, title="From small runs to the mixture of a large one")
 
