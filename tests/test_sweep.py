@@ -65,7 +65,8 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(swept, tmp_path):
     table, out = put(tmp_path, HEADER + ROWS), tmp_path / "runs.csv"
     parts = tmp_path / "runs.csv.parts"
     arguments = [str(a) for a in ("sweep", table, "--out", out, *OPTIONS)]
-    command = [sys.executable, "-c", "from camel_jax.cli import main; main()", *arguments]
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored if a shell started us with &
+    command = [sys.executable, "-c", f"{heed}; from camel_jax.cli import main; main()", *arguments]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, cwd=pathlib.Path(sweeps.__file__).parents[2]
     ) as process:
