@@ -31,8 +31,11 @@ def _programs(plan, settings):
 
     from camel_jax.bayes import nuts
 
-    begin = jax.jit(jax.vmap(partial(nuts._start, plan, settings)))
-    return begin, jax.jit(jax.vmap(partial(nuts._advance, plan, settings, settings.chunk)))
+    begin, go = partial(nuts.start_chain, plan, settings), partial(nuts.advance_chain, plan, settings, settings.chunk)
+    for over_targets in (None, 0):  # first the chains of a table, then the tables
+        begin = jax.vmap(begin, (over_targets, 0, 0))
+        go = jax.vmap(go, (over_targets, 0))
+    return jax.jit(begin), jax.jit(go)
 
 
 def sample_tables(plan, tables, targets, keys, *, chains: int, draws: int, warmup: int, depth: tuple[int, int]):
@@ -49,7 +52,8 @@ def sample_tables(plan, tables, targets, keys, *, chains: int, draws: int, warmu
     from camel_jax.bayes import nuts, whitening
     from camel_jax.bayes.sampling import EXPLORE, LOOK, POINTS
 
-    settings = nuts.Settings(warmup=warmup, depth=depth, chunk=LOOK)
+    settings = nuts.Settings(warmup=warmup, depth=depth)
+    look = min(LOOK, warmup)
 
     def stacked(trees):
         return jax.tree.map(lambda *x: jnp.stack(x), *trees)
@@ -57,16 +61,18 @@ def sample_tables(plan, tables, targets, keys, *, chains: int, draws: int, warmu
     begin, go = _programs(plan, settings)
     size = len(targets[0].mode)
     u = jnp.stack([0.5 * jax.random.normal(jax.random.fold_in(key, 1), (chains, size)) for key in keys])
-    for part, length in enumerate([LOOK] * EXPLORE + [draws]):
+    for part in range(EXPLORE + 1):
+        explores = part < EXPLORE
         walk = jnp.stack([jax.random.split(jax.random.fold_in(key, 2 + part), chains) for key in keys])
         target = stacked(targets)
         state, kept = begin(target, walk, u), []
-        for _ in range((warmup + length) // LOOK):
+        for _ in range((warmup + (0 if explores else draws)) // settings.chunk):
             state, out = go(target, state)
             kept.append(jax.tree.map(np.asarray, out))
-        samples = jax.tree.map(lambda *x: np.concatenate(x, axis=2)[:, :, warmup:], *kept)
-        if part < EXPLORE:
-            points = samples.z[:, :, np.linspace(0, length - 1, POINTS // chains).round().astype(int)]
+        every = jax.tree.map(lambda *x: np.concatenate(x, axis=2), *kept)
+        samples = nuts.Samples(*(x[:, :, warmup - look if explores else warmup :] for x in every))
+        if explores:
+            points = samples.z[:, :, np.linspace(0, look - 1, POINTS // chains).round().astype(int)]
             targets = [
                 whitening.whiten_around(plan, data, x.reshape(-1, size)) for data, x in zip(tables, points, strict=True)
             ]

@@ -126,12 +126,12 @@ def main() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from camel_jax.bayes.sampling import EXPLORE, LOOK, SETTINGS
+    from camel_jax.bayes.sampling import EXPLORE, SETTINGS
     from camel_jax.files import replacing
 
     head = provenance("camel_jax.bayes.sampling")
     runs = table(args.data)
-    warmup = (EXPLORE + 1) * SETTINGS.warmup + EXPLORE * LOOK
+    warmup = (EXPLORE + 1) * SETTINGS.warmup
     posterior, found = ours(runs, args.skills, args.draws)
     print(posterior.verdict(), f"{found['seconds']:.0f} s", flush=True)
     result = {
@@ -140,6 +140,7 @@ def main() -> None:
         "skills": args.skills,
         "parameters": posterior.z.shape[-1],
         "warmup": warmup,
+        "iterations_a_draw": SETTINGS.thin,
         "sample_posterior": found,
     }
 

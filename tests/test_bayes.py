@@ -23,7 +23,7 @@ from camel_jax.laws.law import predict_rows, scale_runs, table_units
 from camel_jax.runs import dense
 
 KEY = jax.random.key(0)
-QUICK = Settings(warmup=100, depth=(6, 7), chunk=50)
+QUICK = Settings(warmup=100, depth=(6, 7), thin=1)
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ from camel_jax.runs import Runs, final_rows, select
 Array = Any
 
 METHODS = ("nuts", "laplace")
-EXPLORE, LOOK = 2, 50  # rounds that only measure the curvature, and iterations of each that are looked at
-POINTS = 12  # draws at which the curvature is measured
+EXPLORE, LOOK = 3, 100  # rounds that only explore, and iterations of each that are looked at
+POINTS = 24  # draws at which the curvature is measured
 SETTINGS = Settings()
 
 
@@ -53,7 +53,7 @@ def sample_posterior(
 
     The model: every number of the law has a weakly informative prior in units of the table, pooled over sets and skills
     (``priors``); log losses of a run are multivariate Student-t around the law, correlated over its checkpoints and sets
-    (``noise``). Chains start around the fit, in coordinates whitened by the curvature at draws of two short first rounds; a chain
+    (``noise``). Chains start around the fit, in coordinates whitened by the curvature at draws of three short first rounds; a chain
     that settles there where the density is hopelessly low goes on from another (``follow``).
 
     Args:
@@ -139,27 +139,27 @@ def _nuts(
     resume: str | os.PathLike[str] | None,
     progress: Progress | None,
 ) -> tuple[Samples, int, int]:
-    """Two short rounds to learn where the posterior lies and how steep it is there, and a long one; also its largest depth, and how
+    """Short rounds to learn where the posterior lies and how steep it is there, and a long one; also its largest depth, and how
     many chains were stuck after a short round and began again elsewhere.
     """
     start_key, *keys = jax.random.split(key, EXPLORE + 2)
     u = 0.5 * np.asarray(jax.random.normal(start_key, (chains, len(target.mode))))
-    lengths = [LOOK] * EXPLORE + [draws]
-    total = sum(lengths) + len(lengths) * settings.warmup
-    done = restarted = 0
-    for i, (round_key, length) in enumerate(zip(keys, lengths, strict=True)):
+    total = (EXPLORE + 1) * settings.warmup + draws * settings.thin
+    restarted, look = 0, min(LOOK, settings.warmup)
+    for i, round_key in enumerate(keys):
+        explores = i < EXPLORE
 
-        def report(at: int, _: int, before: int = done) -> None:
+        def report(at: int, _: int, before: int = i * settings.warmup) -> None:
             if progress is not None:
                 progress(before + at, total)
 
-        samples = run_nuts(plan, target, round_key, u, length, settings, resume=resume, progress=report)
-        done += length + settings.warmup
-        if i < EXPLORE:
+        length, last = (0, look) if explores else (draws, 0)
+        samples = run_nuts(plan, target, round_key, u, length, settings, last=last, resume=resume, progress=report)
+        if explores:
             source = follow(samples.potential, len(target.mode))
             restarted += int(np.sum(source != np.arange(chains)))
             leading = np.unique(source)
-            points = samples.z[leading][:, np.linspace(0, length - 1, -(-POINTS // len(leading))).round().astype(int)]
+            points = samples.z[leading][:, np.linspace(0, look - 1, -(-POINTS // len(leading))).round().astype(int)]
             target = whiten_around(plan, target.table, points.reshape(-1, points.shape[-1]))
             u = to_whitened(target, samples.z[source, -1 - np.arange(chains) * (source != np.arange(chains))])
     return samples, settings.depth[1], restarted
