@@ -126,7 +126,8 @@ def main() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from camel_jax.bayes.sampling import EXPLORE, SETTINGS
+    from camel_jax.bayes.rounds import EXPLORE
+    from camel_jax.bayes.sampling import SETTINGS
     from camel_jax.files import replacing
 
     head = provenance("camel_jax.bayes.sampling")

@@ -44,7 +44,7 @@ class Settings:
     """
 
     warmup: int = 250
-    accept: float = 0.9
+    accept: float = 0.95
     depth: tuple[int, int] = (6, 10)
     chunk: int = 50
     thin: int = 3
@@ -92,29 +92,27 @@ def run_nuts(
     path = None if resume is None else _kept_at(pathlib.Path(resume), plan, target, keys, (draws, last, settings))
     together = jax.default_backend() != "cpu"
     begin, go = (_start_all, _advance_all) if together else (_start, _advance)
-    with ThreadPoolExecutor(1 if together else min(len(start), _cores())) as pool:
+    starts: list[Any] = [(keys, jnp.asarray(start))] if together else list(zip(keys, jnp.asarray(start), strict=True))
+    with ThreadPoolExecutor(min(len(starts), _cores())) as pool:
 
-        def side_by_side(run: Callable[..., Any], *each: Any, first: bool) -> Any:
-            if together:
-                return run(*each)
-            one = [jax.tree.map(lambda x, i=i: x[i], each) for i in range(len(start))]
-            ahead = [jax.block_until_ready(run(*one.pop(0)))] if first else []  # compiles for all
-            rest = pool.map(lambda x: jax.block_until_ready(run(*x)), one)
-            return jax.tree.map(lambda *x: jnp.stack(x), *ahead, *rest)
+        def side_by_side(run: Callable[..., Any], each: list[Any], first: bool) -> list[Any]:
+            ahead = [jax.block_until_ready(run(each[0]))] if first else []  # compiles for all
+            return ahead + list(pool.map(lambda x: jax.block_until_ready(run(x)), each[len(ahead) :]))
 
-        state = side_by_side(partial(begin, plan, settings, target), keys, jnp.asarray(start), first=True)
+        states = side_by_side(lambda x: begin(plan, settings, target, *x), starts, first=True)
         kept: list[Samples] = []
         done, fresh = 0, True
         if path is not None and path.exists():
-            done, state, kept = _read(path, state)
+            done, states, kept = _read(path, states)
         while done < total:  # always whole chunks, since one of another length would be compiled anew
-            state, part = side_by_side(partial(go, plan, settings, settings.chunk, target), state, first=fresh)
-            fresh = False
-            part = Samples(*(np.asarray(x) for x in part))
+            out = side_by_side(lambda x: go(plan, settings, settings.chunk, target, x), states, first=fresh)
+            fresh, states = False, [state for state, _ in out]
+            parts = [Samples(*(np.asarray(x) for x in part)) for _, part in out]
+            part = parts[0] if together else Samples(*(np.stack(x) for x in zip(*parts, strict=True)))
             kept.append(Samples(*(x[:, max(settings.warmup - last - done, 0) : total - done] for x in part)))
             done += settings.chunk
             if path is not None:
-                _write(path, done, state, kept)
+                _write(path, done, states, kept)
             if progress is not None:
                 progress(min(done, total), total)
     every = Samples(*(np.concatenate(x, axis=1) for x in zip(*kept, strict=True)))
@@ -135,7 +133,7 @@ def thinned(every: Samples, first: int, thin: int) -> Samples:
     z, potential, diverging, steps, accept = (
         x[:, first:].reshape(len(x), (x.shape[1] - first) // thin, thin, *x.shape[2:]) for x in every
     )
-    tail = Samples(z[:, :, -1], potential[:, :, -1], diverging.any(2), steps.max(2), accept.mean(2))
+    tail = Samples(z[:, :, -1], potential[:, :, -1], np.any(diverging, axis=2), steps.max(2), accept.mean(2))
     return Samples(*(np.concatenate(x, axis=1) for x in zip(head, tail, strict=True)))
 
 
