@@ -47,7 +47,7 @@ class Settings:
     accept: float = 0.95
     depth: tuple[int, int] = (6, 10)
     chunk: int = 50
-    thin: int = 3
+    thin: int = 2
 
 
 class Samples(NamedTuple):
