@@ -52,8 +52,8 @@ def sample_posterior(
 
     The model: every number of the law has a weakly informative prior in units of the table, pooled over sets and skills
     (``priors``); log losses of a run are multivariate Student-t around the law, correlated over its checkpoints and sets
-    (``noise``). Chains start around the fit, in coordinates whitened by the curvature at draws of three short first rounds; a chain
-    that settles there where the density is hopelessly low goes on from another (``follow``).
+    (``noise``). Chains start around the fit, in coordinates whitened by the curvature at draws of short first rounds; a chain that
+    settles there where the density is hopelessly low goes on from another (``follow``).
 
     Args:
       law: a fit to these runs, or a law, which is fitted first.
