@@ -1,7 +1,7 @@
 """Does the sampler converge on a real table, how fast, and what do its start and coordinates buy?
 
 CAMEL with 6 skills on final checkpoints of ``slimpajama``, 20 mixtures at each of 122M and 310M: ``sample_posterior`` with 4 chains
-of 1,000 draws, and numpyro's own NUTS with its default start (uniform, no whitening) on the same model, in one run on the same core.
+of 1,000 draws, and numpyro's own NUTS with its default start (uniform, no whitening) on the same model, in one run on the same cores.
 Every iteration of the latter runs into the largest tree, so it gets fewer of them, and less warm-up, which is in its favour in
 effective draws a second. Seconds include fit, compilation and warm-up; no compilation cache is used.
 
@@ -24,7 +24,7 @@ from tested_code import digest
 RESULT = pathlib.Path(__file__).parent / "results" / "bayes_sampling.json"
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 PER_SIZE = 20
-PLAIN = 300, 300  # draws and warm-up of each chain of the plain sampler
+PLAIN = 200, 200  # draws and warm-up of each chain of the plain sampler
 
 
 def provenance(*modules: str, leave_out: tuple[str, ...] = ()) -> dict[str, object]:
