@@ -122,7 +122,7 @@ def run_nuts(
 def thinned(every: Samples, first: int, thin: int) -> Samples:
     """One draw for every ``thin`` iterations of (C, N) ones, its last; the ``first`` are kept as they are.
 
-    >>> flags = np.zeros((1, 4)), np.array([[0, 1, 0, 0]]), np.array([[3, 7, 1, 1]]), np.ones((1, 4))
+    >>> flags = np.zeros((1, 4)), np.array([[False, True, False, False]]), np.array([[3, 7, 1, 1]]), np.ones((1, 4))
     >>> found = thinned(Samples(np.arange(4.0).reshape(1, 4, 1), *flags), 0, 2)
     >>> found.z[0, :, 0].tolist(), found.diverging.tolist(), found.steps.tolist()
     ([1.0, 3.0], [[True, False]], [[7, 1]])
