@@ -5,10 +5,10 @@ its posterior is uniform, for every quantity. Ranks of 200 tables are compared w
 CAMEL can trade names, so its quantities are those that do not depend on their order. No table is left out. Nothing of a table's truth
 reaches the sampler: it starts at the center of the prior, climbs to the mode and goes through the same rounds as ``sample_posterior``.
 
-Model, laws and sampler are the code under test: a change there throws the tables away. The climb (``whitening``) only says where the
-first round starts; tables sampled before and after a change of it are one study, and are also counted apart, under ``parts``.
+Model, priors, laws, sampler and its rounds are the code under test: a change there throws the tables of a law away when it is asked for
+again. Each law carries the digest of the code that its tables went through.
 
-    python benchmarks/bayes_calibration.py [--laws dml,camel] [--tables 200] [--batch 20] [--out PATH]
+    python benchmarks/bayes_calibration.py [--laws dml,camel] [--tables 200] [--batch 10] [--out PATH]
 """
 
 from __future__ import annotations
@@ -19,18 +19,13 @@ import pathlib
 import time
 
 import numpy as np
-from bayes_batches import sample_tables
 from bayes_sampling import provenance
-from tested_code import digest
 
 RESULT = pathlib.Path(__file__).parent / "results" / "bayes_calibration.json"
 DOMAINS, SETS, SKILLS, MIXTURES, SIZES, CHECKPOINTS = 2, 2, 2, 4, (0.3, 1.0, 3.0), 2
-CHAINS, DRAWS, RANKED, BINS = 2, 400, 99, 10
-WARMUP, DEPTH = 150, (7, 8)
-TESTED = tuple(
-    f"camel_jax.{name}" for name in ("bayes.nuts", "bayes.model", "bayes.priors", "laws.mixing", "laws.camel")
-)
-CLIMB = "camel_jax.bayes.whitening"
+CHAINS, DRAWS, RANKED, BINS = 2, 300, 99, 10
+WARMUP, DEPTH, ACCEPT = 100, (6, 8), 0.9
+TESTED = tuple(f"camel_jax.{name}" for name in ("bayes.rounds", "bayes.model", "laws.mixing", "laws.camel"))
 
 
 def design(law):
@@ -92,19 +87,11 @@ def study(plan, table, numbers, seed: int):
     from camel_jax.bayes import whitening
     from camel_jax.bayes.convergence import r_hat
     from camel_jax.bayes.model import simulate
+    from camel_jax.bayes.nuts import Settings
+    from camel_jax.bayes.rounds import in_rounds
 
-    keys = [jax.random.fold_in(jax.random.key(seed), i) for i in numbers]
-    truths, tables, targets = [], [], []
+    settings = Settings(warmup=WARMUP, accept=ACCEPT, depth=DEPTH, thin=1)
     drawn = jax.jit(lambda key: simulate(plan, table, key))
-    for key in keys:
-        z, losses = drawn(jax.random.fold_in(key, 0))
-        truths.append(z)
-        tables.append(table._replace(log_losses=losses))
-        start = {name: np.zeros(shape) for name, shape in plan.sites.items()}
-        targets.append(whitening.whiten(plan, tables[-1], start))
-
-    chains = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "depth": DEPTH}
-    samples = sample_tables(plan, tables, targets, keys, **chains)
 
     @jax.jit
     def look(data, truth, z):
@@ -112,8 +99,13 @@ def study(plan, table, numbers, seed: int):
         return quantities(plan, data, truth), values
 
     rows = []
-    for i, (data, truth) in enumerate(zip(tables, truths, strict=True)):
-        true, values = jax.tree.map(np.asarray, look(data, truth, jnp.asarray(samples.z[i])))
+    for number in numbers:
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        truth, losses = drawn(jax.random.fold_in(key, 0))
+        data = table._replace(log_losses=losses)
+        target = whitening.whiten(plan, data, {name: np.zeros(shape) for name, shape in plan.sites.items()})
+        samples, _ = in_rounds(plan, target, jax.random.fold_in(key, 1), CHAINS, DRAWS, settings)
+        true, values = jax.tree.map(np.asarray, look(data, truth, jnp.asarray(samples.z)))
         every = CHAINS * DRAWS // (RANKED + 1)
         rows.append(
             {
@@ -121,8 +113,8 @@ def study(plan, table, numbers, seed: int):
                     k: int(np.sum(v.reshape(-1)[every - 1 :: every][:RANKED] < true[k])) for k, v in values.items()
                 },
                 "r_hat": {k: float(r_hat(v)) for k, v in values.items()},
-                "divergences": int(samples.diverging[i].sum()),
-                "steps": float(samples.steps[i].mean()),
+                "divergences": int(samples.diverging.sum()),
+                "steps": float(samples.steps.mean()),
             }
         )
     return rows
@@ -138,14 +130,10 @@ def summarize(rows) -> dict[str, object]:
         counts = np.bincount(ranks * BINS // (RANKED + 1), minlength=BINS)
         found[name] = {"p": float(chisquare(counts).pvalue), "counts": counts.tolist()}
     hats = np.array([max(row["r_hat"].values()) for row in rows])
-    apart = {row["climb"]: [other for other in rows if other["climb"] == row["climb"]] for row in rows}
-    parts = {climb: summarize(part) for climb, part in apart.items()} if len(apart) > 1 else {}
-    kept = "tables", "smallest_p", "below_0.01"
     return {
         "tables": len(rows),
         "smallest_p": min(x["p"] for x in found.values()),
         "below_0.01": [name for name, x in found.items() if x["p"] <= 0.01],
-        "parts": [{"climb": climb} | {k: part[k] for k in kept} for climb, part in parts.items()],
         "quantities": found,
         "r_hat_median": float(np.median(hats)),
         "r_hat_above_1.05": int((hats > 1.05).sum()),
@@ -159,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--laws", default="dml,camel")
     parser.add_argument("--tables", type=int, default=200)
-    parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     args = parser.parse_args()
@@ -169,29 +157,32 @@ def main() -> None:
     from camel_jax import laws
     from camel_jax.files import replacing
 
-    head = provenance(*TESTED, leave_out=(CLIMB,)) | {
-        "settings": {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "depth": list(DEPTH), "seed": args.seed}
+    settings = {
+        "chains": CHAINS,
+        "draws": DRAWS,
+        "warmup": WARMUP,
+        "accept": ACCEPT,
+        "depth": list(DEPTH),
+        "seed": args.seed,
     }
-    climb = digest(CLIMB)[:12]
-    result: dict = {**head, "laws": {}}
-    if args.out.exists():
-        known = json.loads(args.out.read_text())
-        if all(known.get(name) == head[name] for name in ("code", "settings", "jax", "numpyro")):
-            result = known
+    head = provenance(*TESTED) | {"settings": settings}
+    result: dict = json.loads(args.out.read_text()) if args.out.exists() else {"laws": {}}
     for name in args.laws.split(","):
         law = laws.camel(skills=SKILLS) if name == "camel" else laws.CONSTRUCTORS[name]()
         plan, table = design(law)
-        rows = result["laws"].get(name, {}).get("rows", [])
+        known = result["laws"].get(name, {})
+        same = all(known.get(key) == head[key] for key in ("code", "settings", "jax", "numpyro"))
+        rows = known["rows"] if same else []
         while len(rows) < args.tables:
             begun = time.perf_counter()
             batch = range(len(rows), min(len(rows) + args.batch, args.tables))
-            rows += [row | {"climb": climb} for row in study(plan, table, batch, args.seed)]
+            rows += study(plan, table, batch, args.seed)
             seconds = time.perf_counter() - begun
-            result["laws"][name] = {**summarize(rows), "rows": rows}
+            result["laws"][name] = {**head, **summarize(rows), "rows": rows}
             args.out.parent.mkdir(exist_ok=True)
             with replacing(args.out) as part:
                 part.write_text(json.dumps(result) + "\n")
-            told = {k: v for k, v in result["laws"][name].items() if k not in ("rows", "quantities")}
+            told = {k: v for k, v in result["laws"][name].items() if k not in (*head, "rows", "quantities")}
             print(name, f"{seconds:.0f} s a batch", json.dumps(told), flush=True)
 
 

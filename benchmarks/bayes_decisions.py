@@ -5,8 +5,7 @@ A study: a random CAMEL with 3 skills is the truth, drawn from the prior; half o
 and 3 sets, noise of 0.4 %, half of it shared by the run. Both methods fit the same law to the same runs and choose a mixture for ten
 times the larger size; its predicted gain over the mean mixture of the table and the true one are compared, and its loss with that of
 the best mixture. The law is right, so the posterior is sampled without a discrepancy; the bootstrap keeps its own, and is also shown
-without it. The chains of all studies with as many runs go together (``bayes_batches``), and tables are padded with runs of which
-nothing was measured, so that two programs serve all.
+without it. Tables are padded with runs of which nothing was measured, so that two programs serve all.
 
     python benchmarks/bayes_decisions.py [--studies 12] [--runs 8,16,32,64] [--out PATH]
 """
@@ -21,14 +20,13 @@ import pathlib
 import time
 
 import numpy as np
-from bayes_batches import padded, sample_tables
 from bayes_sampling import provenance
 
 RESULT = pathlib.Path(__file__).parent / "results" / "bayes_decisions.json"
 DOMAINS, SETS, SKILLS, SIZES, NOISE = 3, 3, 3, (3e7, 3e8), 0.004
 TARGET, TOKENS = 3e9, 6e10
-CHAINS, DRAWS, RESAMPLES = 2, 350, 32
-WARMUP, DEPTH = 100, (7, 7)
+CHAINS, DRAWS, RESAMPLES = 2, 300, 32
+WARMUP, DEPTH, ACCEPT = 100, (6, 8), 0.9
 PADDED = 16, 64  # runs to which tables are padded: two programs serve all run counts
 CODE = tuple(f"camel_jax.{name}" for name in ("bayes.sampling", "mixture", "simulate"))
 
@@ -51,18 +49,36 @@ def planted(law, key):
     return law.constrain(to_raw(plan, z, jnp.full(DOMAINS, 1 / DOMAINS))[0])
 
 
+def padded(table, runs: int):
+    """A table of more runs, of which nothing was measured: they change no density, and tables of one shape share a program."""
+    import jax
+    import jax.numpy as jnp
+
+    more, checkpoints = runs - len(table.wear), table.wear.shape[1]
+    first = jax.tree.map(lambda x: jnp.repeat(x[:1], more * checkpoints, axis=0), table.recipe)
+    return table._replace(
+        recipe=jax.tree.map(lambda x, y: jnp.concatenate([x, y]), table.recipe, first),
+        log_losses=jnp.pad(table.log_losses, ((0, more), (0, 0), (0, 0))),
+        measured=jnp.pad(table.measured, ((0, more), (0, 0), (0, 0))),
+        wear=jnp.pad(table.wear, ((0, more), (0, 0)), constant_values=1.0),
+    )
+
+
 def studies(law, n_runs: int, numbers, seed: int) -> list[dict[str, dict[str, float]]]:
     """Planted laws: what both methods decide, and what is true."""
     import jax
     import jax.numpy as jnp
 
     from camel_jax import fit, simulate
+    from camel_jax.bayes.nuts import Settings
+    from camel_jax.bayes.rounds import in_rounds
     from camel_jax.bayes.sampling import start_at
     from camel_jax.bayes.whitening import whiten
 
-    begun, known, plan = time.perf_counter(), [], None
+    rows = []
     room = next(n for n in PADDED if n >= n_runs)
     for number in numbers:
+        begun = time.perf_counter()
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), n_runs), number)
         truth_key, table_key, fit_key, sample_key = jax.random.split(key, 4)
         params = planted(law, truth_key)
@@ -71,17 +87,15 @@ def studies(law, n_runs: int, numbers, seed: int) -> list[dict[str, dict[str, fl
         fitted = fit(law, runs, key=fit_key, starts=2, resamples=RESAMPLES, pad_rows=2 * room)
         plan, table, start = start_at(fitted, runs)
         table = padded(table, room)
-        known.append((params, runs, fitted, table, whiten(plan, table, start), sample_key))
-    print(f"{n_runs} runs: {len(known)} fits, {time.perf_counter() - begun:.0f} s", flush=True)
-    tables, targets, keys = ([row[i] for row in known] for i in (3, 4, 5))
-    chains = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "depth": DEPTH}
-    samples = sample_tables(plan, tables, targets, keys, **chains)
-    print(f"{n_runs} runs: sampled, {time.perf_counter() - begun:.0f} s", flush=True)
-    rows = []
-    for i, (params, runs, fitted, table, _, key) in enumerate(known):
+        told = time.perf_counter() - begun
+        settings = Settings(warmup=WARMUP, accept=ACCEPT, depth=DEPTH, thin=1)
+        samples, _ = in_rounds(plan, whiten(plan, table, start), sample_key, CHAINS, DRAWS, settings)
+        print(
+            f"{n_runs} runs, study {number}: fit {told:.0f} s, sampled {time.perf_counter() - begun:.0f} s", flush=True
+        )
         none = jnp.zeros(())
         bare = dataclasses.replace(fitted, discrepancy=fitted.discrepancy._replace(level=none, growth=none))
-        posterior, found = as_posterior(plan, table, fitted, runs, jax.tree.map(lambda x, i=i: x[i], samples), key)
+        posterior, found = as_posterior(plan, table, fitted, runs, samples, sample_key)
         sources = {"bootstrap": fitted, "bootstrap without discrepancy": bare, "posterior": posterior}
         row = decide(law, params, sources)
         row["posterior"] |= {"r_hat": found.r_hat, "divergences": found.divergences}
@@ -173,7 +187,7 @@ def main() -> None:
     from camel_jax import laws
     from camel_jax.files import replacing
 
-    settings = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "depth": list(DEPTH)}
+    settings = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "accept": ACCEPT, "depth": list(DEPTH)}
     settings |= {"resamples": RESAMPLES, "seed": args.seed, "noise": NOISE}
     head = provenance(*CODE) | {"settings": settings}
     result: dict = {**head, "runs": {}}

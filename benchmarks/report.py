@@ -139,7 +139,7 @@ def posterior(tables: dict, decisions: dict) -> str:
             )
         ]
         found = table["posterior"]
-        agree = "yes" if found["converged"] else f"no: R-hat {found['r_hat']:.3f}"
+        agree = "yes" if found["converged"] else f"no: R-hat {found['r_hat']:.3f}, {found['draws']} draws"
         lines.append(f"| {name} | {table['fitted_runs']} | {' | '.join(cells)} | {agree} |")
     s = decisions["settings"]
     lines += [
@@ -151,14 +151,15 @@ def posterior(tables: dict, decisions: dict) -> str:
         "| runs | studies | true gain inside its 90 % interval | width of that interval | interval score | mean regret |",
         "|---|---|---|---|---|---|",
     ]
-    for n, found in decisions["runs"].items():
+    by_runs = sorted(decisions["runs"].items(), key=lambda item: int(item[0]))
+    for n, found in by_runs:
         rows = found["summary"]
         three = rows["bootstrap"], rows["bootstrap without discrepancy"], rows["posterior"]
         inside = " / ".join(f"{row['inside']}" for row in three)
         cells = [pair(three, key, ".4f") for key in ("median_width", "interval_score")]
         regret = pair((three[0], three[2]), "mean_regret", ".4f")
         lines.append(f"| {n} | {three[0]['studies']} | {inside} | {' | '.join(cells)} | {regret} |")
-    rough = ", ".join(f"{f['summary']['posterior']['r_hat_above_1.05']} at {n}" for n, f in decisions["runs"].items())
+    rough = ", ".join(f"{f['summary']['posterior']['r_hat_above_1.05']} at {n}" for n, f in by_runs)
     lines += [
         "",
         "Bootstrap / bootstrap without its discrepancy / posterior, which believes the law; nats. The first two choose the same",

@@ -12,18 +12,19 @@ from scipy import stats
 
 import camel_jax as cj
 from camel_jax import laws, simulate
-from camel_jax.bayes import comparison, convergence, coordinates, psis
+from camel_jax.bayes import comparison, convergence, coordinates, nuts, psis
 from camel_jax.bayes.model import prior_predictive
 from camel_jax.bayes.noise import Noise, RunNoise, lay_out
 from camel_jax.bayes.nuts import Settings
 from camel_jax.bayes.priors import from_raw, layout, to_raw
-from camel_jax.bayes.sampling import spread_rows
+from camel_jax.bayes.sampling import spread_rows, start_at
+from camel_jax.bayes.whitening import whiten
 from camel_jax.field import unknown_share
 from camel_jax.laws.law import predict_rows, scale_runs, table_units
 from camel_jax.runs import dense
 
 KEY = jax.random.key(0)
-QUICK = Settings(warmup=100, depth=(6, 7), chunk=50)
+QUICK = Settings(warmup=100, depth=(6, 7), thin=1)
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +175,17 @@ def test_resumed_chains_give_the_same_numbers(posterior, fitted, runs, folder):
     )
     np.testing.assert_array_equal(again.z, posterior.z)
     assert rest == [(600, 600)]
+
+
+def test_chains_are_the_same_on_one_core_and_on_two(fitted, runs, posterior, monkeypatch):
+    plan, table, start = start_at(fitted, runs)
+    target, found = whiten(plan, table, start), []
+    for cores in (1, 2):
+        monkeypatch.setattr(nuts, "_cores", lambda cores=cores: cores)
+        found.append(nuts.run_nuts(plan, target, KEY, np.zeros((2, posterior.z.shape[-1])), 0, QUICK, last=60))
+    assert found[0].z.shape == (2, 60, posterior.z.shape[-1])
+    np.testing.assert_array_equal(found[0].z, found[1].z)
+    assert (found[0].z[0] != found[0].z[1]).any()
 
 
 def test_decisions_read_a_posterior_as_they_read_a_fit(posterior, tmp_path):

@@ -117,7 +117,10 @@ class RunNoise(dist.Distribution):
         ones, cross = jnp.sum(count / joint, axis=1), jnp.sum(total / joint, axis=1)  # (G,)
         spread = 1.0 + noise.common * ones
         quad = jnp.sum(quad, axis=1) - noise.common * cross**2 / spread
-        logdet = jnp.sum(logdet, axis=1) + jnp.log(spread) + 2.0 * jnp.sum(jnp.where(seen, jnp.log(unit), 0.0), (1, 2))
+        units = jnp.sum(jnp.where(seen, jnp.log(self.wear)[:, :, None], 0.0), axis=(1, 2)) + count @ jnp.log(
+            noise.scale
+        )
+        logdet = jnp.sum(logdet, axis=1) + jnp.log(spread) + 2.0 * units
         n, nu = jnp.sum(count, axis=1), noise.tail
         height = gammaln((nu + n) / 2) - gammaln(nu / 2) - 0.5 * n * jnp.log(nu * jnp.pi)
         return height - 0.5 * logdet - 0.5 * (nu + n) * jnp.log1p(quad / nu)

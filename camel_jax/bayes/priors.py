@@ -62,8 +62,8 @@ _LAWS: dict[str, dict[str, Prior]] = {
     "camel": {
         "level": Prior(0.0, 0.1),
         "floors": Prior(0.0, 0.7, 0.4),
-        "read": Prior(0.0, 1.0, 1.5),
-        "transfer": Prior(0.0, 2.5),
+        "read": Prior(0.0, 1.0, 1.0),
+        "transfer": Prior(0.0, 2.0),
         "amplitudes": Prior(0.0, 0.7),
         "capacity_exponents": Prior(np.log(SIZE_EXPONENT), 0.3, 0.15),
         "data_exponents": Prior(np.log(DATA_EXPONENT), 0.3, 0.15),

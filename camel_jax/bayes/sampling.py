@@ -14,11 +14,12 @@ import numpy as np
 from camel_jax.backtest import GROWTH
 from camel_jax.bayes.convergence import Diagnostics, diagnose
 from camel_jax.bayes.noise import Table, lay_out
-from camel_jax.bayes.nuts import Progress, Samples, Settings, run_nuts
+from camel_jax.bayes.nuts import Progress, Samples, Settings
 from camel_jax.bayes.posterior import KEPT, Posterior, all_draws, typical_deviation
 from camel_jax.bayes.priors import Layout, from_raw, layout
 from camel_jax.bayes.psis import smooth
-from camel_jax.bayes.whitening import Whitened, flat_potential, to_whitened, whiten, whiten_around
+from camel_jax.bayes.rounds import in_rounds
+from camel_jax.bayes.whitening import Whitened, flat_potential, whiten
 from camel_jax.field import fit_field, no_field, thin
 from camel_jax.fit import Fit
 from camel_jax.fit import fit as fit_law
@@ -29,8 +30,6 @@ from camel_jax.runs import Runs, final_rows, select
 Array = Any
 
 METHODS = ("nuts", "laplace")
-EXPLORE, LOOK = 2, 50  # rounds that only measure the curvature, and iterations of each that are looked at
-POINTS = 12  # draws at which the curvature is measured
 SETTINGS = Settings()
 
 
@@ -53,8 +52,8 @@ def sample_posterior(
 
     The model: every number of the law has a weakly informative prior in units of the table, pooled over sets and skills
     (``priors``); log losses of a run are multivariate Student-t around the law, correlated over its checkpoints and sets
-    (``noise``). Chains start around the fit, in coordinates whitened by the curvature at draws of two short first rounds; a chain
-    that settles there where the density is hopelessly low goes on from another (``follow``).
+    (``noise``). Chains start around the fit, in coordinates whitened by the curvature at draws of short first rounds; a chain that
+    settles there where the density is hopelessly low goes on from another (``follow``).
 
     Args:
       law: a fit to these runs, or a law, which is fitted first.
@@ -95,15 +94,19 @@ def sample_posterior(
     plan, table, start = start_at(fit, used)
     target = whiten(plan, table, start)
     if method == "nuts":
-        samples, depth, restarted = _nuts(plan, target, sample_key, chains, draws, settings, resume, progress)
+        samples, restarted = in_rounds(
+            plan, target, sample_key, chains, draws, settings, resume=resume, progress=progress
+        )
         found = None
     else:
         samples, found = _laplace(plan, target, sample_key, chains, draws)
-        depth = restarted = 0
+        restarted = 0
     raw, noise = jax.tree.map(np.asarray, all_draws(plan, jnp.asarray(samples.z), table.mean))
     if found is None:
         spread = {f"noise_{name}": x for name, x in noise._asdict().items() if np.ptp(x) > 0}
-        found = diagnose(raw | spread, samples.diverging, samples.steps >= 2**depth - 1)._replace(restarted=restarted)
+        found = diagnose(raw | spread, samples.diverging, samples.steps >= 2 ** settings.depth[1] - 1)._replace(
+            restarted=restarted
+        )
     seed = int(jax.random.randint(error_key, (), 0, 2**31 - 1))
     as_fit = _as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
     return Posterior(as_fit, raw, noise, samples.z, -samples.potential, found, plan, table)
@@ -127,65 +130,6 @@ def start_at(fit: Fit, runs: Runs) -> tuple[Layout, Table, dict[str, np.ndarray]
     raw = jax.tree.map(lambda x: np.asarray(x)[best], fit.raw)
     plan = layout(fit.inner_law, raw, table.measured.shape[1], len(runs.sets))
     return plan, table, from_raw(plan, raw, np.asarray(fit.discrepancy.scale), table.mean)
-
-
-def _nuts(
-    plan: Layout,
-    target: Whitened,
-    key: Array,
-    chains: int,
-    draws: int,
-    settings: Settings,
-    resume: str | os.PathLike[str] | None,
-    progress: Progress | None,
-) -> tuple[Samples, int, int]:
-    """Two short rounds to learn where the posterior lies and how steep it is there, and a long one; also its largest depth, and how
-    many chains were stuck after a short round and began again elsewhere.
-    """
-    start_key, *keys = jax.random.split(key, EXPLORE + 2)
-    u = 0.5 * np.asarray(jax.random.normal(start_key, (chains, len(target.mode))))
-    lengths = [LOOK] * EXPLORE + [draws]
-    total = sum(lengths) + len(lengths) * settings.warmup
-    done = restarted = 0
-    for i, (round_key, length) in enumerate(zip(keys, lengths, strict=True)):
-
-        def report(at: int, _: int, before: int = done) -> None:
-            if progress is not None:
-                progress(before + at, total)
-
-        samples = run_nuts(plan, target, round_key, u, length, settings, resume=resume, progress=report)
-        done += length + settings.warmup
-        if i < EXPLORE:
-            source = follow(samples.potential, len(target.mode))
-            restarted += int(np.sum(source != np.arange(chains)))
-            leading = np.unique(source)
-            points = samples.z[leading][:, np.linspace(0, length - 1, -(-POINTS // len(leading))).round().astype(int)]
-            target = whiten_around(plan, target.table, points.reshape(-1, points.shape[-1]))
-            u = to_whitened(target, samples.z[source, -1 - np.arange(chains) * (source != np.arange(chains))])
-    return samples, settings.depth[1], restarted
-
-
-def follow(potential: np.ndarray, size: int) -> np.ndarray:
-    """Which chain each chain goes on from after a round that only explores: itself, unless it is stuck.
-
-    A chain is stuck if its mean potential is above the lowest by more than half the number of parameters: a mode that far below
-    in density would have to be 1.6 times as wide in every direction to matter.
-
-    Args:
-      potential: (C, N) of the round. size: number of parameters.
-
-    Returns:
-      (C,) indices of chains.
-
-    >>> follow(np.array([[-10.0, -11.0], [30.0, 29.0], [-9.0, -12.0], [31.0, 28.0]]), 20).tolist()
-    [0, 0, 2, 2]
-    """
-    level = np.mean(potential, axis=1)
-    leading = np.flatnonzero(level <= level.min() + 0.5 * size)
-    out = np.arange(len(level))
-    stuck = np.setdiff1d(out, leading)
-    out[stuck] = leading[np.arange(len(stuck)) % len(leading)]
-    return out
 
 
 def _laplace(plan: Layout, target: Whitened, key: Array, chains: int, draws: int) -> tuple[Samples, Diagnostics]:
