@@ -234,7 +234,7 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
             x, y = [100 * f for f in found], list(found.values())
             ax.plot(x, y, "o-", ms=3.5, lw=1.3 if i else 2.4, color=plots.color_of(i), label=label)
         ax.axhline(bars[table], color="#555555", ls="--", lw=1)
-        ax.text(100, bars[table], "SODM joint, all runs", fontsize=8, color="#555555", ha="right", va="bottom")
+        ax.text(100, bars[table], "SODM joint, all runs", fontsize=8, color="#555555", ha="right", va="top")
         ax.set(xlabel="share of the FLOPs of all runs, %", title=f"{table}, real runs")
     below[0].set_ylabel("error at the largest size, %")
     below[0].legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.72))
