@@ -13,7 +13,6 @@ import jaxlib
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "XLA_FLAGS" not in os.environ:
     # Tests compile much and compute little: no optimisation, emitters that are quick to compile, one module a program.
-    # Seconds for choosing a mixture of three domains: 27 with the first flag alone, 10 with all of them.
     wanted = (
         "--xla_backend_optimization_level=0",
         "--xla_cpu_use_fusion_emitters=false",
@@ -21,9 +20,10 @@ if "XLA_FLAGS" not in os.environ:
         "--xla_llvm_force_inline_before_split=false",
     )
     # a process with a flag that its jaxlib does not know ends at once
-    library = next(pathlib.Path(jaxlib.__file__).parent.glob("*jax_common*"))
-    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        known = [flag for flag in wanted if text.find(flag[2:].split("=")[0].encode()) >= 0]
+    known = list(wanted[:1])
+    for library in pathlib.Path(jaxlib.__file__).parent.glob("*jax_common*"):
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            known += [flag for flag in wanted[1:] if text.find(flag[2:].split("=")[0].encode()) >= 0]
     os.environ["XLA_FLAGS"] = " ".join(known)
 # the workers of one run, the programs they start, and the next run share what they compile
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent / ".pytest_cache" / "jax"))

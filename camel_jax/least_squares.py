@@ -44,9 +44,7 @@ __all__ = [
 
 Array = Any
 
-ANALYZED = (
-    24  # parameters up to which a function is analysed: beyond, compiling what is found takes longer than it saves
-)
+ANALYZED = 24  # parameters of a function that is analysed: beyond, compiling what is found takes longer than it saves
 LEAST_SHARE = 0.05  # of a term after projection: a term that starts at nothing has no gradient to grow from
 
 STATUS_NAMES = {

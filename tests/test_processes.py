@@ -23,7 +23,7 @@ from camel_jax import laws, processes, simulate
 
 def solved(solver):
     runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(2e7, 1e8), checkpoints=1)
-    options = {"starts": 4, "resamples": 4, "max_steps": 30, "solver": solver}
+    options = {"starts": 3, "resamples": 3, "max_steps": 30, "solver": solver}
     fitted = cj.fit(laws.chinchilla(), runs, key=jax.random.key(1), **options)
     return [*fitted.objective, *fitted.resampled_objective, *np.asarray(fitted.predict(runs.recipe)).ravel()]
 """
@@ -69,9 +69,9 @@ def alone():
     return [[float(x) for x in line.split()] for line in out.stdout.splitlines()]
 
 
-def test_every_process_gets_what_one_alone_gets(alone):
-    """Two lanes for each of three processes, the last two of which are copies; other numbers of lanes and processes are tested below"""
-    for job in start(3):
+@pytest.mark.parametrize("count", [2, 4])
+def test_every_process_gets_what_one_alone_gets(count, alone):
+    for job in start(count):
         out, err = job.communicate(timeout=300)
         assert job.returncode == 0, err[-2000:]
         lines = [[float(x) for x in line.split()] for line in out.splitlines() if not line.startswith("[")]
