@@ -6,7 +6,10 @@ decisions see it:
 
     log L_mv(r) = log point_v(r) + (log law_m(r) - mean over draws) + scale_v g(N, D) e_mv(r)
     e_mv(r)     = sqrt(1 - c) (common_m + own_mv) / sqrt(2) + sqrt(c / K) sum_i z_mvi (r_i - mean_i) / spread_i
-    g(N, D)     = level + growth (log+(N / N_max) + log+(D / D_max) / 2)
+    g(N, D)     = s (level + growth (log+(N / N_max) + log+(D / D_max) / 2)) / typical
+    s           = max(1, finished / D)^0.4
+
+Laws are furthest off early in training, hence s.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.field import ResidualField, field_correction
+from camel_jax.field import ResidualField, early_amplitude, field_correction, shortest_run
 from camel_jax.laws.law import Law, Units, in_units
 from camel_jax.runs import Recipe, Runs
 from camel_jax.sizes import parse_size, parse_tokens
 
 Array = Any
+
+EARLY = 0.4  # power of s: less than the residual field's, which has taken its part off
 
 
 class Discrepancy(NamedTuple):
@@ -37,6 +42,10 @@ class Discrepancy(NamedTuple):
       size: (), largest fitted active size. tokens: (), largest fitted token count.
       mean: (K,) mean mixture of the table. spread: (K,) standard deviation of its shares.
       mixture_share: (), share c of the variance that changes with the mixture.
+      finished: (), tokens of the shortest run, below which errors are larger; 0 for errors that do not know of it.
+      typical: (), root mean square of s over the rows that made up ``scale``.
+
+    The last two have defaults for fits that were saved before there were such settings.
     """
 
     scale: Array
@@ -47,13 +56,16 @@ class Discrepancy(NamedTuple):
     mean: Array
     spread: Array
     mixture_share: Array
+    finished: Array = np.asarray(0.0)
+    typical: Array = np.asarray(1.0)
 
 
 def discrepancy_factor(d: Discrepancy, recipe: Recipe) -> Array:
-    """g(N, D): how far beyond the fitted range a recipe lies, as a multiple of the in-sample residual."""
+    """g(N, D): how far off a law is expected to be at a recipe, as a multiple of the in-sample residual."""
     beyond = jnp.maximum(jnp.log(recipe.n_active / d.size), 0.0)
     beyond += 0.5 * jnp.maximum(jnp.log(recipe.tokens / d.tokens), 0.0)
-    return d.level + d.growth * beyond
+    early = early_amplitude(d.finished, jnp.log(recipe.tokens), jnp, EARLY) / d.typical
+    return early * (d.level + d.growth * beyond)
 
 
 def discrepancy_scale(d: Discrepancy, recipe: Recipe) -> Array:
@@ -193,6 +205,9 @@ def table_discrepancy(
     seen = np.isfinite(residuals)
     w = np.where(seen, np.asarray(weights)[:, None], 0.0)
     rms = np.sqrt((w * np.where(seen, residuals, 0.0) ** 2).sum(0) / np.maximum(w.sum(0), 1e-300))
+    finished = shortest_run(runs)
+    early = early_amplitude(finished, np.log(np.asarray(runs.recipe.tokens, float)), np, EARLY)
+    typical = max(1.0, float(np.sqrt((w * early[:, None] ** 2).sum() / np.maximum(w.sum(), 1e-300))))
     mixtures = np.asarray(runs.recipe.weights, float)
     spread = mixtures.std(0)
     return Discrepancy(
@@ -204,4 +219,6 @@ def table_discrepancy(
         jnp.asarray(mixtures.mean(0) / mixtures.mean(0).sum()),
         jnp.asarray(np.maximum(spread, 0.02)),
         jnp.asarray(float(share)),
+        jnp.asarray(finished),
+        jnp.asarray(typical),
     )

@@ -89,8 +89,7 @@ def fit_field(
     weights, active, tokens = (np.asarray(x, float)[keep] for x in (r.weights, r.n_active, r.tokens))
     left, done = np.asarray(residuals, float)[keep], progress(runs)[keep]
     place = Place(weights, np.log(active), np.log(tokens))
-    run, seen = np.asarray(runs.run), np.asarray(runs.recipe.tokens, float)
-    finished = min(seen[run == name].max() for name in np.unique(run))
+    finished = shortest_run(runs)
     if noise is None or length is None:
         noise, length = choose_settings(place, left, done, finished)
     settings = (np.asarray(x) for x in (length, COMMON, REACH, finished))
@@ -142,6 +141,12 @@ def choose_settings(place: Place, residuals: Array, done: Array, finished: float
     return float(NOISES[j]), float(LENGTHS[i])
 
 
+def shortest_run(runs: Runs) -> float:
+    """Tokens of the shortest run of a table, below which residuals are larger."""
+    run, seen = np.asarray(runs.run), np.asarray(runs.recipe.tokens, float)
+    return float(min(seen[run == name].max() for name in np.unique(run)))
+
+
 def thin(runs: Runs, max_rows: int) -> np.ndarray:
     """Indices of at most ``max_rows`` rows, spread over the checkpoints of every run; larger models first where runs are too many."""
     run, tokens = np.asarray(runs.run), np.asarray(runs.recipe.tokens, float)
@@ -191,7 +196,7 @@ def unknown_share(field: ResidualField, recipe: Recipe) -> np.ndarray:
         return share
     field = ResidualField(*(np.asarray(x) for x in field))
     cov = _kernel(Place(*field[:3]), field, np) + np.diag(field.noise)
-    cross = _kernel(places, field, np).T / _early(field.finished, places.log_tokens, np)
+    cross = _kernel(places, field, np).T / early_amplitude(field.finished, places.log_tokens, np)
     before = 1.0 + float(field.common) + np.min(field.noise)
     patterns, which = np.unique(field.coefficients != 0.0, axis=1, return_inverse=True)
     for i, known in enumerate(patterns.T):
@@ -207,10 +212,13 @@ def _kernel(one: Place, field: ResidualField, xp: Any) -> Array:
     scale = xp.abs(one.log_size[:, None] - field.log_size[None])
     later = xp.exp(-xp.abs(one.log_tokens[:, None] - field.log_tokens[None]) / FADE)
     near = xp.exp(-apart / (2.0 * field.length**2))
-    early = _early(field.finished, one.log_tokens, xp)[:, None] * _early(field.finished, field.log_tokens, xp)[None]
+    early = (
+        early_amplitude(field.finished, one.log_tokens, xp)[:, None]
+        * early_amplitude(field.finished, field.log_tokens, xp)[None]
+    )
     return early * xp.exp(-scale / field.reach) * (near * (STEADY + (1.0 - STEADY) * later) + field.common * later)
 
 
-def _early(finished: Array, log_tokens: Array, xp: Any) -> Array:
-    """The amplitude s of residuals."""
-    return xp.exp(EARLY * xp.clip(xp.log(xp.maximum(finished, 1e-300)) - log_tokens, 0.0, EARLIEST))
+def early_amplitude(finished: Array, log_tokens: Array, xp: Any, power: float = EARLY) -> Array:
+    """The amplitude s of residuals: 1 from ``finished`` tokens on, larger before; 1 everywhere if ``finished`` is 0."""
+    return xp.exp(power * xp.clip(xp.log(xp.maximum(finished, 1e-300)) - log_tokens, 0.0, EARLIEST))

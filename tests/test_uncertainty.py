@@ -10,6 +10,7 @@ import pytest
 import camel_jax as cj
 from camel_jax import evaluate, field, laws, simulate
 from camel_jax.backtest import MIXTURE_SHARE, backtest_sizes, mixture_share, scale_factor, slope_variance
+from camel_jax.draws import EARLY, discrepancy_factor
 from camel_jax.field import field_correction, fit_field, no_field, thin, unknown_share
 from camel_jax.runs import Recipe, dense, final_rows, progress, split_by_scale
 from camel_jax.uncertainty import coverage, predict_interval
@@ -50,6 +51,21 @@ def test_intervals_widen_with_distance(fitted):
     assert (width(2e9, 2e9) > width(2e8, 2e9)).all()
     assert (width(2e8, 2e12) > width(2e8, 2e9)).all()
     assert (width(2e8, 2e9, (1.0, 0.0)) > width(2e8, 2e9)).all()
+
+
+def test_intervals_are_wider_before_the_shortest_run_ends(split, fitted):
+    d = fitted.discrepancy
+    finished, tokens = float(d.finished), np.asarray(split[0].recipe.tokens)
+    assert finished == field.shortest_run(split[0]) and float(d.typical) > 1.0
+    early, end, later = (
+        float(discrepancy_factor(d, dense(2e8, t, (0.5, 0.5)))) for t in (finished / 8, finished, tokens.max())
+    )
+    assert early == pytest.approx(8**EARLY * end) and later == pytest.approx(end)
+    assert end == pytest.approx(float(d.level / d.typical))
+    unaware = d._replace(
+        finished=np.asarray(0.0), typical=np.asarray(1.0)
+    )  # as in fits saved before there was such a setting
+    assert float(discrepancy_factor(unaware, dense(2e8, finished / 8, (0.5, 0.5)))) == pytest.approx(float(d.level))
 
 
 def test_draws_center_on_the_point_and_carry_the_error_in_scale(fitted):

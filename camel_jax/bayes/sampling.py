@@ -179,6 +179,8 @@ def _as_fit(
         scale=jnp.asarray(typical_deviation(noise)),
         level=jnp.asarray(1.0 if discrepancy else 0.0),
         growth=jnp.asarray(GROWTH * float(fit.extra.get("factor", 1.0)) if discrepancy else 0.0),
+        finished=jnp.asarray(0.0),  # the noise of the model knows of early checkpoints itself
+        typical=jnp.asarray(1.0),
     )
     told = {name: None if value != value else value for name, value in found._asdict().items()}
     return dataclasses.replace(
