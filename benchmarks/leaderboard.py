@@ -2,7 +2,7 @@
 
 Tables: slimpajama, pile5 and redpajama7 with their largest sizes held out; regmix_pile17 fitted on its 1.3M runs and 25 of its
 59M runs, and judged on the other 59M runs. Writes benchmarks/results/leaderboard_holdout<k>.json; with --update only the rows
-that are run again change there, and what made them is noted under "updates". The shipped table of proxy runs:
+that are run again or anew change there, and what made them is noted under "updates". The shipped table of proxy runs:
 python benchmarks/leaderboard.py camel_jax/data --tables proxy_runs --resamples 32 --name proxy.
 """
 
@@ -89,10 +89,11 @@ def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[dict, dict]:
 
 
 def updated(old: dict, made: dict, rows: list[dict]) -> dict:
-    """An earlier result with some rows run again."""
+    """An earlier result with some rows run again, or for the first time."""
     fresh = {(row["table"], row["method"]): row for row in rows}
-    kept = [fresh.get((row["table"], row["method"]), row) for row in old["rows"]]
     names = [" ".join(key) for key in fresh]
+    kept = [fresh.pop((row["table"], row["method"]), row) for row in old["rows"]]
+    kept += fresh.values()
     return old | {"rows": kept, "updates": [*old.get("updates", []), made | {"rows": names}]}
 
 
