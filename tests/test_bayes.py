@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from scipy import stats
 
 import camel_jax as cj
 from camel_jax import laws, simulate
 from camel_jax.bayes import comparison, convergence, coordinates, nuts, psis
-from camel_jax.bayes.model import prior_predictive
+from camel_jax.bayes.model import potential, prior_predictive
+from camel_jax.bayes.model import simulate as simulate_model
 from camel_jax.bayes.noise import Noise, RunNoise, lay_out
 from camel_jax.bayes.nuts import Settings
 from camel_jax.bayes.priors import from_raw, layout, to_raw
+from camel_jax.bayes.rounds import in_rounds
 from camel_jax.bayes.sampling import spread_rows, start_at
 from camel_jax.bayes.whitening import whiten
 from camel_jax.field import unknown_share
@@ -25,6 +28,7 @@ from camel_jax.runs import dense
 
 KEY = jax.random.key(0)
 QUICK = Settings(warmup=100, depth=(6, 7), thin=1)
+planted, potential_at = jax.jit(simulate_model, static_argnums=0), jax.jit(potential, static_argnums=0)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +149,27 @@ def test_chains_agree_and_the_law_is_near_the_truth(posterior, runs):
     assert np.corrcoef(ranked.T)[0, 1] == pytest.approx(np.mean(posterior.noise.common), abs=0.1)
     spread = np.median(np.log(inside.high / inside.low)) / 3.29
     assert 0.005 < spread < 0.03  # the noise of the table is 0.01
+
+
+def test_planted_parameters_rank_evenly_among_the_draws(posterior):
+    """Simulation-based calibration in small; benchmarks/bayes_calibration.py is the study."""
+    plan, table = posterior.plan, posterior.table
+    ranks, surprise = [], []
+    for number in range(4):
+        truth_key, chain_key = jax.random.split(jax.random.fold_in(KEY, number))
+        truth, losses = planted(plan, table, truth_key)
+        data = table._replace(log_losses=losses)
+        target = whiten(plan, data, {name: np.zeros(shape) for name, shape in plan.sites.items()})
+        samples, _ = in_rounds(plan, target, chain_key, 2, 200, QUICK)
+        draws = samples.z.reshape(-1, samples.z.shape[-1])
+        ranks.append(np.mean(draws < ravel_pytree(truth)[0], axis=0))
+        surprise.append(np.mean(samples.potential < potential_at(plan, data, truth)))
+    ranks = np.array(ranks)
+    assert np.mean(ranks) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(np.abs(ranks - 0.5) > 0.3) == pytest.approx(
+        0.4, abs=0.12
+    )  # of uniform ones two fifths are so far out
+    assert np.mean(surprise) == pytest.approx(0.5, abs=0.35)
 
 
 def test_resumed_chains_give_the_same_numbers(posterior, fitted, runs, folder):
