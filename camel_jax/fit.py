@@ -25,6 +25,7 @@ from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows
 from camel_jax.objective import Robust, as_data, log_predictions
 from camel_jax.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.runs import Recipe, Runs, resample_counts
+from camel_jax.starts import best_first, good_starts, seeds, some_lanes
 
 Array = Any
 
@@ -82,12 +83,12 @@ class Fit:
     def members(self) -> Any:
         """Constrained parameters of the starts that count, leaves (S', ...): finite, and near the best objective."""
         keep = good_starts(self.objective)
-        return constrain_all(self.inner_law, _take(self.raw, keep))
+        return constrain_all(self.inner_law, some_lanes(self.raw, keep))
 
     def best(self) -> Any:
         """Constrained parameters of the start with the lowest objective, for ``fit.law.predict``."""
         i = int(np.nanargmin(np.where(np.isfinite(self.objective), self.objective, np.inf)))
-        return jax.tree.map(lambda x: x[0], constrain_all(self.inner_law, _take(self.raw, np.array([i]))))
+        return jax.tree.map(lambda x: x[0], constrain_all(self.inner_law, some_lanes(self.raw, np.array([i]))))
 
     def only_best(self) -> Fit:
         """The same fit with its best start only."""
@@ -112,7 +113,7 @@ class Fit:
             return _point(self.inner_law, self.members, self.units, self.field, recipe)
         # the program that the fit itself has compiled, where the table has as many rows
         scaled = scale_recipe(self.units, recipe)
-        each = [log_predictions(self.inner_law, _take(self.raw, i), scaled) for i in keep]
+        each = [log_predictions(self.inner_law, some_lanes(self.raw, i), scaled) for i in keep]
         log_losses = np.mean(each, axis=0) + np.log(self.units.losses)
         return jnp.asarray(np.exp(log_losses + corrections(self.field, recipe)))
 
@@ -131,7 +132,7 @@ class Fit:
         n = len(keep)
         copies = -(-MIN_DRAWS // n)
         bias, slope = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
-        params = constrain_all(self.inner_law, _take(raw, np.tile(keep, copies)))
+        params = constrain_all(self.inner_law, some_lanes(raw, np.tile(keep, copies)))
         return Draws(
             params,
             self.members,
@@ -289,18 +290,6 @@ FEW = 8  # members that are predicted one after the other
 MIN_DRAWS = 128  # draws repeat resamples until there are this many, each with its own error in scale
 
 
-def good_starts(values: np.ndarray, tolerance: float = 0.005) -> np.ndarray:
-    """Indices of starts whose objective is finite and within a fraction of the best; chosen by the objective only."""
-    values = np.where(np.isfinite(values), values, np.inf)
-    best = values.min()
-    return np.flatnonzero(values <= best + tolerance * max(abs(best), 1e-12))
-
-
-def _take(raw: Any, index: Any) -> Any:
-    """Lanes of parameters, on the host: an eager gather of every leaf would be a program of its own."""
-    return jax.tree.map(lambda x: np.asarray(x)[index], raw)
-
-
 @partial(jax.jit, static_argnums=0)
 def _point(law: Law, members: Any, units: Units, field: ResidualField, recipe: Recipe) -> Array:
     seen = in_units(law, units)
@@ -381,7 +370,7 @@ def fit(
     units = table_units(runs)
     scaled = scale_runs(units, runs)
     data = as_data(scaled, weighting, pad_rows)
-    start_keys, resample_key, error_seed = _seeds(key, starts)
+    start_keys, resample_key, error_seed = seeds(key, starts)
     raw = jax.vmap(lambda k: law.init(k, scaled))(start_keys)
 
     n_sets = len(runs.sets) if law.separable else 1
@@ -397,26 +386,26 @@ def fit(
     first = solve_lanes(settings, data, raw, None, chunk=chunk, progress=report(0))
     objective_of = np.asarray(first.objective)
     if law.separable:
-        first, objective_of = _best_first(first, starts, n_sets)
+        first, objective_of = best_first(first, starts, n_sets)
     good = good_starts(objective_of)
     if not np.isfinite(objective_of).any():
         raise FitError(f"{law.name}: none of {starts} starts reached a finite objective")
 
     order = good[np.argsort(objective_of[good], kind="stable")]
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
-    warm = _take(first.params, take)
+    warm = some_lanes(first.params, take)
     counts = resample_counts(resample_key, runs, resamples)
     counts = np.pad(counts, [(0, 0), (0, len(data.weights) - len(runs))])
     again = solve_lanes(settings, data, warm, counts, warm=True, chunk=chunk, progress=report(starts * n_sets))
     again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
 
-    some = _take(raw, slice(8 if law.separable else 1))
+    some = some_lanes(raw, slice(8 if law.separable else 1))
     tests = [backtest_below(settings, data, some, scaled, size, counts) for size in backtest_sizes(scaled, backtests)]
     factor = scale_factor(tests)
     tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
 
-    members = [_take(first.params, i) for i in good]
+    members = [some_lanes(first.params, i) for i in good]
     left = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
         data.log_losses
     )
@@ -453,22 +442,6 @@ def fit(
 
 def _range(values: Array) -> tuple[float, float]:
     return float(np.min(values)), float(np.max(values))
-
-
-@partial(jax.jit, static_argnums=1)
-def _seeds(key: Array, starts: int) -> tuple[Array, Array, Array]:
-    """Keys of the starts, the key of the resamples, and the seed of the errors of draws."""
-    start_key, resample_key, error_key = jax.random.split(key, 3)
-    return jax.random.split(start_key, starts), resample_key, jax.random.randint(error_key, (), 0, 2**31 - 1)
-
-
-def _best_first(solution: solve.Solution, starts: int, n_sets: int) -> tuple[solve.Solution, np.ndarray]:
-    """Starts of a separable law ranked within each set, so that start 0 holds the best of every set."""
-    by_set = np.asarray(solution.objective).reshape(starts, n_sets)
-    rank = np.argsort(np.where(np.isfinite(by_set), by_set, np.inf), axis=0, kind="stable")
-    pick = rank, np.arange(n_sets)[None, :]
-    flat = [np.asarray(x).reshape(starts, n_sets)[pick].reshape(-1) for x in solution[1:]]
-    return solve.Solution(_take(solution.params, pick), *flat), flat[0].reshape(starts, n_sets).sum(1)
 
 
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.draws import Discrepancy, discrepancy_scale
-from camel_jax.fit import ROBUST, Fit, good_starts
+from camel_jax.fit import ROBUST, Fit
 from camel_jax.information import prior_precision, sensitivities, table_information
 from camel_jax.ladder import Ladder
 from camel_jax.laws.law import Law, Units, constrain_all, predict_rows, scale_recipe, scale_runs, table_units
 from camel_jax.runs import Recipe, Runs
 from camel_jax.simplex import lattice, project_simplex
 from camel_jax.sizes import format_count, parse_size, parse_tokens
+from camel_jax.starts import good_starts
 
 Array = Any
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+from threadpoolctl import threadpool_limits
 
 from camel_jax import gauss_newton, processes, solve
 from camel_jax.archive import read_archive, write_archive
@@ -128,9 +129,19 @@ def solve_lanes(
     raw = jax.tree.map(lambda x: np.asarray(x)[mine], raw)
     counts = None if counts is None else np.asarray(counts)[mine]
     kept = Kept(lanes, data)
-    if lanes.solver == "least_squares":
-        return processes.gather(_by_least_squares(lanes, data, raw, counts, kept, progress), n)
-    return processes.gather(_by_chunks(lanes, data, raw, counts, warm, kept, chunk, progress), n)
+    with one_blas_thread():
+        if lanes.solver == "least_squares":
+            solved = _by_least_squares(lanes, data, raw, counts, kept, progress)
+        else:
+            solved = _by_chunks(lanes, data, raw, counts, warm, kept, chunk, progress)
+    return processes.gather(solved, n)
+
+
+def one_blas_thread() -> threadpool_limits:
+    """A context in which LAPACK works on one core: threads of its own only wait for each other on the small matrices of a lane."""
+    import scipy.linalg  # noqa: F401 jax calls its LAPACK, which has to be loaded before it can be limited
+
+    return threadpool_limits(1, user_api="blas")
 
 
 SMALL = 4000  # rows x sets up to which one core is enough for a step of the joint solver
@@ -235,24 +246,18 @@ def _by_least_squares(
         shape, rows = _one_set(law), data.recipe
     else:
         shape, rows = law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe), None
-    if counts is None:
-        solved = partial(least_squares, shape, raw, target, rows=rows, weights=scale[None], **options)
-        out = kept.get((raw,), lambda: solve.Solution(*solved()))
-        parts = [jax.tree.map(lambda x: x[0], tuple(out))]
+    # starts too are laid out as resamples, of weight one, so that the back-tests after them run the same program
+    options["project"], parts = counts is None, []
+    counts = np.ones((n, len(scale))) if counts is None else np.asarray(counts)
+    for low in range(0, n, RESAMPLES_A_CALL):
+        some = slice(low, min(low + RESAMPLES_A_CALL, n))
+        own = jax.tree.map(lambda x, some=some: x[some][:, None], raw)
+        again = {"weights": scale * counts[some], "starts_by_resample": True, **options}
+        solved = partial(least_squares, shape, own, target, rows=rows, **again)
+        out = kept.get((own, counts[some]), lambda solved=solved: solve.Solution(*solved()))
+        parts.append(jax.tree.map(lambda x: x[:, 0], tuple(out)))
         if progress is not None:
-            progress(n * n_sets, n * n_sets)
-    else:
-        parts = []
-        for low in range(0, n, RESAMPLES_A_CALL):
-            some = slice(low, min(low + RESAMPLES_A_CALL, n))
-            own = jax.tree.map(lambda x, some=some: x[some][:, None], raw)
-            weights = scale * np.asarray(counts[some])
-            again = {"weights": weights, "starts_by_resample": True, **options}
-            solved = partial(least_squares, shape, own, target, rows=rows, **again)
-            out = kept.get((own, counts[some]), lambda solved=solved: solve.Solution(*solved()))
-            parts.append(jax.tree.map(lambda x: x[:, 0], tuple(out)))
-            if progress is not None:
-                progress(some.stop * n_sets, n * n_sets)
+            progress(some.stop * n_sets, n * n_sets)
     params, *rest = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
     return solve.Solution(jax.tree.map(jnp.asarray, params), *(x.reshape(-1) for x in rest))
 

@@ -15,10 +15,11 @@ import numpy as np
 from camel_jax.benchmark import AccuracyDraws
 from camel_jax.draws import Discrepancy, Draws, discrepancy_scale
 from camel_jax.field import unknown_share
-from camel_jax.fit import Fit, good_starts
+from camel_jax.fit import Fit
 from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows
 from camel_jax.outcomes import NO_BENCHMARKS, columns_read
 from camel_jax.runs import Recipe
+from camel_jax.starts import good_starts
 
 Array = Any
 

@@ -23,7 +23,7 @@ LINES = [
     {"laws", "schema", "constraints", "costs"},
     {"tables", "feasibility", "objective", "field", "ladder"},
     {"draws", "simulate", "identifiability", "benchmark_tasks", "gauss_newton", "goals"},
-    {"lanes", "sigmoid_fits"},
+    {"lanes", "sigmoid_fits", "starts"},
     {"backtest", "benchmark"},
     {"outcomes"},
     {"fit"},
