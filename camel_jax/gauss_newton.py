@@ -198,9 +198,7 @@ def minimize(
             half = jax.vmap(_half)(left, jnp.concatenate([jnp.swapaxes(arrow.cross, 1, 2), by_phi[..., None]], -1))
             rows = half.reshape(-1, half.shape[-1])
             schur = (shared - rows[:, :-1].T @ rows[:, :-1]) * unit[:, None] * unit
-            bent, axes = jnp.linalg.eigh(schur, symmetrize_input=False)
-            along = axes.T @ (unit * (by_theta - rows[:, :-1].T @ rows[:, -1]))
-            d_theta = -unit * (axes @ (along / (jnp.abs(bent) + damping)))
+            d_theta = -unit * _saddle_free(schur, unit * (by_theta - rows[:, :-1].T @ rows[:, -1]), damping)
             pulled = by_phi + jnp.einsum("vpq,p->vq", arrow.cross, d_theta)
             d_phi = -_solve(left, pulled[..., None])[..., 0]
             new_theta = theta + d_theta
@@ -348,6 +346,22 @@ def _prior(law: Law, theta: Array, phi: Array, n_domains: int) -> Quadratic:
     constant = by_phi(zero) - 0.5 * jnp.sum(precision * center**2)
     start = jnp.zeros_like(theta)
     return Quadratic(constant, jax.hessian(by_theta)(start), jax.grad(by_theta)(start), center, precision)
+
+
+def _saddle_free(matrix: Array, gradient: Array, damping: Array) -> Array:
+    """``(|matrix| + damping)^-1 gradient``, where |matrix| has the absolute eigenvalues of a symmetric matrix."""
+
+    def bent(gradient: Array) -> Array:
+        values, axes = jnp.linalg.eigh(matrix, symmetrize_input=False)
+        return axes @ ((axes.T @ gradient) / (jnp.abs(values) + damping))
+
+    def convex(gradient: Array) -> Array:
+        left = jnp.linalg.cholesky(matrix + damping * jnp.eye(len(matrix)), symmetrize_input=False)
+        return _solve(left, gradient[:, None])[:, 0]
+
+    # without a negative eigenvalue both are the same, and this one takes a tenth of the time
+    positive = jnp.all(jnp.isfinite(jnp.diagonal(jnp.linalg.cholesky(matrix, symmetrize_input=False))))
+    return jax.lax.cond(positive, convex, bent, gradient)
 
 
 def _half(left: Array, right: Array) -> Array:

@@ -182,16 +182,24 @@ def arrow(
         """Sum over rows: from q of a row to the transfer of its domains."""
         return jnp.concatenate([(table.weights.T @ x[:, :skills]).ravel(), jnp.sum(x[:, skills:], 0)])
 
-    z = jnp.einsum("vrs,rs->vr", share, h_tau)[..., None]  # (V, R, 1)
-    by_set = share[:, :, None, :] * (first[:, :6] * by_x) + z[..., None] * (n * by_x)
-    by_set = flat(by_set, z * (by_capacity * kappa_rho))
+    # log L of set v by a row's natural coordinates is share_v bound + z_v n
+    z = jnp.einsum("vrs,rs->vr", share, h_tau)
+    bound, by_n = first[:, :6] * by_x, flat(n * by_x, by_capacity * kappa_rho)
     weight = curvature - second * slope
-    heavy = weight[..., None] * by_set
-    gradient = spread(jnp.einsum("vr,vrk->rk", slope, by_set))
+
+    def of_row(of_skill: Array, alone: Array) -> Array:
+        """``of_skill bound + alone n`` of every row, natural coordinates."""
+        return flat(of_skill[:, None] * bound, jnp.zeros_like(kappa_rho)) + alone[:, None] * by_n
+
+    by_share = jnp.einsum("vr,vrs->rs", slope, share)
+    gradient = spread(of_row(by_share, jnp.sum(slope * z, 0)))
     own_gradient = jnp.einsum("vr,vrq->vq", slope, own)
+    # curvature of the sets: share share' within a row, and what goes with n
+    heavy, with_n = weight[..., None] * share, weight * z
+    both = jnp.einsum("vrs,vrt->srt", heavy, share)
 
     # second derivatives of the law: c (G G' + d2 log l), local blocks, rank-one rows, and tau's own curvature
-    c = second * jnp.einsum("vr,vrs->rs", slope, share)
+    c = second * by_share
     cc = p * pi * (1 - pi)
     g_tau = jnp.sum(c * h_tau, -1, keepdims=True)  # (R, 1)
     bend, bend_alpha, bend_alphas, toward, level = _bend(w, exact)  # tau's curvature within skills, and with the row
@@ -207,26 +215,43 @@ def arrow(
     )
     with_tau = with_tau - jnp.stack([zero, zero, curved, zero, zero, zero, zero], 1)
     half = (0.5 * jnp.sum(with_tau[:, 6], -1, keepdims=True) + g_tau * level)[..., None]
-    n_rho = by_capacity * kappa_rho
-    by_n = flat(n * by_x, n_rho)
-    by_m = flat((with_tau[:, :6] + half * n + g_tau[..., None] * toward) * by_x, half[:, 0] * n_rho)
-    # rank-one rows join the sets: m n' + n m', and omega omega' of the closed form
-    left_rows, right_rows = [heavy, by_m[None], by_n[None]], [by_set, by_n[None], by_m[None]]
+    by_m = flat((with_tau[:, :6] + half * n + g_tau[..., None] * toward) * by_x, half[:, 0] * by_capacity * kappa_rho)
+    by_m = by_m + of_row(jnp.einsum("vrs,vr->rs", heavy, z), 0.5 * jnp.sum(with_n * z, 0))
+    beyond = None
     if not exact:
-        by_omega = flat(jnp.stack([omega, omega, omega, zero, zero, zero], 1) * by_x, jnp.zeros_like(n_rho))
-        left_rows.append((g_tau / by_capacity * by_omega)[None])
-        right_rows.append(by_omega[None])
-    left_rows, right_rows = jnp.concatenate(left_rows), jnp.concatenate(right_rows)
+        # omega omega' of the closed form, whose omega is beyond - n
+        beyond = jnp.concatenate([w["by_alpha"], by_capacity * kappa_rho], -1)
+        beyond_full = flat(jnp.stack([zero, zero, w["by_alpha"], zero, zero, zero], 1), by_capacity * kappa_rho)
+        by_m = by_m + g_tau / by_capacity * (0.5 * by_n - beyond_full)
+
+    def by_domain(x: Array) -> Array:
+        """From q of a row to the transfer of its domains, row by row."""
+        return jnp.concatenate(
+            [(table.weights[:, :, None] * x[:, None, :skills]).reshape(rows, start), x[:, skills:]], -1
+        )
+
+    # m n' + n m', and share share' bound bound' of the sets
+    columns = by_domain(by_n)
+    joint = by_domain(by_m).T @ columns
+    joint = joint + joint.T
+    natural = joint[:start, :start].reshape(n_domains, skills, n_domains, skills)
+    side, corner = joint[:start, start:].reshape(n_domains, skills, -1), joint[start:, start:]
     pairs = (table.weights[:, :, None] * table.weights[:, None, :]).reshape(rows, -1)
-    in_row = jnp.einsum("vrs,vrk->rsk", left_rows[..., :skills], right_rows)
-    natural = (pairs.T @ in_row[..., :skills].reshape(rows, -1)).reshape(n_domains, n_domains, skills, skills)
-    side = (table.weights.T @ in_row[..., skills:].reshape(rows, -1)).reshape(n_domains, skills, -1)
+    at_q = jnp.swapaxes(both * bound[:, 0].T[..., None] * bound[:, 0], 0, 1).reshape(rows, -1)
+    natural = natural + jnp.swapaxes((pairs.T @ at_q).reshape(n_domains, n_domains, skills, skills), 1, 2)
+    left_rows = jnp.concatenate([table.weights[:, :, None] * bound[:, None, 0], bound[:, 1:]], 1)  # (R, K + 5, S)
+    right_rows = (both[:, :, None, :] * bound[:, 1:]).reshape(skills, rows, inner)
+    crossed = jnp.einsum("ras,srm->asm", left_rows, right_rows)
+    side = side.at[..., :inner].add(crossed[:n_domains])
+    corner = corner.at[:inner, :inner].add(crossed[n_domains:].reshape(inner, inner))
     width = theta.shape[0] - start
-    corner = left_rows[..., skills:].reshape(-1, width).T @ right_rows[..., skills:].reshape(-1, width)
+    if beyond is not None:
+        at = np.r_[skills : 2 * skills, inner:width]
+        corner = corner.at[np.ix_(at, at)].add((g_tau / by_capacity * beyond).T @ beyond)
 
     # local blocks: skill s with itself
     x_x = (pairs.T @ (with_x[:, 0] / q**2)).reshape(n_domains, n_domains, skills)
-    natural = jnp.swapaxes(natural, 1, 2) + jnp.einsum("ijs,st->isjt", x_x, eye)
+    natural = natural + jnp.einsum("ijs,st->isjt", x_x, eye)
     x_k = (table.weights.T @ (with_x[:, 1:6] / q[:, None]).reshape(rows, -1)).reshape(n_domains, -1, skills)
     local = jnp.einsum("iks,st->iskt", x_k, eye).reshape(n_domains, skills, inner)
     side = side.at[..., :inner].add(local)
@@ -258,13 +283,13 @@ def arrow(
 
     # shared by own: psi P G' in the column of the skill, psi P on the diagonal of the own block
     pulled = second * slope[..., None] * share  # (V, R, S)
-    heavy_natural = (table.weights[:, :, None] * heavy[:, :, None, :skills]).reshape(n_sets, rows, start)
-    columns = (table.weights[:, :, None] * by_n[:, None, :skills]).reshape(rows, start)
-    top = jnp.einsum("vrp,vrq->vpq", heavy_natural, own)
-    bottom = jnp.einsum("vrp,vrq->vpq", heavy[..., skills:], own)
-    bent = pulled * h_tau
-    top = top.at[..., 1:].add(jnp.einsum("vrs,rp->vps", bent, columns))
-    bottom = bottom.at[..., 1:].add(jnp.einsum("vrs,rp->vps", bent, by_n[:, skills:]))
+    mixed = with_n[..., None] * own + jnp.pad(pulled * h_tau, [(0, 0), (0, 0), (1, 0)])
+    across = jnp.einsum("vrq,rp->vpq", mixed, columns)
+    sets_q = jax.lax.optimization_barrier(heavy * bound[:, 0])
+    sets_q = (table.weights[:, :, None] * sets_q[:, :, None]).reshape(n_sets, rows, start)
+    sets_k = (heavy[:, :, None] * bound[:, 1:]).reshape(n_sets, rows, inner)
+    top = across[:, :start] + jnp.einsum("vrp,vrq->vpq", sets_q, own)
+    bottom = across[:, start:].at[:, :inner].add(jnp.einsum("vrp,vrq->vpq", sets_k, own))
     at_x = jnp.einsum("vrs,ri->vis", pulled * (first[:, 0] / q), table.weights)
     at_k = jnp.einsum("vrs,rks->vks", pulled, first[:, 1:6])
     top = top.reshape(n_sets, n_domains, skills, -1).at[..., 1:].add(jnp.einsum("vis,st->vist", at_x, eye))
