@@ -25,6 +25,7 @@ import jax.numpy as jnp
 
 from camel_jax.laws import camel_newton
 from camel_jax.laws.law import Law
+from camel_jax.linalg_batched import by_matrix
 from camel_jax.objective import Data, Robust, huber
 from camel_jax.solve import CONVERGED, MAX_STEPS, NON_FINITE, Solution
 
@@ -170,7 +171,7 @@ def minimize(
             matrix = jnp.swapaxes(share * curvature[..., None], 1, 2) @ share
             diagonal = jnp.diagonal(matrix, axis1=1, axis2=2) + prior.precision
             matrix = matrix + (prior.precision + ridge[:, None] * diagonal)[:, :, None] * eye
-            new = phi - _solve(jnp.linalg.cholesky(matrix), gradient[..., None])[..., 0]
+            new = phi - by_matrix(lambda m, g: _solve(jnp.linalg.cholesky(m), g), matrix, gradient)
             new_value = own_value(new, residual_of(new, latent), delta)
             better = new_value < value
             phi, value = jnp.where(better[:, None], new, phi), jnp.where(better, new_value, value)
@@ -194,13 +195,13 @@ def minimize(
 
         def trial(carry: Any) -> Any:
             damping, tried = carry[2], carry[5]
-            left = jnp.linalg.cholesky(own + (damping * own_scale)[:, :, None] * eye)
-            half = jax.vmap(_half)(left, jnp.concatenate([jnp.swapaxes(arrow.cross, 1, 2), by_phi[..., None]], -1))
+            left = by_matrix(jnp.linalg.cholesky, own + (damping * own_scale)[:, :, None] * eye)
+            half = by_matrix(_half, left, jnp.concatenate([jnp.swapaxes(arrow.cross, 1, 2), by_phi[..., None]], -1))
             rows = half.reshape(-1, half.shape[-1])
             schur = (shared - rows[:, :-1].T @ rows[:, :-1]) * unit[:, None] * unit
             d_theta = -unit * _saddle_free(schur, unit * (by_theta - rows[:, :-1].T @ rows[:, -1]), damping)
             pulled = by_phi + jnp.einsum("vpq,p->vq", arrow.cross, d_theta)
-            d_phi = -_solve(left, pulled[..., None])[..., 0]
+            d_phi = -by_matrix(_solve, left, pulled)
             new_theta = theta + d_theta
             new_phi, value = refine(new_theta, phi + d_phi, delta)
             slope_along = by_theta @ d_theta + jnp.sum(by_phi * d_phi)
@@ -357,7 +358,7 @@ def _saddle_free(matrix: Array, gradient: Array, damping: Array) -> Array:
 
     def convex(gradient: Array) -> Array:
         left = jnp.linalg.cholesky(matrix + damping * jnp.eye(len(matrix)), symmetrize_input=False)
-        return _solve(left, gradient[:, None])[:, 0]
+        return _solve(left, gradient)
 
     # without a negative eigenvalue both are the same, and this one takes a tenth of the time
     positive = jnp.all(jnp.isfinite(jnp.diagonal(jnp.linalg.cholesky(matrix, symmetrize_input=False))))
@@ -369,6 +370,6 @@ def _half(left: Array, right: Array) -> Array:
 
 
 def _solve(left: Array, right: Array) -> Array:
-    """Solve with a lower Cholesky factor, batched over leading axes."""
-    half = jax.lax.linalg.triangular_solve(left, right, left_side=True, lower=True)
-    return jax.lax.linalg.triangular_solve(left, half, left_side=True, lower=True, transpose_a=True)
+    """Solve for a vector with a lower Cholesky factor."""
+    half = jax.lax.linalg.triangular_solve(left, right[:, None], left_side=True, lower=True)
+    return jax.lax.linalg.triangular_solve(left, half, left_side=True, lower=True, transpose_a=True)[:, 0]

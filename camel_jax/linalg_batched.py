@@ -63,9 +63,27 @@ def _solve_by_lane(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Arr
     row, n = pair_index(pairs), rhs.shape[0]
     order = np.array([[row[i, j] for j in range(n)] for i in range(n)])
     full = jnp.moveaxis(matrix[order], -1, 0) + jnp.eye(n, dtype=matrix.dtype) * ridge.T[:, :, None]
-    left = lax.linalg.cholesky(full, symmetrize_input=False)
-    solution = lax.linalg.triangular_solve(left, rhs.T[:, :, None], left_side=True, lower=True)
-    return lax.linalg.triangular_solve(left, solution, left_side=True, lower=True, transpose_a=True)[..., 0].T
+
+    def solve(full: Array, rhs: Array) -> Array:
+        left = lax.linalg.cholesky(full, symmetrize_input=False)
+        half = lax.linalg.triangular_solve(left, rhs[:, None], left_side=True, lower=True)
+        return lax.linalg.triangular_solve(left, half, left_side=True, lower=True, transpose_a=True)[:, 0]
+
+    return by_matrix(solve, full, rhs.T).T
+
+
+def by_matrix(function: Callable[..., Any], *stacks: Array) -> Any:
+    """A function that calls LAPACK, of one matrix each, over the leading axis of stacks.
+
+    On a CPU one after the other: a batched call of LAPACK takes threads from a pool that all virtual devices share, and two devices
+    that do so at once can wait for each other for good (jaxlib 0.10).
+
+    >>> by_matrix(jnp.linalg.cholesky, jnp.full((2, 1, 1), 4.0)).ravel().tolist()
+    [2.0, 2.0]
+    """
+    if jax.default_backend() == "cpu":
+        return lax.map(lambda one: function(*one), stacks)
+    return jax.vmap(function)(*stacks)
 
 
 def solve_packed(matrix: Array, rhs: Array, pairs: Pairs, ridge: Array) -> Array:

@@ -379,6 +379,35 @@ def test_eight_devices_give_the_numbers_of_one(structured):
     np.testing.assert_allclose(params, flat(structured.params), rtol=1e-10, atol=1e-10)
 
 
+MANY = """
+import jax
+jax.config.update("jax_enable_x64", True)
+import numpy as np
+from camel_jax import laws
+from camel_jax.least_squares import least_squares
+from camel_jax import simulate
+RUNS = simulate.study(jax.random.key(0), law=laws.dml(), n_domains=20, n_sets=4, n_mixtures=52, sizes=(1e7, 1e8))
+rng = np.random.default_rng(7)
+starts = {k: 0.1 * rng.standard_normal((16, 4, *x.shape[1:])) for k, x in laws.dml().init(jax.random.key(0), RUNS).items()}
+law = laws.dml().structure({k: x[0] for k, x in starts.items()}, RUNS.recipe)
+fit = least_squares(law, starts, RUNS.losses, weights=np.ones((8, len(RUNS))), max_steps=20)
+print(len(jax.devices()), fit.objective.size)
+"""
+
+
+def test_two_devices_do_not_wait_for_each_other_over_laws_of_many_parameters():
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-c", MANY],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.stdout.split() == ["2", "512"], done.stderr
+
+
 def test_structure_is_found_in_a_plain_function(problem, structured):
     rows, _, starts, _, _ = problem
     shapes = tuple(np.shape(starts[k])[2:] for k in NAMES)
