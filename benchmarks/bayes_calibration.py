@@ -11,6 +11,7 @@ again. Each law carries the digest of the code that its tables went through.
     python benchmarks/bayes_calibration.py [--laws dml,camel] [--tables 200] [--batch 10] [--seed 0] [--out PATH]
 
 The result kept here is of seed 1; "before" in it sums up an earlier study of CAMEL, of seed 0 and with chains of half the length.
+With --pool nothing is sampled: it prints the smallest p of each law of a result, alone and together with what was before.
 """
 
 from __future__ import annotations
@@ -144,6 +145,23 @@ def summarize(rows) -> dict[str, object]:
     }
 
 
+def pooled(result: dict) -> dict[str, dict[str, float]]:
+    """Smallest p of each law, and that of its counts added to those of the study before, with the name of the quantity."""
+    from scipy.stats import chisquare
+
+    told = {}
+    for name, law in result["laws"].items():
+        told[name] = {"tables": law["tables"], "smallest_p": law["smallest_p"]}
+        if (old := result.get("before", {}).get(name)) is not None:
+            both = {
+                k: float(chisquare(np.add(x["counts"], old["quantities"][k]["counts"])).pvalue)
+                for k, x in law["quantities"].items()
+            }
+            least = min(both, key=both.__getitem__)
+            told[name] |= {"smallest_p_before": old["smallest_p"], f"smallest_p_of_both ({least})": both[least]}
+    return told
+
+
 def main() -> None:
     """Run batch after batch, and write after each one; a run that was stopped continues."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -152,7 +170,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
+    parser.add_argument("--pool", action="store_true", help="Only read the result.")
     args = parser.parse_args()
+    if args.pool:
+        print(json.dumps(pooled(json.loads(args.out.read_text())), indent=1))
+        return
     import jax
 
     jax.config.update("jax_enable_x64", True)

@@ -184,7 +184,8 @@ def arrow(
 
     # log L of set v by a row's natural coordinates is share_v bound + z_v n
     z = jnp.einsum("vrs,rs->vr", share, h_tau)
-    bound, by_n = first[:, :6] * by_x, flat(n * by_x, by_capacity * kappa_rho)
+    n_rho = by_capacity * kappa_rho
+    bound, by_n = first[:, :6] * by_x, flat(n * by_x, n_rho)
     weight = curvature - second * slope
 
     def of_row(of_skill: Array, alone: Array) -> Array:
@@ -215,14 +216,12 @@ def arrow(
     )
     with_tau = with_tau - jnp.stack([zero, zero, curved, zero, zero, zero, zero], 1)
     half = (0.5 * jnp.sum(with_tau[:, 6], -1, keepdims=True) + g_tau * level)[..., None]
-    by_m = flat((with_tau[:, :6] + half * n + g_tau[..., None] * toward) * by_x, half[:, 0] * by_capacity * kappa_rho)
+    by_m = flat((with_tau[:, :6] + half * n + g_tau[..., None] * toward) * by_x, half[:, 0] * n_rho)
     by_m = by_m + of_row(jnp.einsum("vrs,vr->rs", heavy, z), 0.5 * jnp.sum(with_n * z, 0))
-    beyond = None
+    # of the closed form omega omega', whose omega is rest - n
+    rest = flat(jnp.stack([zero, zero, w["by_alpha"], zero, zero, zero], 1), n_rho)
     if not exact:
-        # omega omega' of the closed form, whose omega is beyond - n
-        beyond = jnp.concatenate([w["by_alpha"], by_capacity * kappa_rho], -1)
-        beyond_full = flat(jnp.stack([zero, zero, w["by_alpha"], zero, zero, zero], 1), by_capacity * kappa_rho)
-        by_m = by_m + g_tau / by_capacity * (0.5 * by_n - beyond_full)
+        by_m = by_m + g_tau / by_capacity * (0.5 * by_n - rest)
 
     def by_domain(x: Array) -> Array:
         """From q of a row to the transfer of its domains, row by row."""
@@ -245,9 +244,6 @@ def arrow(
     side = side.at[..., :inner].add(crossed[:n_domains])
     corner = corner.at[:inner, :inner].add(crossed[n_domains:].reshape(inner, inner))
     width = theta.shape[0] - start
-    if beyond is not None:
-        at = np.r_[skills : 2 * skills, inner:width]
-        corner = corner.at[np.ix_(at, at)].add((g_tau / by_capacity * beyond).T @ beyond)
 
     # local blocks: skill s with itself
     x_x = (pairs.T @ (with_x[:, 0] / q**2)).reshape(n_domains, n_domains, skills)
@@ -271,6 +267,9 @@ def arrow(
     by_rho = by_capacity * (kappa_rho2 + kappa_rho**2 if exact else kappa_rho2)
     corner = corner.at[inner:, inner:].add(jnp.sum(g_tau * by_rho))
     if not exact:
+        at = np.r_[skills : 2 * skills, inner:width]  # all that rest has
+        some = rest[:, skills + at]
+        corner = corner.at[np.ix_(at, at)].add((g_tau / by_capacity * some).T @ some)
         tilt = omega * w["away"] / by_capacity
         variance = jnp.sum(omega * w["away"] ** 2, -1, keepdims=True)
         by_tilt = spread(
