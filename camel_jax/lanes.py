@@ -144,7 +144,6 @@ def one_blas_thread() -> threadpool_limits:
     return threadpool_limits(1, user_api="blas")
 
 
-SMALL = 4000  # rows x sets up to which one core is enough for a step of the joint solver
 IN_TURN = 8  # lanes that every core solves before all wait for the slowest
 
 
@@ -165,8 +164,6 @@ def _by_chunks(
         raw = jax.tree.map(lambda x: np.reshape(x, (n * n_sets, 1, *np.shape(x)[2:])), raw)
         lane, which = np.repeat(lane, n_sets), np.tile(np.arange(n_sets), n)
     devices = np.asarray(jax.local_devices())
-    if lanes.solver == "newton" and devices[0].platform == "cpu" and data.log_losses.size > SMALL:
-        devices = devices[:1]  # its matrix products use every core; two devices wait for each other's threads
     on_cpu, n_devices = devices[0].platform == "cpu", len(devices)
     in_turn = on_cpu and not lanes.law.separable  # one lane after the other on every device
     per_device = (1 if n_devices == 1 else IN_TURN) if in_turn else 16 if on_cpu else 64

@@ -58,6 +58,26 @@ def test_wrong_tables_end_in_one_line(case, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    ("given", "quick", "missing"),
+    [("", True, ()), ("--xla_backend_optimization_level=2", True, ("level=1",)), ("", False, ("level", "emitters"))],
+)
+def test_engine_compiles_quickly_unless_told_otherwise(given, quick, missing):
+    """A process without flags gets those of short programs; one's own flags stay, and long programs are left alone."""
+    code = f"""import os
+from camel_jax.cli.console import start_engine
+start_engine(quick={quick})
+start_engine()
+import jax
+print(os.environ["XLA_FLAGS"], jax.numpy.ones(2).sum())"""
+    env = os.environ | {"XLA_FLAGS": given, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    flags = done.stdout.split()
+    assert given in done.stdout and len(set(flags)) == len(flags)
+    assert not any(part in done.stdout for part in missing)
+    assert any("emitters=false" in flag for flag in flags) == quick
+
+
 def test_help_and_usage():
     code, out, err = call()
     assert code == 0 and err == ""

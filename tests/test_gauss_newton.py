@@ -41,9 +41,10 @@ def test_pack_and_unpack(which, request):
         np.testing.assert_array_equal(again[name], raw[name])
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_arrow_is_the_hessian(sparse_table, exact):
-    """Against automatic differentiation, for slopes and curvatures of any sign."""
+@pytest.mark.parametrize(("exact", "block"), [(False, 1000), (True, 1000), (False, 7), (True, 7)])
+def test_arrow_is_the_hessian(sparse_table, exact, block, monkeypatch):
+    """Against automatic differentiation, for slopes and curvatures of any sign, in one piece and in blocks of rows."""
+    monkeypatch.setattr(camel_newton, "BLOCK", block)
     scaled, data = sparse_table
     law = laws.camel(skills=3, exact=exact)
     theta, phi = camel_newton.pack(start(scaled, 1))
@@ -60,9 +61,9 @@ def test_arrow_is_the_hessian(sparse_table, exact):
     gradient, hessian = jax.jit(lambda x: (jax.grad(total)(x), jax.hessian(total)(x)))(x)
     ratio = residuals(law, camel_newton.unpack(theta, phi, 3), data).T
     slope, curvature = 3 * jnp.cos(3 * ratio) * data.weights, -9 * jnp.sin(3 * ratio) * data.weights
-    arrow, by_theta, by_phi = jax.jit(camel_newton.arrow, static_argnums=6)(
-        theta, phi, rows, curvature, slope, 1.0, exact
-    )
+    assert (len(slope[0]) > block) == (block == 7) and len(slope[0]) % 7  # the last block is padded
+    compiled = jax.jit(lambda *args: camel_newton.arrow(*args, exact))
+    arrow, by_theta, by_phi = compiled(theta, phi, rows, curvature, slope, 1.0)
     np.testing.assert_allclose(jnp.concatenate([by_theta, by_phi.ravel()]), gradient, atol=1e-11)
     scale = np.abs(hessian).max()
     np.testing.assert_allclose(arrow.shared, hessian[:size, :size], atol=1e-12 * scale)

@@ -13,6 +13,8 @@ where the table tells it, is one more shared parameter, and moves a row through 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +25,7 @@ Array = Any
 
 SKILL_LEAVES = ("amplitudes", "capacity_exponents", "data_exponents", "data_scales", "couplings")
 LEAVES = {"transfer", "coefficients", "floors", *SKILL_LEAVES}
+BLOCK = 128  # rows whose derivatives are held at once, at most
 ROOT_STEPS = 8  # Newton steps to the exact split; four are enough
 SHARE = "active_share"  # a leaf of tables with mixtures of experts
 
@@ -100,8 +103,8 @@ def _forward(theta: Array, table: Table, skills: int, exact: bool) -> dict[str, 
     data = raw["data_scales"] - beta * seen
     gap = p * (capacity - data)
     log_l = data + jnp.logaddexp(gap, 0.0) / p
-    names = "transfer alpha beta p gamma q omega by_alpha by_capacity held capacity seen data gap log_l"
-    values = transfer, alpha, beta, p, gamma, q, omega, by_alpha, by_capacity, held, capacity, seen, data, gap, log_l
+    names = "alpha beta p gamma q omega by_alpha by_capacity held capacity seen data gap log_l"
+    values = alpha, beta, p, gamma, q, omega, by_alpha, by_capacity, held, capacity, seen, data, gap, log_l
     return dict(zip(names.split(), values, strict=True)) | kept
 
 
@@ -138,6 +141,64 @@ def arrow(
 
     Returns:
       (``Arrow``, gradient by theta (P,), gradient by phi (V, 1 + S)).
+    """
+    n_sets, skills = phi.shape[0], phi.shape[1] - 1
+    rows, n_domains = table.weights.shape
+    start = n_domains * skills
+    sums = partial(_sums, theta, phi, second=second, exact=exact)
+    total = sums(table, curvature, slope) if rows <= BLOCK else _by_blocks(sums, table, curvature, slope)
+    natural, side, corner, top, bottom, own_block, gradient, own_gradient = total
+
+    # from natural transfer to its logits
+    transfer, eye = jax.nn.softmax(theta[:start].reshape(n_domains, skills), -1), jnp.eye(skills)
+    chain = transfer[:, :, None] * (eye - transfer[:, None, :])  # (K, S, S), symmetric in S
+    by_t = gradient[:start].reshape(n_domains, skills)
+    lean = transfer * (by_t - jnp.sum(transfer * by_t, 1, keepdims=True))  # gradient by logits
+    curve = -transfer[:, :, None] * lean[:, None, :] - lean[:, :, None] * transfer[:, None, :]
+    curve = second * (curve + lean[:, :, None] * eye)
+    natural = jnp.einsum("isj,iskt->ijkt", chain, natural)
+    natural = jnp.einsum("ijkt,ktu->ijku", natural, chain) + jnp.einsum("iju,ik->ijku", curve, jnp.eye(n_domains))
+    natural = natural.reshape(start, start)
+    side = jnp.einsum("isj,isk->ijk", chain, side).reshape(start, -1)
+    top = jnp.einsum("isj,visq->vijq", chain, top).reshape(n_sets, start, -1)
+    shared = jnp.block([[natural, side], [side.T, corner]])
+    gradient = jnp.concatenate([lean.ravel(), gradient[start:]])
+    return Arrow(shared, jnp.concatenate([top, bottom], 1), own_block), gradient, own_gradient
+
+
+def _by_blocks(sums: Callable[..., Any], table: Table, curvature: Array, slope: Array) -> Any:
+    """Sums over rows, block by block: what a block needs stays in the cache of a core."""
+    rows = slope.shape[1]
+    blocks = -(-rows // BLOCK)
+    each = -(-rows // blocks)
+    more = blocks * each - rows  # rows that weigh nothing
+
+    def cut(x: Array, axis: int, mode: str) -> Array:
+        """Blocks as the leading axis."""
+        x = jnp.pad(x, [(0, more if i == axis else 0) for i in range(x.ndim)], mode=mode)
+        return jnp.moveaxis(x.reshape(*x.shape[:axis], blocks, each, *x.shape[axis + 1 :]), axis, 0)
+
+    parts = jax.tree.map(lambda x: cut(x, 0, "edge"), table), cut(curvature, 1, "constant"), cut(slope, 1, "constant")
+    shapes = jax.eval_shape(sums, *jax.tree.map(lambda x: x[0], parts))
+    first = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    return jax.lax.scan(lambda sofar, part: (jax.tree.map(jnp.add, sofar, sums(*part)), None), first, parts)[0]
+
+
+def _sums(
+    theta: Array,
+    phi: Array,
+    table: Table,
+    curvature: Array,
+    slope: Array,
+    *,
+    second: Array,
+    exact: bool,
+) -> tuple[Array, ...]:
+    """What ``arrow`` sums over rows, by transfer itself in place of its logits.
+
+    Returns:
+      The shared matrix in parts, natural (K, S, K, S), side (K, S, P - K S) and corner; that between shared and own parameters,
+      top (V, K, S, Q) and bottom; own (V, Q, Q); and the gradients (P,) and (V, Q).
     """
     n_sets, skills = phi.shape[0], phi.shape[1] - 1
     rows, n_domains = table.weights.shape
@@ -296,21 +357,7 @@ def arrow(
     own_block = jnp.einsum("vrp,vrq->vpq", own * weight[..., None], own)
     own_block = own_block + (second * own_gradient)[:, :, None] * jnp.eye(1 + skills)
 
-    # from natural transfer to its logits
-    transfer = w["transfer"]
-    chain = transfer[:, :, None] * (eye - transfer[:, None, :])  # (K, S, S), symmetric in S
-    by_t = gradient[:start].reshape(n_domains, skills)
-    lean = transfer * (by_t - jnp.sum(transfer * by_t, 1, keepdims=True))  # gradient by logits
-    curve = -transfer[:, :, None] * lean[:, None, :] - lean[:, :, None] * transfer[:, None, :]
-    curve = second * (curve + lean[:, :, None] * eye)
-    natural = jnp.einsum("isj,iskt->ijkt", chain, natural)
-    natural = jnp.einsum("ijkt,ktu->ijku", natural, chain) + jnp.einsum("iju,ik->ijku", curve, jnp.eye(n_domains))
-    natural = natural.reshape(start, start)
-    side = jnp.einsum("isj,isk->ijk", chain, side).reshape(start, -1)
-    top = jnp.einsum("isj,visq->vijq", chain, top).reshape(n_sets, start, -1)
-    shared = jnp.block([[natural, side], [side.T, corner]])
-    gradient = jnp.concatenate([lean.ravel(), gradient[start:]])
-    return Arrow(shared, jnp.concatenate([top, bottom], 1), own_block), gradient, own_gradient
+    return natural, side, corner, top, bottom, own_block, gradient, own_gradient
 
 
 def _bend(w: dict[str, Array], exact: bool) -> tuple[Array, Array, Array, Array, Array]:
