@@ -27,7 +27,7 @@ def measure(name: str, mixtures: int) -> dict:
     """One design in this process."""
     from camel_jax.cli.console import start_engine
 
-    start_engine()
+    start_engine(quick=False)
     import jax
     import numpy as np
 

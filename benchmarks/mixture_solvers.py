@@ -170,7 +170,7 @@ def main() -> None:
     options = parser.parse_args()
     asked = ["git", "-C", str(RESULT.parent), "describe", "--always", "--dirty", "--abbrev=12"]
     commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    start_engine()
+    start_engine(quick=False)  # what is timed comes after compilation
     rng = np.random.default_rng(options.seed)
     problems = [random_problem(rng) for _ in range(options.problems)]
     points = np.asarray(random_starts(jax.random.key(0), max(options.our_starts, options.starts), WIDTHS[-1]))

@@ -12,7 +12,7 @@ of ``objective``: a Huber loss of log residuals plus quadratic priors. What make
 - **Curvature by its size.** The objective is saddle-shaped over most of the way. Damping that outweighs negative curvature makes
   every direction slow; here an eigendecomposition gives each direction the size of its own curvature ("saddle-free Newton").
 - **Few rows first.** On a large table the way to the neighbourhood of the solution is taken on a sample of the rows.
-- **Arrow structure.** Sets are eliminated one by one (Schur complement), so a step decomposes one P x P matrix.
+- **Arrow structure.** Sets are eliminated one by one (Schur complement), so a step decomposes one P x P matrix, once for all dampings.
 """
 
 from __future__ import annotations
@@ -193,15 +193,20 @@ def minimize(
         unit = jax.lax.rsqrt(scale)
         own_scale = jnp.maximum(jnp.abs(jnp.diagonal(own, axis1=1, axis2=2)), prior.precision) + 1e-12
 
+        def spectrum(damping: Array) -> _Spectrum:
+            """Of the shared parameters' matrix, the sets' own eliminated; NaN where an own matrix is not positive definite."""
+            left = by_matrix(jnp.linalg.cholesky, own + (damping * own_scale)[:, :, None] * eye)
+            half = by_matrix(_half, left, jnp.swapaxes(arrow.cross, 1, 2)).reshape(-1, len(theta))
+            return _decompose((shared - half.T @ half) * unit[:, None] * unit)
+
         def trial(carry: Any) -> Any:
             damping, tried = carry[2], carry[5]
+            # another damping moves the eigenvalues, not their axes: one decomposition serves all trials of a step
+            known = jax.lax.cond(jnp.isfinite(carry[7].matrix[0, 0]), lambda: carry[7], lambda: spectrum(damping))
             left = by_matrix(jnp.linalg.cholesky, own + (damping * own_scale)[:, :, None] * eye)
-            half = by_matrix(_half, left, jnp.concatenate([jnp.swapaxes(arrow.cross, 1, 2), by_phi[..., None]], -1))
-            rows = half.reshape(-1, half.shape[-1])
-            schur = (shared - rows[:, :-1].T @ rows[:, :-1]) * unit[:, None] * unit
-            d_theta = -unit * _saddle_free(schur, unit * (by_theta - rows[:, :-1].T @ rows[:, -1]), damping)
-            pulled = by_phi + jnp.einsum("vpq,p->vq", arrow.cross, d_theta)
-            d_phi = -by_matrix(_solve, left, pulled)
+            reduced = by_theta - jnp.einsum("vpq,vq->p", arrow.cross, by_matrix(_solve, left, by_phi))
+            d_theta = -unit * _saddle_free(known, unit * reduced, damping)
+            d_phi = -by_matrix(_solve, left, by_phi + jnp.einsum("vpq,p->vq", arrow.cross, d_theta))
             new_theta = theta + d_theta
             new_phi, value = refine(new_theta, phi + d_phi, delta)
             slope_along = by_theta @ d_theta + jnp.sum(by_phi * d_phi)
@@ -219,11 +224,13 @@ def minimize(
                 good,
                 tried + 1,
                 jnp.where(good, gain, 0.0),
+                known,
             )
 
-        first = (theta, phi, state.damping, state.value, jnp.array(False), 0, jnp.zeros_like(delta))
+        unknown = _Spectrum(shared * jnp.nan, jnp.array(False), by_theta, shared)
+        first = (theta, phi, state.damping, state.value, jnp.array(False), 0, jnp.zeros_like(delta), unknown)
         new = jax.lax.while_loop(lambda c: ~c[4] & (c[5] < schedule.trials), trial, first)
-        theta, phi, damping, value, good, _, gain = new
+        theta, phi, damping, value, good, _, gain, _ = new
         steps = state.steps + 1
         final = delta <= robust.delta
         # a step that fails at every damping means this threshold has nothing more to give
@@ -349,20 +356,34 @@ def _prior(law: Law, theta: Array, phi: Array, n_domains: int) -> Quadratic:
     return Quadratic(constant, jax.hessian(by_theta)(start), jax.grad(by_theta)(start), center, precision)
 
 
-def _saddle_free(matrix: Array, gradient: Array, damping: Array) -> Array:
-    """``(|matrix| + damping)^-1 gradient``, where |matrix| has the absolute eigenvalues of a symmetric matrix."""
+class _Spectrum(NamedTuple):
+    """A symmetric matrix (P, P), whether it is positive definite, and where not, its eigenvalues (P,) and axes (P, P)."""
+
+    matrix: Array
+    convex: Array
+    values: Array
+    axes: Array
+
+
+def _decompose(matrix: Array) -> _Spectrum:
+    # without a negative eigenvalue no eigenvectors are needed, and to find that out takes a tenth of the time
+    convex = jnp.all(jnp.isfinite(jnp.diagonal(jnp.linalg.cholesky(matrix, symmetrize_input=False))))
+    nothing = jnp.zeros(len(matrix)), jnp.zeros_like(matrix)
+    bent = lambda: tuple(jnp.linalg.eigh(matrix, symmetrize_input=False))  # noqa: E731
+    return _Spectrum(matrix, convex, *jax.lax.cond(convex, lambda: nothing, bent))
+
+
+def _saddle_free(known: _Spectrum, gradient: Array, damping: Array) -> Array:
+    """``(|matrix| + damping)^-1 gradient``, where |matrix| has the absolute eigenvalues of the matrix."""
 
     def bent(gradient: Array) -> Array:
-        values, axes = jnp.linalg.eigh(matrix, symmetrize_input=False)
-        return axes @ ((axes.T @ gradient) / (jnp.abs(values) + damping))
+        return known.axes @ ((known.axes.T @ gradient) / (jnp.abs(known.values) + damping))
 
     def convex(gradient: Array) -> Array:
-        left = jnp.linalg.cholesky(matrix + damping * jnp.eye(len(matrix)), symmetrize_input=False)
-        return _solve(left, gradient)
+        firm = known.matrix + damping * jnp.eye(len(gradient))
+        return _solve(jnp.linalg.cholesky(firm, symmetrize_input=False), gradient)
 
-    # without a negative eigenvalue both are the same, and this one takes a tenth of the time
-    positive = jnp.all(jnp.isfinite(jnp.diagonal(jnp.linalg.cholesky(matrix, symmetrize_input=False))))
-    return jax.lax.cond(positive, convex, bent, gradient)
+    return jax.lax.cond(known.convex, convex, bent, gradient)
 
 
 def _half(left: Array, right: Array) -> Array:

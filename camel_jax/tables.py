@@ -144,9 +144,9 @@ def read_mixtures(
     """
     sheet = rename(_load(source, name), columns)
     keep = [i for i, column in enumerate(sheet.names) if column.startswith("mix/")]
-    table = Checked(
-        sheet._replace(names=[sheet.names[i] for i in keep], cells=[sheet.cells[i] for i in keep]), only_mixtures=True
-    )
+    if keep:  # without one, the message names the columns that there are
+        sheet = sheet._replace(names=[sheet.names[i] for i in keep], cells=[sheet.cells[i] for i in keep])
+    table = Checked(sheet, only_mixtures=True)
     table.finish()
     return {domain: table.values[f"mix/{domain}"] for domain in table.domains}
 
