@@ -303,3 +303,8 @@ def test_tokens_as_written():
 def test_short_text_keeps_three_digits(value):
     assert parse_count(format_count(value)) == pytest.approx(value, rel=0.0051)
     assert parse_size(format_size(value, value)) == parse_size(format_count(value))
+
+
+def test_mixtures_alone_need_a_share_and_name_what_there_is():
+    with pytest.raises(TableError, match="no column 'mix/<domain>'; the table has 'domain', 'share'"):
+        tables.read_mixtures(pd.DataFrame({"domain": ["web"], "share": [1.0]}))
