@@ -4,11 +4,10 @@ JAX reads its environment when it is first imported, which is here: a setting in
 """
 
 import gc
-import mmap
 import os
 import pathlib
 
-import jaxlib
+from camel_jax.cli.console import jaxlib_knows  # which does not import jax
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "XLA_FLAGS" not in os.environ:
@@ -19,11 +18,7 @@ if "XLA_FLAGS" not in os.environ:
         "--xla_cpu_parallel_codegen_split_count=1",
         "--xla_llvm_force_inline_before_split=false",
     )
-    # a process with a flag that its jaxlib does not know ends at once
-    known = list(wanted[:1])
-    for library in pathlib.Path(jaxlib.__file__).parent.glob("*jax_common*"):
-        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            known += [flag for flag in wanted[1:] if text.find(flag[2:].split("=")[0].encode()) >= 0]
+    known = [flag for flag in wanted if jaxlib_knows(flag[2:].split("=")[0])]
     os.environ["XLA_FLAGS"] = " ".join(known)
 # the workers of one run, the programs they start, and the next run share what they compile
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent / ".pytest_cache" / "jax"))

@@ -193,17 +193,16 @@ def minimize(
         unit = jax.lax.rsqrt(scale)
         own_scale = jnp.maximum(jnp.abs(jnp.diagonal(own, axis1=1, axis2=2)), prior.precision) + 1e-12
 
-        def spectrum(damping: Array) -> _Spectrum:
+        def spectrum(left: Array) -> _Spectrum:
             """Of the shared parameters' matrix, the sets' own eliminated; NaN where an own matrix is not positive definite."""
-            left = by_matrix(jnp.linalg.cholesky, own + (damping * own_scale)[:, :, None] * eye)
             half = by_matrix(_half, left, jnp.swapaxes(arrow.cross, 1, 2)).reshape(-1, len(theta))
             return _decompose((shared - half.T @ half) * unit[:, None] * unit)
 
         def trial(carry: Any) -> Any:
             damping, tried = carry[2], carry[5]
-            # another damping moves the eigenvalues, not their axes: one decomposition serves all trials of a step
-            known = jax.lax.cond(jnp.isfinite(carry[7].matrix[0, 0]), lambda: carry[7], lambda: spectrum(damping))
             left = by_matrix(jnp.linalg.cholesky, own + (damping * own_scale)[:, :, None] * eye)
+            # another damping moves the eigenvalues, not their axes: one decomposition serves all trials of a step
+            known = jax.lax.cond(jnp.isfinite(carry[7].matrix[0, 0]), lambda: carry[7], lambda: spectrum(left))
             reduced = by_theta - jnp.einsum("vpq,vq->p", arrow.cross, by_matrix(_solve, left, by_phi))
             d_theta = -unit * _saddle_free(known, unit * reduced, damping)
             d_phi = -by_matrix(_solve, left, by_phi + jnp.einsum("vpq,p->vq", arrow.cross, d_theta))
