@@ -42,7 +42,7 @@ def main():
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--resamples", type=int, default=8)
     parser.add_argument("--resample-starts", type=int, default=1, help="solutions that every resample starts from")
-    parser.add_argument("--batch", type=int, default=64, help="resamples side by side on an accelerator")
+    parser.add_argument("--batch", type=int, default=256, help="resamples side by side on an accelerator")
     parser.add_argument("--scipy-steps", type=int, default=3000)
     parser.add_argument("--optax-steps", type=int, default=3000)
     parser.add_argument("--out", default="benchmarks/results/joint_fit.json")
@@ -147,6 +147,7 @@ def main():
             "resamples": args.resamples,
             "starts": len(begun),
             "seconds": seconds,
+            "peak_device_mb": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**20,
             "steps": [int(x) for s in lanes for x in np.atleast_1d(s.steps)],
             "status": [int(x) for s in lanes for x in np.atleast_1d(s.status)],
         }

@@ -166,7 +166,7 @@ def _by_chunks(
     devices = np.asarray(jax.local_devices())
     on_cpu, n_devices = devices[0].platform == "cpu", len(devices)
     in_turn = on_cpu and not lanes.law.separable  # one lane after the other on every device
-    per_device = (1 if n_devices == 1 else IN_TURN) if in_turn else 16 if on_cpu else 64
+    per_device = (1 if n_devices == 1 else IN_TURN) if in_turn else 16 if on_cpu else 256
     # one shape, and so one program, for any number of lanes that run in turn
     most = (chunk or n_devices * per_device) if in_turn else len(lane)
     chunk = min(chunk or n_devices * per_device, -(-most // n_devices) * n_devices)

@@ -210,12 +210,11 @@ def _queue(
         zeros(n_rows),
         zeros(n_rows),
     )
-    # one slot more than there are results: idle lanes write there
     out = (
-        jnp.zeros((n_slots + 1, n_params), dtype),
-        jnp.full(n_slots + 1, jnp.inf, dtype),
-        jnp.full(n_slots + 1, RUNNING, jnp.int32),
-        jnp.zeros(n_slots + 1, jnp.int32),
+        jnp.zeros((n_slots, n_params), dtype),
+        jnp.full(n_slots, jnp.inf, dtype),
+        jnp.full(n_slots, RUNNING, jnp.int32),
+        jnp.zeros(n_slots, jnp.int32),
     )
 
     def turn(state):
@@ -223,7 +222,8 @@ def _queue(
         done = lanes.status != RUNNING
         where = jnp.where(done, lanes.slot, n_slots)
         results = (lanes.x.T, lanes.cost, lanes.status, jnp.maximum(lanes.steps, 0))
-        out = tuple(o.at[where].set(r) for o, r in zip(out, results, strict=True))
+        # lanes that are idle or running write beyond the end, which is dropped: many writes to one place are slow on a GPU
+        out = tuple(o.at[where].set(r, mode="drop") for o, r in zip(out, results, strict=True))
         slots = waiting + jnp.cumsum(done, dtype=jnp.int32) - 1
         ids = slots * n_devices + first
         new = done & (slots < n_slots) & (ids < n_ids)
@@ -238,8 +238,7 @@ def _queue(
         lanes, _, waiting = state
         return (waiting < n_slots) | jnp.any(lanes.slot < n_slots)
 
-    _, out, _ = lax.while_loop(unfinished, turn, (lanes, out, jnp.int32(0)))
-    return tuple(o[:n_slots] for o in out)  # type: ignore[return-value]
+    return lax.while_loop(unfinished, turn, (lanes, out, jnp.int32(0)))[1]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -72,7 +72,9 @@ def has_accelerator() -> bool:
 
 
 def jaxlib_knows(flag: str) -> bool:
-    """Whether the name of a flag of XLA stands in jaxlib, whose process ends at a flag that it does not know.
+    """Whether jaxlib takes a flag of XLA; a process ends at a flag that its jaxlib does not know.
+
+    A flag's name stands in the library as a string of its own, between two zeros; a name that was retired may stand there otherwise.
 
     >>> jaxlib_knows("xla_backend_optimization_level")
     True
@@ -81,7 +83,7 @@ def jaxlib_knows(flag: str) -> bool:
     for folder in (spec and spec.submodule_search_locations) or ():
         for library in pathlib.Path(folder).glob("*jax_common*"):
             with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-                if text.find(flag.encode()) >= 0:
+                if text.find(b"\0" + flag.encode() + b"\0") >= 0:
                     return True
     return False
 
