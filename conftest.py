@@ -7,7 +7,7 @@ import gc
 import os
 import pathlib
 
-from camel_jax.cli.console import jaxlib_knows  # which does not import jax
+from camel_jax.cli.console import REPEATABLE, has_accelerator, jaxlib_knows  # which does not import jax
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "XLA_FLAGS" not in os.environ:
@@ -17,6 +17,7 @@ if "XLA_FLAGS" not in os.environ:
         "--xla_cpu_use_fusion_emitters=false",
         "--xla_cpu_parallel_codegen_split_count=1",
         "--xla_llvm_force_inline_before_split=false",
+        *(REPEATABLE if has_accelerator() else ()),
     )
     known = [flag for flag in wanted if jaxlib_knows(flag[2:].split("=")[0])]
     os.environ["XLA_FLAGS"] = " ".join(known)

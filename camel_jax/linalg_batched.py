@@ -164,6 +164,18 @@ def total(terms: list[Array]) -> Array:
     return functools.reduce(jnp.add, terms)
 
 
+def add_first(whole: Array, part: Array) -> Array:
+    """A part added to the first entries of an array along every axis.
+
+    Not by ``at[...].add``: where the part is the whole, its index is empty, and jaxlib 0.11.2 ends the process when it compiles such
+    an index for several devices.
+
+    >>> add_first(jnp.ones(3), jnp.ones(2)).tolist()
+    [2.0, 2.0, 1.0]
+    """
+    return whole + jnp.pad(part, [(0, n - m) for n, m in zip(whole.shape, part.shape, strict=True)])
+
+
 def eliminate(matrix: Array, rights: Array) -> Array:
     """Solve a few positive definite systems (n, n, L) for rights (c, n, L) by elimination without pivots, n small.
 

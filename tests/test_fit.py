@@ -309,15 +309,15 @@ for law in (laws.dml(), laws.camel(skills=3)):
 
 def test_eight_devices_give_what_one_gives(batch):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    out = subprocess.run(
-        [sys.executable, "-c", EIGHT], capture_output=True, text=True, check=True, env=os.environ | {"XLA_FLAGS": flags}
-    )
+    env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    out = subprocess.run([sys.executable, "-c", EIGHT], capture_output=True, text=True, check=True, env=env)
     lines = [[float(x) for x in line.split()] for line in out.stdout.splitlines()]
     assert len(jax.devices()) == 1 and len(lines) == 2
     for name, (devices, *eight) in zip(("dml", "camel"), lines, strict=True):
         assert devices == 8.0
         one = batch(name)
-        np.testing.assert_allclose(np.concatenate([one.objective, one.resampled_objective]), eight, rtol=1e-10)
+        near = 1e-10 if jax.default_backend() == "cpu" else 1e-3  # an accelerator rounds otherwise, and stops elsewhere
+        np.testing.assert_allclose(np.concatenate([one.objective, one.resampled_objective]), eight, rtol=near)
 
 
 def test_resamples_converge(runs):

@@ -375,8 +375,9 @@ def test_eight_devices_give_the_numbers_of_one(structured):
     )
     n_devices, objective, params, _ = json.loads(done.stdout.splitlines()[-1])
     assert n_devices == 8
+    near = 1e-10 if jax.default_backend() == "cpu" else 1e-6  # an accelerator rounds otherwise
     np.testing.assert_allclose(objective, structured.objective, rtol=1e-10)
-    np.testing.assert_allclose(params, flat(structured.params), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(params, flat(structured.params), rtol=near, atol=near)
 
 
 MANY = """

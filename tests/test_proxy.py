@@ -160,7 +160,8 @@ def test_sources_note_their_files():
 def test_right_choices_are_right(corpus):
     people = problems.make_people(0, 20)
     facts = {person: {people.facts[name][i] for name in problems.ATTRIBUTES} for i, person in enumerate(people.names)}
-    assert sorted(corpus.tasks) == ["arithmetic", "biographies", "language_words", "prose_words"]
+    # brackets are asked where the code of this version of Python has enough of them
+    assert set(corpus.tasks) - {"brackets"} == {"arithmetic", "biographies", "language_words", "prose_words"}
     for name, task in corpus.tasks.items():
         n, choices, _ = task.symbols.shape
         assert n >= 20 and set(task.right) == set(range(choices))
@@ -175,7 +176,7 @@ def test_right_choices_are_right(corpus):
             elif name == "arithmetic":
                 kinds = [(k, q, a) for k, q, a in problems.problems(0, 80_000 // 8, True) if "\n" + q == prompt]
                 assert kinds[0][2] + "\n" == right
-            else:
+            elif name != "brackets":
                 assert {len(choice) for choice in shown} == {len(right)}
                 held = spelled(corpus, corpus.validation[corpus.domains.index(name.split("_")[0])])
                 assert prompt + right in held or len(held) >= 80_000 // 8
@@ -259,7 +260,7 @@ def test_half_precision_stays_near():
     assert full.dtype == half.dtype == jnp.float32 and {leaf.dtype for leaf in jax.tree.leaves(params)} == {full.dtype}
     gap = np.abs(full - half)
     assert 1e-5 < gap.max() < 0.1 * np.abs(full).max()
-    assert Settings().resolved().dtype == "float32"  # the CPU's
+    assert Settings().resolved().dtype == ("float32" if jax.default_backend() == "cpu" else "bfloat16")
 
 
 def test_predictions_do_not_see_the_future():
@@ -292,7 +293,8 @@ def test_experts_equal_a_loop_over_tokens(k):
             kept[i] += odds[i, e] * out * (used[e] < places)
             used[e] += 1
     assert used.max() > places  # some tokens are dropped in training
-    (dropped, _), (out, imbalance) = jax.jit(lambda x: (block._route(x, True), block._route(x, False)))(x)
+    with jax.default_matmul_precision("highest"):
+        (dropped, _), (out, imbalance) = jax.jit(lambda x: (block._route(x, True), block._route(x, False)))(x)
     np.testing.assert_allclose(dropped, kept, atol=2e-5)
     np.testing.assert_allclose(out, whole, atol=2e-5)
     expected = 4 * np.sum(used / (40 * k) * odds.mean(0))
@@ -448,6 +450,7 @@ print(json.dumps([row["losses"] for row in rows]))
 """
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU has virtual devices")
 def test_lanes_over_two_devices_equal_one(corpus, text, tmp_path):
     save_corpus(corpus._replace(tasks={}), tmp_path / "c.npz")
     here = train_lanes(TINY, SETTINGS, np.eye(5)[[0, 1, 1]], np.arange(3), 12, text)

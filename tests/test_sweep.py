@@ -54,7 +54,10 @@ def test_two_recipes(swept):
     assert np.all(runs.losses[1] < runs.losses[0]) and np.all((runs.losses > 0.5) & (runs.losses < np.log(96) + 0.5))
     record = json.loads((folder / "runs.json").read_text())
     assert [row["seed"] for row in record["runs"]] == [0, 3] and record["tokens"] == 1000 * 128
-    assert record["corpus"]["domains"]["math"]["train_bytes"] == 20_000 and record["settings"]["dtype"] == "float32"
+    assert (
+        record["corpus"]["domains"]["math"]["train_bytes"] == 20_000
+        and record["settings"]["dtype"] == Settings().resolved().dtype
+    )
     assert {"jax", "flax", "python"} <= set(record["versions"]) and all(row["seconds"] > 0 for row in record["runs"])
     curve = [row for row in csv.DictReader((folder / "c.csv").open()) if row["run"] == "long"]
     assert len(curve) == 20 and int(curve[-1]["tokens"]) == 938 * 128

@@ -30,20 +30,24 @@ Seed = Annotated[int, typer.Option(help="Seed of every random choice; the same s
 
 # programs of the command line compile more than they compute
 QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_backend_optimization_level=1")
+# without it the gradients of a GPU are added up in the order in which they come
+REPEATABLE = ("--xla_gpu_deterministic_ops=true",)
 
 
-def start_engine(quick: bool = True) -> None:
+def start_engine(quick: bool = True, repeatable: bool = False) -> None:
     """Float64, one virtual device a core and a compilation cache that lasts: for programs, never on import.
 
     Args:
       quick: on a machine without an accelerator, compile in half the time; for programs that do not compute for long.
+      repeatable: on a GPU, leave out operations whose rounding changes from run to run.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" not in flags:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         flags = f"{flags} --xla_force_host_platform_device_count={min(cores, 8)}"
-    if quick and "jax" not in sys.modules and not has_accelerator():
-        new = [flag for flag in QUICK if flag.partition("=")[0] not in flags]
+    if "jax" not in sys.modules:
+        wanted = (REPEATABLE if repeatable else ()) if has_accelerator() else (QUICK if quick else ())
+        new = [flag for flag in wanted if flag.partition("=")[0] not in flags]
         flags = " ".join([flags, *(flag for flag in new if jaxlib_knows(flag[2:].partition("=")[0]))])
     os.environ["XLA_FLAGS"] = flags.strip()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small factorisations: threads of its own only get in the way

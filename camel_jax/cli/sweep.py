@@ -63,7 +63,7 @@ def sweep(
         check_target(path)
     if curves is not None and curves.suffix.lower() != ".csv":
         raise ValueError(f"--curves {curves}: write a .csv")
-    start_engine(quick=False)  # training computes for long
+    start_engine(quick=False, repeatable=True)  # training computes for long
     from camel_jax.tables import (
         read_header,
         read_recipes,

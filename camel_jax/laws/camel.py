@@ -84,7 +84,7 @@ def effective_tokens(tokens: Array, supply: Array, repeat: Array) -> Array:
 
 def log_demand(transfer: Array, recipe: Recipe) -> Array:
     """Log of the demand for each skill, log q_s = log sum_i r_i T_is, shape (S,)."""
-    return jnp.log(recipe.weights @ transfer)
+    return jnp.log(jnp.matmul(recipe.weights, transfer, precision="highest"))
 
 
 def skill_losses(params: CamelParams, recipe: Recipe, exact: bool = False) -> Array:
@@ -98,7 +98,7 @@ def skill_losses(params: CamelParams, recipe: Recipe, exact: bool = False) -> Ar
         log_seen = log_q + jnp.log(recipe.tokens)
     else:
         seen = effective_tokens(recipe.weights * recipe.tokens, recipe.supply, params.repeat)
-        log_seen = jnp.log(seen @ params.transfer)
+        log_seen = jnp.log(jnp.matmul(seen, params.transfer, precision="highest"))
     capacity = -params.capacity_exponents * log_m
     data = jnp.log(params.data_scales) - params.data_exponents * log_seen
     p = params.couplings
@@ -186,7 +186,8 @@ def camel(skills: int = 16, *, exact: bool = False, coupled: bool = True, prior:
         )
 
     def predict(params: CamelParams, recipe: Recipe) -> Array:
-        return params.floors + params.coefficients @ jnp.exp(skill_losses(params, recipe, exact))
+        terms = jnp.exp(skill_losses(params, recipe, exact))
+        return params.floors + jnp.matmul(params.coefficients, terms, precision="highest")
 
     def log_prior(raw: dict[str, Array]) -> Array:
         def about(value: Array, center: float, mean: float, spread: float) -> Array:

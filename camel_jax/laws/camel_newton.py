@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.linalg_batched import add_first
+
 Array = Any
 
 SKILL_LEAVES = ("amplitudes", "capacity_exponents", "data_exponents", "data_scales", "couplings")
@@ -302,8 +304,8 @@ def _sums(
     left_rows = jnp.concatenate([table.weights[:, :, None] * bound[:, None, 0], bound[:, 1:]], 1)  # (R, K + 5, S)
     right_rows = (both[:, :, None, :] * bound[:, 1:]).reshape(skills, rows, inner)
     crossed = jnp.einsum("ras,srm->asm", left_rows, right_rows)
-    side = side.at[..., :inner].add(crossed[:n_domains])
-    corner = corner.at[:inner, :inner].add(crossed[n_domains:].reshape(inner, inner))
+    side = add_first(side, crossed[:n_domains])
+    corner = add_first(corner, crossed[n_domains:].reshape(inner, inner))
     width = theta.shape[0] - start
 
     # local blocks: skill s with itself
@@ -311,7 +313,7 @@ def _sums(
     natural = natural + jnp.einsum("ijs,st->isjt", x_x, eye)
     x_k = (table.weights.T @ (with_x[:, 1:6] / q[:, None]).reshape(rows, -1)).reshape(n_domains, -1, skills)
     local = jnp.einsum("iks,st->iskt", x_k, eye).reshape(n_domains, skills, inner)
-    side = side.at[..., :inner].add(local)
+    side = add_first(side, local)
     k_k = jnp.einsum("rjs,rks->jks", left[:, 1:6], right[:, 1:6])
     sums = [
         bend,
@@ -322,7 +324,7 @@ def _sums(
     ]
     sums = jnp.sum(jnp.stack(sums), 1)
     k_k = k_k + jnp.einsum("njk,ns->jks", _WHERE, sums)
-    corner = corner.at[:inner, :inner].add(jnp.einsum("jks,st->jskt", k_k, eye).reshape(inner, inner))
+    corner = add_first(corner, jnp.einsum("jks,st->jskt", k_k, eye).reshape(inner, inner))
 
     # tau's curvature by the share of active parameters and, in the closed form, by the mean exponent
     by_rho = by_capacity * (kappa_rho2 + kappa_rho**2 if exact else kappa_rho2)
@@ -349,7 +351,7 @@ def _sums(
     sets_q = (table.weights[:, :, None] * sets_q[:, :, None]).reshape(n_sets, rows, start)
     sets_k = (heavy[:, :, None] * bound[:, 1:]).reshape(n_sets, rows, inner)
     top = across[:, :start] + jnp.einsum("vrp,vrq->vpq", sets_q, own)
-    bottom = across[:, start:].at[:, :inner].add(jnp.einsum("vrp,vrq->vpq", sets_k, own))
+    bottom = add_first(across[:, start:], jnp.einsum("vrp,vrq->vpq", sets_k, own))
     at_x = jnp.einsum("vrs,ri->vis", pulled * (first[:, 0] / q), table.weights)
     at_k = jnp.einsum("vrs,rks->vks", pulled, first[:, 1:6])
     top = top.reshape(n_sets, n_domains, skills, -1).at[..., 1:].add(jnp.einsum("vis,st->vist", at_x, eye))

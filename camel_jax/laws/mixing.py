@@ -53,7 +53,8 @@ def dml(upgraded: bool = True) -> Law:
         return params | {"mixture_slope": raw["mixture_slope"]}
 
     def predict(params: dict[str, Array], recipe: Recipe) -> Array:
-        mixture = params["mixture_scale"] * jnp.exp(params["mixture_slope"] @ recipe.weights)
+        slope = jnp.matmul(params["mixture_slope"], recipe.weights, precision="highest")
+        mixture = params["mixture_scale"] * jnp.exp(slope)
         return params["floor"] + mixture + join_terms(params, *scaling_terms(params, recipe))
 
     def log_prior(raw: dict[str, Array]) -> Array:

@@ -56,12 +56,10 @@ def _sodm(joint: bool, upgraded: bool) -> Law:
         r = recipe.weights
         demand = jnp.sum(params["mixture_scale"] * power(r, params["mixture_exponent"]), axis=-1)
         if joint:
-            scales = {
-                f"{term}_scale": power(0.2 * params[f"{term}_mixture"] @ r, params[f"{term}_power"])
-                for term in ("size", "data")
-                if f"{term}_mixture" in params
-            }
-            params = params | scales
+            for term in ("size", "data"):
+                if f"{term}_mixture" in params:
+                    scale = jnp.matmul(0.2 * params[f"{term}_mixture"], r, precision="highest")
+                    params = params | {f"{term}_scale": power(scale, params[f"{term}_power"])}
         return params["floor"] + 1.0 / demand + join_terms(params, *scaling_terms(params, recipe))
 
     def log_prior(raw: dict[str, Array]) -> Array:
