@@ -1,9 +1,10 @@
-"""Tokens per second of a sweep against one run at a time, both in one go: python benchmarks/proxy_speed.py [--mixtures 20].
+"""Tokens per second of a sweep against one run at a time, both in one go: python benchmarks/proxy_speed.py [--mixtures 20] [--runs 64].
 
 The plain script is what one writes first: a process that trains one mixture after the other, with the mixture, the seed and the
 schedule inside the jitted step, so that each mixture compiles its own, and a step a call. The sweep is camel_jax's, compilation
 and start of its processes included. Both train the same recipes on the same text and evaluate at the end; the losses they reach are
-compared. Writes benchmarks/results/proxy_speed_<device>.json. On a CPU it wants all cores idle.
+compared. With --runs the sweep goes on with further seeds of the same mixtures, which the script, whose time is even, does not. Writes
+benchmarks/results/proxy_speed_<device>.json. On a CPU it wants all cores idle.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def main() -> None:
     """Time both, and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mixtures", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=0, help="runs of the sweep; by default one a mixture")
     parser.add_argument("--tokens", type=int, default=500_224)
     parser.add_argument("--size", type=int, default=0, help="rung of the ladder; 0 is the smallest")
     parser.add_argument("--plain", type=pathlib.Path, help=argparse.SUPPRESS)  # the plain script's own process
@@ -45,23 +47,24 @@ def main() -> None:
     commit, load = current_commit(), os.getloadavg()[0]
     corpus = build_corpus(BUILT_IN)
     weights = make_mixtures(corpus)[: args.mixtures]
-    shape, count = LADDER[args.size], len(weights)
+    shape, first = LADDER[args.size], len(weights)
+    count = max(args.runs, first)
+    seeds, weights = [i // first for i in range(count)], weights[np.arange(count) % first]
     with tempfile.TemporaryDirectory() as folder:
         text = pathlib.Path(folder) / "text.npz"
         save_corpus(corpus, text)
         began = time.monotonic()
-        command = [sys.executable, __file__, "--plain", str(text), "--mixtures", str(count)]
+        command = [sys.executable, __file__, "--plain", str(text), "--mixtures", str(first)]
         command += ["--tokens", str(args.tokens), "--size", str(args.size)]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         plain_seconds = time.monotonic() - began
         size = np.full(count, float(shape.n_active))
         recipe = Recipe(size, size, np.full(count, float(args.tokens)), weights)
         began = time.monotonic()
-        result = sweep(
-            recipe, [f"m{i}" for i in range(count)], corpus, pathlib.Path(folder) / "rows", settings=Settings()
-        )
+        names, rows = [f"m{i}" for i in range(count)], pathlib.Path(folder) / "rows"
+        result = sweep(recipe, names, corpus, rows, seeds=seeds, settings=Settings())
         sweep_seconds = time.monotonic() - began
-    tokens = float(np.sum(result.runs.recipe.tokens))
+    tokens = float(np.sum(result.runs.recipe.tokens)) / count
     plain = np.array(json.loads(out.splitlines()[-1]))
     written = {
         "commit": commit,
@@ -69,14 +72,17 @@ def main() -> None:
         "load_before": load,
         "size": shape.n_active,
         "runs": count,
-        "tokens_per_run": tokens / count,
+        "plain_runs": first,
+        "tokens_per_run": tokens,
         "method": result.record["method"],
         "plain_seconds": round(plain_seconds, 2),
         "sweep_seconds": round(sweep_seconds, 2),
-        "plain_tokens_per_second": round(tokens / plain_seconds),
-        "sweep_tokens_per_second": round(tokens / sweep_seconds),
-        "speed_up": round(plain_seconds / sweep_seconds, 3),
-        "largest_difference_of_mean_losses": float(np.abs(plain - np.asarray(result.runs.losses).mean(1)).max()),
+        "plain_tokens_per_second": round(tokens * first / plain_seconds),
+        "sweep_tokens_per_second": round(tokens * count / sweep_seconds),
+        "speed_up": round(plain_seconds / first / (sweep_seconds / count), 3),
+        "largest_difference_of_mean_losses": float(
+            np.abs(plain - np.asarray(result.runs.losses).mean(1)[:first]).max()
+        ),
     }
     print(json.dumps(written, indent=1))
     name = "cpu" if jax.default_backend() == "cpu" else jax.devices()[0].device_kind.replace(" ", "_").lower()

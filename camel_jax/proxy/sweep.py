@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -112,7 +113,7 @@ def sweep(
             count = min(workers or _cores(), len(left))
             results = _train_apart(left, corpus, settings, home, count, every, meter.update)
         else:
-            results = _train_together(left, corpus, settings, home, lanes, every, meter.update)
+            results = _train_together(left, jobs, corpus, settings, home, lanes, every, meter.update)
         for job, row in results:
             save_row(home / f"{job.key}.json", row)
             (home / f"{job.key}.npz").unlink(missing_ok=True)
@@ -305,7 +306,8 @@ def _train_apart(
 
 
 def _train_together(
-    jobs: list[Job],
+    left: list[Job],
+    every_job: list[Job],
     corpus: Corpus,
     settings: Settings,
     home: pathlib.Path,
@@ -313,11 +315,12 @@ def _train_together(
     every: float,
     update: Callable[[Job, int], None],
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """Rows of one shape and budget at a time, trained as lanes of one program."""
+    """Rows of one shape and budget at a time, trained as lanes of one program, as wide as if nothing were finished yet."""
     text = place_text(corpus, settings)
     groups: dict[tuple[Shape, int], list[Job]] = {}
-    for job in jobs:
+    for job in left:
         groups.setdefault((job.shape, job.steps), []).append(job)
+    widths = Counter((job.shape, job.steps) for job in every_job)
     for (shape, steps), members in groups.items():
         for first in range(0, len(members), lanes):
             group = members[first : first + lanes]
@@ -332,7 +335,7 @@ def _train_together(
                 text,
                 snapshot=snapshot,
                 every=every,
-                width=min(lanes, len(members)),
+                width=min(lanes, widths[shape, steps]),
                 tell=lambda step, group=group: [update(job, step) for job in group],
             )
             yield from zip(group, results, strict=True)
