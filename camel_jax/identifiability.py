@@ -11,6 +11,10 @@ from camel_jax.runs import Runs
 
 Array = Any
 
+FEW_MIXTURES = (
+    2.0  # a domain, up to which additive SODM predicts as well as CAMEL or better (benchmarks/few_mixtures.py)
+)
+
 
 class FitError(ValueError):
     """A table cannot be fitted by a law, and why."""
@@ -54,6 +58,12 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
         never = [d for d, s in zip(runs.domains, mixtures.std(0), strict=True) if s < 1e-9]
         what = f"; {', '.join(never)} never vary" if never else ""
         notes.append(f"the mixtures span {rank} of {len(runs.domains) - 1} directions of the simplex{what}")
+    n_mixtures = len(np.unique(mixtures.round(3), axis=0))
+    if law.name == "camel" and n_mixtures <= FEW_MIXTURES * len(runs.domains):
+        notes.append(
+            f"{n_mixtures} mixtures of {len(runs.domains)} domains are few for camel: on public tables with two a domain or fewer, "
+            "sodm predicted as well or better; fit both and compare"
+        )
     sparsity = np.asarray(runs.recipe.n_total, float) / np.asarray(runs.recipe.n_active, float)
     if sparsity.max() > 1 + 1e-6 and sparsity.max() <= sparsity.min() * (1 + 1e-6):
         notes.append(

@@ -269,6 +269,16 @@ def test_what_sparsity_or_tokens_cannot_tell_is_said():
     assert "one token count" in notes(dense, dense)
 
 
+def test_few_mixtures_are_told_where_a_simpler_law_does_better():
+    def notes(law, n_mixtures):
+        runs = simulate.study(jax.random.key(4), n_domains=3, n_mixtures=n_mixtures, checkpoints=2)
+        return [note for note in check_table(build(law), runs) if "few for camel" in note]
+
+    assert notes("camel", 7) == notes("sodm", 6) == []
+    (note,) = notes("camel", 6)
+    assert note.startswith("6 mixtures of 3 domains")
+
+
 def test_float32_is_refused(runs):
     jax.config.update("jax_enable_x64", False)  # as in a new process
     try:
