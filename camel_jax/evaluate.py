@@ -149,6 +149,7 @@ def methods(names: Sequence[str] = (), *, starts: int = 4, resamples: int = 0) -
         "camel": law_method(CONSTRUCTORS["camel"](), **common),
         "camel_no_field": law_method(CONSTRUCTORS["camel"](), field=False, **common),
         "camel_exact": law_method(CONSTRUCTORS["camel"](exact=True), **common),
+        "blend": law_method(CONSTRUCTORS["blend"](), **common),
     }
     for name in ("sodm_joint", "sodm", "dml", "chinchilla"):
         build = CONSTRUCTORS[name]

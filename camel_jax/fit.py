@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from camel_jax import gauss_newton, laws, solve
+from camel_jax import laws, solve
 from camel_jax.archive import ArchiveError, read_archive, write_archive
 from camel_jax.backtest import GROWTH, LEVEL, backtest_below, backtest_sizes, mixture_share, scale_factor
 from camel_jax.benchmark import AccuracyFit
 from camel_jax.draws import Discrepancy, Draws, LossesAt, draw_errors, table_discrepancy
 from camel_jax.field import ResidualField, corrections, field_correction, fit_field, no_field
 from camel_jax.identifiability import FitError, check_table
-from camel_jax.lanes import Lanes, Progress, solve_lanes
+from camel_jax.lanes import Lanes, Progress, best_solver, solve_lanes
 from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_recipe, scale_runs, table_units
 from camel_jax.objective import Robust, as_data, log_predictions
 from camel_jax.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
@@ -375,9 +375,8 @@ def fit(
 
     n_sets = len(runs.sets) if law.separable else 1
     total = (starts + resamples) * n_sets
-    if solver == "auto":
-        joint = gauss_newton.supports(law, data, raw)
-        solver = "least_squares" if law.separable else "newton" if joint else "lbfgs"
+    if solver == "auto" or law.parts:
+        solver = best_solver(law, data, raw)
     settings = Lanes(law, solver, robust, max_steps, None if resume is None else os.fspath(resume))
 
     def report(offset: int) -> Progress:

@@ -11,9 +11,7 @@ from camel_jax.runs import Runs
 
 Array = Any
 
-FEW_MIXTURES = (
-    2.0  # a domain, up to which additive SODM predicts as well as CAMEL or better (benchmarks/few_mixtures.py)
-)
+FEW_MIXTURES = 2.0  # a domain, up to which a blend with additive SODM predicts better (benchmarks/few_mixtures.py)
 
 
 class FitError(ValueError):
@@ -62,7 +60,7 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
     if law.name == "camel" and n_mixtures <= FEW_MIXTURES * len(runs.domains):
         notes.append(
             f"{n_mixtures} mixtures of {len(runs.domains)} domains are few for camel: on public tables with two a domain or fewer, "
-            "sodm predicted as well or better; fit both and compare"
+            "its blend with sodm predicted better; try the law blend"
         )
     sparsity = np.asarray(runs.recipe.n_total, float) / np.asarray(runs.recipe.n_active, float)
     if sparsity.max() > 1 + 1e-6 and sparsity.max() <= sparsity.min() * (1 + 1e-6):

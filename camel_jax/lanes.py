@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from camel_jax import gauss_newton, processes, solve
 from camel_jax.archive import read_archive, write_archive
+from camel_jax.laws.blend import SHARE, join_parts, of_part
 from camel_jax.laws.law import Law
 from camel_jax.least_squares import Prior, least_squares, quadratic_prior
 from camel_jax.objective import Data, Robust, objective
@@ -96,6 +97,48 @@ class Kept:
         return solution
 
 
+BY_PARTS = "parts"  # the parts of a law, each by its own solver
+
+
+def best_solver(law: Law, data: Data, raw: Any) -> str:
+    """The fastest solver that knows a law on a table, given starts."""
+    if law.parts:
+        return BY_PARTS
+    joint = gauss_newton.supports(law, data, raw)
+    return "least_squares" if law.separable else "newton" if joint else "lbfgs"
+
+
+def _by_parts(
+    lanes: Lanes, data: Data, raw: Any, counts: Array | None, warm: bool, chunk: int | None, progress: Progress | None
+) -> solve.Solution:
+    """Every part of a law by itself; the objective and its progress are the first part's, which takes longest.
+
+    Lanes that are not warm are starts of one table: of a separable part every one gets the best of all, set by set.
+    """
+    n, n_sets = len(raw[SHARE]), data.log_losses.shape[1]
+    solved: dict[str, solve.Solution] = {}
+    for name, part in lanes.law.parts:
+        own = of_part(raw, name)
+        settings = dataclasses.replace(lanes, law=part, solver=best_solver(part, data, own))
+        told = progress if not solved else None
+        found = solve_lanes(settings, data, own, counts, warm=warm, chunk=chunk, progress=told)
+        if part.separable:
+            by_set = np.asarray(found.objective).reshape(n, n_sets)
+            if not warm:
+                best = np.where(np.isfinite(by_set), by_set, np.inf).argmin(0)
+                one = jax.tree.map(lambda x, best=best: np.asarray(x)[best, np.arange(n_sets)], found.params)
+                found = found._replace(params=jax.tree.map(lambda x: np.broadcast_to(x, (n, *x.shape)), one))
+            status, steps = (np.asarray(x).reshape(n, n_sets).max(1) for x in (found.status, found.steps))
+            found = solve.Solution(found.params, by_set.sum(1), status, steps)
+        solved[name] = found
+    first = next(iter(solved.values()))
+    params = join_parts(
+        {name: jax.tree.map(np.asarray, s.params) for name, s in solved.items()}, np.asarray(raw[SHARE])
+    )
+    status, steps = (np.max([np.asarray(getattr(s, x)) for s in solved.values()], 0) for x in ("status", "steps"))
+    return solve.Solution(params, np.asarray(first.objective), status, steps)
+
+
 def solve_lanes(
     lanes: Lanes,
     data: Data,
@@ -124,6 +167,8 @@ def solve_lanes(
     if n == 0:
         empty = jnp.zeros(0)
         return solve.Solution(raw, empty, empty.astype(jnp.int32), empty.astype(jnp.int32))
+    if lanes.solver == BY_PARTS:
+        return _by_parts(lanes, data, raw, counts, warm, chunk, progress)
     mine = processes.share(n)
     # cut on the host: an eager gather of every leaf would be a program of its own
     raw = jax.tree.map(lambda x: np.asarray(x)[mine], raw)

@@ -65,7 +65,9 @@ def design(
     domains: Annotated[
         str | None, typer.Option(help="Domains, to start from nothing: web,code,books.", show_default=False)
     ] = None,
-    law: Annotated[str, typer.Option(help="camel, chinchilla, dml, sodm or sodm_joint.")] = "camel",
+    law: Annotated[
+        str, typer.Option(help="camel, blend (camel with sodm), chinchilla, dml, sodm or sodm_joint.")
+    ] = "camel",
     noise: Annotated[
         float | None,
         typer.Option(help="Standard deviation of the log loss of a run; measured if absent.", show_default=False),

@@ -34,7 +34,9 @@ BAYES_ROWS = 100  # checkpoints that --bayes uses at most; the time of a step gr
 def fit(
     runs: Annotated[pathlib.Path, typer.Argument(help="Run table, .csv or .parquet.", show_default=False)],
     out: Annotated[pathlib.Path, typer.Option(help="Where to write the fit, .npz.", show_default=False)],
-    law: Annotated[str, typer.Option(help="camel, chinchilla, dml, sodm or sodm_joint.")] = "camel",
+    law: Annotated[
+        str, typer.Option(help="camel, blend (camel with sodm), chinchilla, dml, sodm or sodm_joint.")
+    ] = "camel",
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the runs.")] = 32,
     starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 4,
     seed: Seed = 0,
@@ -137,7 +139,7 @@ def make_law(name: str, skills: int | None = None, default: int | None = None) -
     key = name.strip().lower().replace("-", "_")
     if key not in CONSTRUCTORS:
         raise ValueError(f"--law {name}: the laws are {', '.join(sorted(CONSTRUCTORS))}")
-    if skills is not None and key != "camel":
+    if skills is not None and key not in ("camel", "blend"):
         raise ValueError(f"--skills is for camel; {key} has none")
     if skills is None and key == "camel":
         skills = default

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from camel_jax.laws.blend import blend
 from camel_jax.laws.camel import CamelParams, CamelPrior, camel
 from camel_jax.laws.chinchilla import chinchilla
 from camel_jax.laws.law import Law, Units, in_units, predict_rows, table_units
@@ -9,6 +10,7 @@ from camel_jax.laws.mixing import dml
 from camel_jax.laws.sodm import sodm, sodm_joint
 
 CONSTRUCTORS: dict[str, Callable[..., Law]] = {
+    "blend": blend,
     "camel": camel,
     "chinchilla": chinchilla,
     "dml": dml,
@@ -22,6 +24,7 @@ __all__ = [
     "CamelPrior",
     "Law",
     "Units",
+    "blend",
     "camel",
     "chinchilla",
     "dml",

@@ -31,6 +31,7 @@ class Law(NamedTuple):
       min_runs: ``min_runs(runs) -> int``: the fewest runs with which this law can be told apart from noise.
       settings: constructor arguments, so that a saved fit can rebuild its law.
       structure: ``structure(raw, recipe) -> Structure`` of a separable law for the fast path of least squares, or None.
+      parts: (name, law) of the laws that are fitted apart and predict together; none for most laws. See ``laws.blend``.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Law(NamedTuple):
     min_runs: Callable[[Runs], int] = lambda runs: 3
     settings: tuple[tuple[str, Any], ...] = ()
     structure: Callable[[Raw, Recipe], Structure] | None = None
+    parts: tuple[tuple[str, Any], ...] = ()
 
 
 class Units(NamedTuple):

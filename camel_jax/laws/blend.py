@@ -1,0 +1,96 @@
+"""CAMEL and additive SODM as one law: the geometric mean of their predictions, weighted by how many mixtures a table has.
+
+CAMEL's skills are told apart by mixtures. Where a table has few, SODM, in which every domain helps every set in its own way and no
+more, extrapolates over mixtures better, and the mean of the two better than either (benchmarks/few_mixtures.py). With many
+mixtures CAMEL is ahead and keeps most of the weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.laws.camel import camel
+from camel_jax.laws.law import Law
+from camel_jax.laws.sodm import sodm
+from camel_jax.runs import Recipe, Runs
+
+Array = Any
+
+SHARE = "share"  # leaf of the weight of the second part: set by the table, not fitted
+EVEN = 2.0  # mixtures a domain up to which both weigh the same
+
+
+def second_share(runs: Runs) -> float:
+    """Weight of SODM on a table: a half up to two distinct mixtures a domain, then less, in proportion.
+
+    >>> from camel_jax import simulate
+    >>> [second_share(simulate.study(jax.random.key(0), n_domains=2, n_mixtures=n)) for n in (3, 8)]
+    [0.5, 0.25]
+    """
+    n_mixtures = len(np.unique(np.asarray(runs.recipe.weights, float).round(3), axis=0))
+    return 0.5 * min(1.0, EVEN * len(runs.domains) / n_mixtures)
+
+
+def of_part(raw: Mapping[str, Array], name: str) -> dict[str, Array]:
+    """The leaves of one part of the unconstrained parameters of a blend, by that part's own names.
+
+    >>> of_part({"sodm.floor": 1.0, "share": 0.5}, "sodm")
+    {'floor': 1.0}
+    """
+    return {key.removeprefix(f"{name}."): leaf for key, leaf in raw.items() if key.startswith(f"{name}.")}
+
+
+def join_parts(parts: Mapping[str, Mapping[str, Array]], share: Array) -> dict[str, Array]:
+    """The opposite of ``of_part``.
+
+    >>> join_parts({"sodm": {"floor": 1.0}}, 0.5)
+    {'sodm.floor': 1.0, 'share': 0.5}
+    """
+    return {f"{name}.{key}": leaf for name, raw in parts.items() for key, leaf in raw.items()} | {SHARE: share}
+
+
+@lru_cache(maxsize=64)
+def blend(skills: int = 16) -> Law:
+    """CAMEL and additive SODM, fitted apart, predicting together: for tables of few mixtures.
+
+    Args:
+      skills: latent skills of CAMEL.
+
+    Returns:
+      A ``Law`` whose raw parameters are those of its ``parts``, as "camel.transfer" and "sodm.floor", and the weight of SODM.
+
+    >>> blend().name, [name for name, _ in blend().parts]
+    ('blend', ['camel', 'sodm'])
+    """
+    parts = (("camel", camel(skills)), ("sodm", sodm()))
+
+    def init(key: Array, runs: Runs) -> dict[str, Array]:
+        raw = {name: law.init(k, runs) for (name, law), k in zip(parts, jax.random.split(key), strict=True)}
+        return join_parts(raw, jnp.asarray(second_share(runs)))
+
+    def predict(params: dict[str, Any], recipe: Recipe) -> Array:
+        first, second = (jnp.log(law.predict(params[name], recipe)) for name, law in parts)
+        return jnp.exp(first + params[SHARE] * (second - first))
+
+    def constrain(raw: dict[str, Array]) -> dict[str, Any]:
+        return {name: law.constrain(of_part(raw, name)) for name, law in parts} | {SHARE: raw[SHARE]}
+
+    def log_prior(raw: dict[str, Array]) -> Array:
+        return sum(law.log_prior(of_part(raw, name)) for name, law in parts)
+
+    return Law(
+        "blend",
+        init,
+        predict,
+        constrain,
+        log_prior,
+        min_runs=lambda runs: len(runs.domains) + 3,
+        settings=(("skills", skills),),
+        parts=parts,
+    )
