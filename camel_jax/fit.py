@@ -375,8 +375,10 @@ def fit(
 
     n_sets = len(runs.sets) if law.separable else 1
     total = (starts + resamples) * n_sets
-    if solver == "auto" or law.parts:
+    if solver == "auto":
         solver = best_solver(law, data, raw)
+    elif law.parts:
+        raise ValueError(f"the parts of {law.name} each have their own solver: solver='auto', not {solver!r}")
     settings = Lanes(law, solver, robust, max_steps, None if resume is None else os.fspath(resume))
 
     def report(offset: int) -> Progress:

@@ -381,3 +381,6 @@ def test_a_posterior_is_read_like_a_fit(study):
     rows = list(csv.DictReader(io.StringIO(call("predict", study / "bayes.npz", "--recipes", study / "next.csv")[1])))
     assert all(float(row["lo/web"]) < float(row["pred/web"]) < float(row["hi/web"]) for row in rows)
     assert "belong to --bayes" in refused("fit", study / "runs.csv", "--out", study / "b.npz", "--draws", 100)
+    assert "take one of them" in refused(
+        "fit", study / "runs.csv", "--out", study / "b.npz", "--law", "blend", "--bayes"
+    )

@@ -269,6 +269,37 @@ def test_what_sparsity_or_tokens_cannot_tell_is_said():
     assert "one token count" in notes(dense, dense)
 
 
+def test_a_blend_is_its_parts_fitted_apart(tmp_path):
+    runs = simulate.study(jax.random.key(0), n_domains=3, n_mixtures=8, checkpoints=2, noise=0.004)
+    law = laws.blend(skills=3)
+    fitted = cj.fit(law, runs, key=KEY, starts=2, resamples=3)
+    assert fitted.raw["share"] == pytest.approx(0.5 * 2 * 3 / 8)
+    scaled = scale_runs(table_units(runs), runs)
+    data = as_data(scaled)
+    rng = np.random.default_rng(0)
+    for name, part in law.parts:  # each part is at its own optimum, and the objective is that of CAMEL
+        raw = {key.removeprefix(f"{name}."): x[0] for key, x in fitted.raw.items() if key.startswith(f"{name}.")}
+        of = jax.jit(objective(part, data, Robust()))
+        value = of(raw)
+        for _ in range(8):
+            away = jax.tree.map(lambda x: x + 0.03 * rng.standard_normal(np.shape(x)), raw)
+            assert float(of(away)) > float(value)
+        if name == "camel":
+            assert float(value) == pytest.approx(fitted.objective[0], rel=1e-9)
+    params = fitted.inner_law.constrain({key: x[0] for key, x in fitted.raw.items()})
+    recipe = jax.tree.map(lambda x: x[5], scaled.recipe)
+    camel, sodm = (np.log(part.predict(params[name], recipe)) for name, part in law.parts)
+    np.testing.assert_allclose(np.log(law.predict(params, recipe)), 0.625 * camel + 0.375 * sodm, rtol=1e-12)
+    fitted.save(tmp_path / "f.npz")
+    loaded = cj.Fit.load(tmp_path / "f.npz")
+    assert np.array_equal(loaded.predict(runs.recipe), fitted.predict(runs.recipe))
+    assert np.array_equal(
+        loaded.losses_at("1B", "20B").draws(np.ones(3) / 3), fitted.losses_at("1B", "20B").draws(np.ones(3) / 3)
+    )
+    with pytest.raises(ValueError, match="each have their own solver"):
+        cj.fit(law, runs, key=KEY, solver="lbfgs")
+
+
 def test_few_mixtures_are_told_where_a_simpler_law_does_better():
     def notes(law, n_mixtures):
         runs = simulate.study(jax.random.key(4), n_domains=3, n_mixtures=n_mixtures, checkpoints=2)
@@ -276,7 +307,7 @@ def test_few_mixtures_are_told_where_a_simpler_law_does_better():
 
     assert notes("camel", 7) == notes("sodm", 6) == []
     (note,) = notes("camel", 6)
-    assert note.startswith("6 mixtures of 3 domains")
+    assert note.startswith("6 mixtures of 3 domains") and "try the law blend" in note
 
 
 def test_float32_is_refused(runs):

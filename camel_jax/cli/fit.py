@@ -102,6 +102,8 @@ def fit(
 
     table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
     chosen = make_law(law, skills, BAYES_SKILLS if bayes else None)
+    if bayes and chosen.parts:
+        raise ValueError(f"--bayes samples one law, and {chosen.name} is {len(chosen.parts)}; take one of them")
     accuracies, known = read_benchmark_table(table, benchmarks, tasks, benchmark_columns)
     result = run_fit(chosen, table, seed=seed, resamples=0 if bayes else resamples, starts=starts, resume=resume)
     if bayes:
