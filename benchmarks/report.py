@@ -17,6 +17,7 @@ LAWS = {
     "camel": "**CAMEL (default)**",
     "camel_no_field": "CAMEL without the residual field",
     "camel_exact": "CAMEL, exact split",
+    "blend": "CAMEL blended with SODM additive",
     "sodm_joint_field": "SODM joint, upgraded, with the residual field",
     "sodm_joint": "SODM joint, upgraded",
     "sodm_joint_published": "SODM joint, as published",
@@ -43,10 +44,24 @@ def main() -> None:
     """Read the results, write the section and the figure."""
     results = {k: read(f"leaderboard_holdout{k}") for k in (1, 2)}
     fill("accuracy", "\n".join(section(held, result) for held, result in results.items()))
+    fill("few_mixtures", few_mixtures(read("few_mixtures")))
     fill("ablations", ablations(read("ablations_holdout1")))
     fill("proxies", proxies(read("leaderboard_proxy"), read("proxy_closing")))
     fill("posterior", posterior(read("bayes_tables"), read("bayes_decisions")))
     draw(results[1]["rows"])
+
+
+def few_mixtures(result: dict) -> str:
+    """Mean errors over draws, a line a table and number of mixtures."""
+    names = {"camel": "CAMEL", "blend": "blend", "sodm": "SODM additive", "dml": "DML"}
+    lines = [f"| table | domains | mixtures | {' | '.join(names.values())} |", f"|{'---|' * (3 + len(names))}"]
+    groups: dict[tuple, list[dict]] = {}
+    for row in result["rows"]:
+        groups.setdefault((row["table"], row["domains"], row["mixtures"]), []).append(row["errors"])
+    for place, draws in groups.items():
+        means = ([statistics.mean(e[law][what] for e in draws) for what in ("all", "final")] for law in names)
+        lines.append(f"| {' | '.join(map(str, place))} | " + " | ".join(f"{a:.2f} / {b:.2f}" for a, b in means) + " |")
+    return "\n".join([*lines, ""])
 
 
 def read(name: str) -> dict:
