@@ -197,7 +197,7 @@ def section(held: int, result: dict) -> str:
     tables = list(dict.fromkeys(row["table"] for row in rows))
     by_key = {(row["table"], row["method"]): row for row in rows}
     laws = [law for law in LAWS if any((table, law) in by_key for table in tables)]
-    asked = f" --laws {settings['laws']}" if settings["laws"] else ""
+    asked = f" --laws {','.join(dict.fromkeys(row['method'] for row in rows))}" if settings["laws"] else ""
     what = "the largest size" if held == 1 else f"the {held} largest sizes"
     lines = [
         f"Held out: {what} of each table. Mean relative error in %, all checkpoints / final ones:",

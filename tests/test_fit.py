@@ -286,7 +286,10 @@ def test_a_blend_is_its_parts_fitted_apart(tmp_path):
             assert float(of(away)) > float(value)
         if name == "camel":
             assert float(value) == pytest.approx(fitted.objective[0], rel=1e-9)
-    params = fitted.inner_law.constrain({key: x[0] for key, x in fitted.raw.items()})
+    raw = {key: jnp.asarray(x[0]) for key, x in fitted.raw.items()}
+    of_share = lambda share: law.log_prior(raw | {"share": share})  # noqa: E731
+    assert float(jax.grad(of_share)(raw["share"])) == 0.0 and float(jax.hessian(of_share)(raw["share"])) == -1e6
+    params = fitted.inner_law.constrain(raw)
     recipe = jax.tree.map(lambda x: x[5], scaled.recipe)
     camel, sodm = (np.log(part.predict(params[name], recipe)) for name, part in law.parts)
     np.testing.assert_allclose(np.log(law.predict(params, recipe)), 0.625 * camel + 0.375 * sodm, rtol=1e-12)
