@@ -103,7 +103,9 @@ def test_bad_options_are_found_before_work(tmp_path):
     assert "no folder" in refused("fit", path, "--out", tmp_path / "none" / "f.npz")
     assert "is a folder" in refused("fit", path, "--out", put_folder(tmp_path / "f.npz"))
     assert "written as .npz" in refused("fit", path, "--out", tmp_path / "f.csv")
-    assert "the laws are camel, chinchilla" in refused("fit", path, "--out", tmp_path / "g.npz", "--law", "cammel")
+    assert "the laws are blend, camel, chinchilla" in refused(
+        "fit", path, "--out", tmp_path / "g.npz", "--law", "cammel"
+    )
     assert "--skills" in refused("fit", path, "--out", tmp_path / "g.npz", "--law", "dml", "--skills", "3")
     assert "THEIRS=OURS" in refused("fit", path, "--out", tmp_path / "g.npz", "--map", "size")
     assert "no such file" in refused("fit", tmp_path / "no.csv", "--out", tmp_path / "g.npz")

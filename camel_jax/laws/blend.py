@@ -31,8 +31,8 @@ def second_share(runs: Runs) -> float:
     """Weight of SODM on a table: a half up to two distinct mixtures a domain, then less, in proportion.
 
     >>> from camel_jax import simulate
-    >>> [second_share(simulate.study(jax.random.key(0), n_domains=2, n_mixtures=n)) for n in (3, 8)]
-    [0.5, 0.25]
+    >>> [second_share(simulate.study(jax.random.key(0), n_domains=3, n_mixtures=n)) for n in (4, 8)]
+    [0.5, 0.375]
     """
     n_mixtures = len(np.unique(np.asarray(runs.recipe.weights, float).round(3), axis=0))
     return 0.5 * min(1.0, EVEN * len(runs.domains) / n_mixtures)
