@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from camel_jax.laws.blend import EVEN, count_mixtures
 from camel_jax.laws.law import Law
 from camel_jax.runs import Runs
 
 Array = Any
-
-FEW_MIXTURES = 2.0  # a domain, up to which a blend with additive SODM predicts better (benchmarks/few_mixtures.py)
 
 
 class FitError(ValueError):
@@ -56,10 +55,10 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
         never = [d for d, s in zip(runs.domains, mixtures.std(0), strict=True) if s < 1e-9]
         what = f"; {', '.join(never)} never vary" if never else ""
         notes.append(f"the mixtures span {rank} of {len(runs.domains) - 1} directions of the simplex{what}")
-    n_mixtures = len(np.unique(mixtures.round(3), axis=0))
-    if law.name == "camel" and n_mixtures <= FEW_MIXTURES * len(runs.domains):
+    n_mixtures = count_mixtures(runs)
+    if law.name == "camel" and n_mixtures <= EVEN * len(runs.domains):
         notes.append(
-            f"{n_mixtures} mixtures of {len(runs.domains)} domains are few for camel: on public tables with two a domain or fewer, "
+            f"{n_mixtures} mixtures of {len(runs.domains)} domains are few for camel: on most public tables of two a domain or fewer, "
             "its blend with sodm predicted better; try the law blend"
         )
     sparsity = np.asarray(runs.recipe.n_total, float) / np.asarray(runs.recipe.n_active, float)

@@ -78,6 +78,7 @@ print(os.environ["XLA_FLAGS"], jax.numpy.ones(2).sum())"""
     assert given in done.stdout and len(set(flags)) == len(flags)
     assert not any(part in done.stdout for part in missing)
     assert any("optimization_level=" in flag for flag in flags) == quick
+    assert any("emitters=false" in flag for flag in flags) == (quick and jaxlib_knows("xla_cpu_use_fusion_emitters"))
 
 
 def test_a_retired_flag_is_not_passed_on(tmp_path, monkeypatch):

@@ -160,8 +160,9 @@ def test_sources_note_their_files():
 def test_right_choices_are_right(corpus):
     people = problems.make_people(0, 20)
     facts = {person: {people.facts[name][i] for name in problems.ATTRIBUTES} for i, person in enumerate(people.names)}
-    # brackets are asked where the code of this version of Python has enough of them
-    assert set(corpus.tasks) - {"brackets"} == {"arithmetic", "biographies", "language_words", "prose_words"}
+    # brackets are asked where the code that comes with Python has enough of them: not before 3.12
+    more = {"brackets"} if sys.version_info >= (3, 12) else set()
+    assert set(corpus.tasks) - more == {"arithmetic", "biographies", "language_words", "prose_words"}
     for name, task in corpus.tasks.items():
         n, choices, _ = task.symbols.shape
         assert n >= 20 and set(task.right) == set(range(choices))

@@ -34,10 +34,12 @@ def put(folder, text, name="recipes.csv"):
 def swept(tmp_path_factory):
     """A sweep of two recipes that nothing disturbed: its folder and what it said."""
     folder = tmp_path_factory.mktemp("sweep")
+    began = time.monotonic()
     code, out, err = call(
         "sweep", put(folder, HEADER + ROWS), "--out", folder / "runs.csv", "--curves", folder / "c.csv", *OPTIONS
     )
     assert code == 0, err
+    assert time.monotonic() - began < 60
     return folder, out, err
 
 
