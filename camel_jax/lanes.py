@@ -20,6 +20,7 @@ from camel_jax.archive import read_archive, write_archive
 from camel_jax.laws.blend import SHARE, join_parts, of_part
 from camel_jax.laws.law import Law
 from camel_jax.least_squares import Prior, least_squares, quadratic_prior
+from camel_jax.linalg_batched import UNROLL
 from camel_jax.objective import Data, Robust, objective
 
 Array = Any
@@ -270,6 +271,9 @@ def _solve_chunk(
 
 
 RESAMPLES_A_CALL = 256
+FEWEST = 32  # resamples that a program is made for: starts, a default bootstrap and back-tests then share one
+NARROW = 8  # lanes that a core steps together, where few are left waiting for the slowest
+MANY = 4096  # lanes of a call from which its small laws are stepped in the wider set of ``least_squares``
 LEAST_SQUARES_STEPS = 3000  # of a robust fit: reweighted steps are short where most residuals are in the linear zone
 
 
@@ -291,13 +295,20 @@ def _by_least_squares(
     # starts too are laid out as resamples, of weight one, so that the back-tests after them run the same program
     options["project"], parts = counts is None, []
     counts = np.ones((n, len(scale))) if counts is None else np.asarray(counts)
-    for low in range(0, n, RESAMPLES_A_CALL):
-        some = slice(low, min(low + RESAMPLES_A_CALL, n))
-        own = jax.tree.map(lambda x, some=some: x[some][:, None], raw)
-        again = {"weights": scale * counts[some], "starts_by_resample": True, **options}
+    n_params = sum(int(np.prod(np.shape(x)[2:])) for x in raw.values())
+    a_call = max(FEWEST, 1 << (min(n, RESAMPLES_A_CALL) - 1).bit_length())
+    if jax.local_devices()[0].platform == "cpu" and (n_params > UNROLL or a_call * n_sets < MANY):
+        options["lanes"] = NARROW
+    for low in range(0, n, a_call):
+        some = slice(low, min(low + a_call, n))
+        # places that are left hold copies without data, which stop at once
+        place = np.minimum(np.arange(low, low + a_call), n - 1)
+        own = jax.tree.map(lambda x, place=place: x[place][:, None], raw)
+        times = counts[place] * (np.arange(low, low + a_call) < n)[:, None]
+        again = {"weights": scale * times, "starts_by_resample": True, **options}
         solved = partial(least_squares, shape, own, target, rows=rows, **again)
-        out = kept.get((own, counts[some]), lambda solved=solved: solve.Solution(*solved()))
-        parts.append(jax.tree.map(lambda x: x[:, 0], tuple(out)))
+        out = kept.get((own, times), lambda solved=solved: solve.Solution(*solved()))
+        parts.append(jax.tree.map(lambda x, some=some: x[: some.stop - some.start, 0], tuple(out)))
         if progress is not None:
             progress(some.stop * n_sets, n * n_sets)
     params, *rest = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)

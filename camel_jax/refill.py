@@ -24,6 +24,9 @@ from camel_jax.linalg_batched import diagonal_rows, solve_packed
 Array = Any
 
 RUNNING, CONVERGED, MAX_STEPS, NON_FINITE, NO_DATA = -1, 0, 1, 2, 3
+FAR_CURVATURE = (
+    0.3  # of a residual beyond Huber's delta, in units of the bound that reweighting gives; the true one is zero
+)
 
 
 class Settings(NamedTuple):
@@ -112,7 +115,8 @@ def _step(model: Any, settings: Settings, data: Any, batch: Batch, lanes: _Lanes
         rho, robust = _robust(residual, delta)
         pull = pull + batch.prior_matrix @ moved.change
     weights = lanes.weights * robust
-    matrix, gradient = model.normal(data, jacobian, weights, weights * residual)
+    bend = lanes.weights * jnp.where(robust < 1.0, FAR_CURVATURE * robust, 1.0) if settings.robust else weights
+    matrix, gradient = model.normal(data, jacobian, bend, weights * residual)
     from_prior = trial - batch.prior_mean[:, None]
     cost = 0.5 * (jnp.sum(lanes.weights * rho, 0) + jnp.sum(from_prior * pull, 0))
     matrix = matrix + batch.prior_packed[:, None]
