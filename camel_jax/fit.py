@@ -21,10 +21,12 @@ from camel_jax.draws import Discrepancy, Draws, LossesAt, draw_errors, table_dis
 from camel_jax.field import ResidualField, corrections, field_correction, fit_field, no_field
 from camel_jax.identifiability import FitError, check_table
 from camel_jax.lanes import Lanes, Progress, best_solver, solve_lanes
+from camel_jax.laws.blend import with_share
 from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_recipe, scale_runs, table_units
 from camel_jax.objective import Robust, as_data, log_predictions
 from camel_jax.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.runs import Recipe, Runs, resample_counts
+from camel_jax.stacking import learn_share
 from camel_jax.starts import best_first, good_starts, seeds, some_lanes
 
 Array = Any
@@ -393,6 +395,10 @@ def fit(
         raise FitError(f"{law.name}: none of {starts} starts reached a finite objective")
 
     order = good[np.argsort(objective_of[good], kind="stable")]
+    if law.parts:
+        share = learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
+        first = first._replace(params=with_share(first.params, share))
+        raw = with_share(raw, share)
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
     warm = some_lanes(first.params, take)
     counts = resample_counts(resample_key, runs, resamples)

@@ -24,7 +24,7 @@ LINES = [
     {"tables", "feasibility", "objective", "field", "ladder"},
     {"draws", "simulate", "identifiability", "benchmark_tasks", "gauss_newton", "goals"},
     {"lanes", "sigmoid_fits", "starts"},
-    {"backtest", "benchmark"},
+    {"backtest", "benchmark", "stacking"},
     {"outcomes"},
     {"fit"},
     {"uncertainty", "information"},

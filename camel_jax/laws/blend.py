@@ -1,8 +1,8 @@
-"""CAMEL and additive SODM as one law: the geometric mean of their predictions, weighted by how many mixtures a table has.
+"""CAMEL and additive SODM as one law: the geometric mean of their predictions, weighted by what each can do on a table.
 
 CAMEL's skills are told apart by mixtures. Where a table has few, SODM, in which every domain helps every set in its own way and no
-more, extrapolates over mixtures better, and the mean of the two is nearly always ahead of CAMEL (benchmarks/few_mixtures.py). With many
-mixtures CAMEL is ahead and keeps most of the weight.
+more, often extrapolates over mixtures better (benchmarks/few_mixtures.py); on other tables it fails at a larger size. ``fit`` learns
+the weight from mixtures that it leaves out (``stacking``), up to a limit that falls with the number of mixtures.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from camel_jax.runs import Recipe, Runs
 
 Array = Any
 
-SHARE = "share"  # leaf of the weight of the second part: set by the table, not fitted
+SHARE = "share"  # leaf of the weight of the second part: learnt by ``stacking``, not by the solvers of the parts
 KNOWN = 1e6  # precision of that weight
-EVEN = 2.0  # mixtures a domain up to which both weigh the same
+EVEN = 2.0  # mixtures a domain up to which both may weigh the same
 
 
 def second_share(runs: Runs) -> float:
-    """Weight of SODM on a table: a half up to two distinct mixtures a domain, then less, in proportion.
+    """Most weight of SODM on a table: a half up to two distinct mixtures a domain, then less, in proportion.
 
     >>> from camel_jax import simulate
     >>> [second_share(simulate.study(jax.random.key(0), n_domains=3, n_mixtures=n)) for n in (4, 8)]
@@ -39,7 +39,12 @@ def second_share(runs: Runs) -> float:
 
 def count_mixtures(runs: Runs) -> int:
     """Distinct mixtures of a table, to three digits."""
-    return len(np.unique(np.asarray(runs.recipe.weights, float).round(3), axis=0))
+    return int(mixture_ids(runs).max(initial=-1)) + 1
+
+
+def mixture_ids(runs: Runs) -> np.ndarray:
+    """Which mixture each row has, (R,) from 0; shares that agree to three digits are one."""
+    return np.unique(np.asarray(runs.recipe.weights, float).round(3), axis=0, return_inverse=True)[1].ravel()
 
 
 def of_part(raw: Mapping[str, Array], name: str) -> dict[str, Array]:
@@ -60,9 +65,18 @@ def join_parts(parts: Mapping[str, Mapping[str, Array]], share: Array) -> dict[s
     return {f"{name}.{key}": leaf for name, raw in parts.items() for key, leaf in raw.items()} | {SHARE: share}
 
 
+def with_share(raw: Mapping[str, Array], share: float) -> dict[str, Array]:
+    """The same lanes with another weight of the second part.
+
+    >>> with_share({"sodm.floor": 1.0, "share": np.ones(2)}, 0.5)["share"]
+    array([0.5, 0.5])
+    """
+    return {**raw, SHARE: np.full(np.shape(raw[SHARE]), share)}
+
+
 @lru_cache(maxsize=64)
 def blend(skills: int = 16) -> Law:
-    """CAMEL and additive SODM, fitted apart, predicting together: for tables of few mixtures.
+    """CAMEL and additive SODM, fitted apart, predicting together: the default of the command line.
 
     Args:
       skills: latent skills of CAMEL.
@@ -76,7 +90,11 @@ def blend(skills: int = 16) -> Law:
     parts = (("camel", camel(skills)), ("sodm", sodm()))
 
     def init(key: Array, runs: Runs) -> dict[str, Array]:
-        raw = {name: law.init(k, runs) for (name, law), k in zip(parts, jax.random.split(key), strict=True)}
+        keys = (
+            key,
+            jax.random.fold_in(key, 1),
+        )  # CAMEL starts where it does alone: without weight of SODM, the two are the same
+        raw = {name: law.init(k, runs) for (name, law), k in zip(parts, keys, strict=True)}
         return join_parts(raw, jnp.asarray(second_share(runs)))
 
     def predict(params: dict[str, Any], recipe: Recipe) -> Array:
