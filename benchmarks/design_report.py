@@ -155,7 +155,7 @@ def real(rows: list[dict], bars: dict[str, float]) -> list[str]:
     lines = [f"Real runs, mean relative error in % at the largest size, with {head} % of the FLOPs", ""]
     lines[0] += " (few: fewer runs than the law asks for; -: not run):"
     lines += [f"| law | runs chosen by | {' | '.join(TABLES)} |", f"|---|---|{'---|' * len(TABLES)}"]
-    names = {"camel": ("CAMEL (default)", "error_field")} | {
+    names = {"camel": ("CAMEL", "error_field")} | {
         law: (f"{name}, upgraded", "error") for law, name in LAWS.items() if law != "camel"
     }
     for law, (name, key) in names.items():

@@ -395,8 +395,9 @@ def fit(
         raise FitError(f"{law.name}: none of {starts} starts reached a finite objective")
 
     order = good[np.argsort(objective_of[good], kind="stable")]
+    extra: dict[str, Any] = {}
     if law.parts:
-        share = learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
+        extra["share"] = share = learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
         first = first._replace(params=with_share(first.params, share))
         raw = with_share(raw, share)
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
@@ -443,7 +444,7 @@ def fit(
         tokens_range=_range(runs.recipe.tokens),
         notes=notes,
         seed=int(error_seed),
-        extra={"backtests": tests, "factor": factor},
+        extra={"backtests": tests, "factor": factor, **extra},
     )
 
 

@@ -58,8 +58,8 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
     n_mixtures = count_mixtures(runs)
     if law.name == "camel" and n_mixtures <= EVEN * len(runs.domains):
         notes.append(
-            f"{n_mixtures} mixtures of {len(runs.domains)} domains are few for camel: on most public tables of two a domain or fewer, "
-            "its blend with sodm predicted better; try the law blend"
+            f"{n_mixtures} mixtures of {len(runs.domains)} domains are few for camel: on public tables of two a domain or fewer, "
+            "its blend with sodm, weighted by what it learns from the table, predicted better; try the law blend"
         )
     sparsity = np.asarray(runs.recipe.n_total, float) / np.asarray(runs.recipe.n_active, float)
     if sparsity.max() > 1 + 1e-6 and sparsity.max() <= sparsity.min() * (1 + 1e-6):

@@ -16,7 +16,7 @@ import numpy as np
 from camel_jax.lanes import Lanes, best_solver, solve_lanes
 from camel_jax.laws.blend import SHARE, mixture_ids, of_part
 from camel_jax.objective import Data, log_predictions
-from camel_jax.runs import Runs
+from camel_jax.runs import Runs, scales
 
 FOLDS = 5
 FEWEST = 3  # mixtures at the largest size, below which all sizes are tested, and none is left out
@@ -35,31 +35,31 @@ def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> float:
     Returns:
       A weight in [0, the law's own].
     """
-    ids = mixture_ids(runs)
-    folds = np.random.default_rng(0).permutation(ids.max() + 1) % min(FOLDS, ids.max() + 1)
-    fold, active = folds[ids], np.asarray(runs.recipe.n_active)
-    tested, most = active >= active.max() * (1 - 1e-9), float(raw[SHARE])
-    if len(np.unique(active)) < 3 or len(np.unique(ids[tested])) < FEWEST:
-        seen, tested = np.ones(len(runs), bool), np.ones(len(runs), bool)
-    else:
-        seen = ~tested
-    kept = np.array([seen & (fold != k) for k in np.unique(fold)])
-    if kept.shape[0] < 2 or not kept.any(1).all():
+    ids, rows, most = mixture_ids(runs), len(runs), float(raw[SHARE])
+    n_folds = min(FOLDS, ids.max() + 1)
+    fold = (np.random.default_rng(0).permutation(ids.max() + 1) % n_folds)[ids]
+    sizes = scales(runs)
+    tested = np.asarray(runs.recipe.n_active) >= sizes[-1] * (1 - 1e-9)
+    seen = ~tested
+    if len(sizes) < 3 or len(np.unique(ids[tested])) < FEWEST:
+        seen = tested = np.ones(rows, bool)
+    kept = np.array([seen & (fold != k) for k in range(n_folds)])
+    if not kept.any(1).all():
         return most
-    counts = np.pad(kept.astype(float), [(0, 0), (0, len(data.weights) - len(runs))])
+    counts = np.pad(kept.astype(float), [(0, 0), (0, len(data.weights) - rows)])
     errors = []
     for name, part in lanes.law.parts:
-        start = jax.tree.map(lambda x: np.broadcast_to(x, (len(counts), *np.shape(x))), of_part(raw, name))
+        start = jax.tree.map(lambda x: np.broadcast_to(x, (n_folds, *np.shape(x))), of_part(raw, name))
         own = dataclasses.replace(lanes, law=part, solver=best_solver(part, data, start))
         found = solve_lanes(own, data, start, counts, warm=True).params
         each = [
             log_predictions(part, jax.tree.map(lambda x, i=i: np.asarray(x)[i], found), data.recipe)
-            for i in range(len(counts))
+            for i in range(n_folds)
         ]
-        said = np.asarray(each)[:, : len(runs)][np.searchsorted(np.unique(fold), fold), np.arange(len(runs))]
-        errors.append((said - np.asarray(data.log_losses)[: len(runs)])[tested])
+        said = np.asarray(each)[fold, np.arange(rows)]
+        errors.append((said - np.asarray(data.log_losses)[:rows])[tested])
     first, second = errors
-    mass = np.where(np.asarray(data.measured)[: len(runs)], np.asarray(data.weights)[: len(runs), None], 0.0)[tested]
+    mass = np.where(np.asarray(data.measured), np.asarray(data.weights)[:, None], 0.0)[:rows][tested]
     known = (mass > 0) & np.isfinite(first) & np.isfinite(second)
     if not known.any():
         return most

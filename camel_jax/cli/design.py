@@ -66,7 +66,8 @@ def design(
         str | None, typer.Option(help="Domains, to start from nothing: web,code,books.", show_default=False)
     ] = None,
     law: Annotated[
-        str, typer.Option(help="camel, blend (camel with sodm), chinchilla, dml, sodm or sodm_joint.")
+        str,
+        typer.Option(help="camel, blend (camel with sodm, the default of fit), chinchilla, dml, sodm or sodm_joint."),
     ] = "camel",
     noise: Annotated[
         float | None,

@@ -35,8 +35,13 @@ def fit(
     runs: Annotated[pathlib.Path, typer.Argument(help="Run table, .csv or .parquet.", show_default=False)],
     out: Annotated[pathlib.Path, typer.Option(help="Where to write the fit, .npz.", show_default=False)],
     law: Annotated[
-        str, typer.Option(help="camel, blend (camel with sodm), chinchilla, dml, sodm or sodm_joint.")
-    ] = "camel",
+        str | None,
+        typer.Option(
+            help="blend (camel with sodm, where that predicts better), camel, chinchilla, dml, sodm or sodm_joint; "
+            "by default blend, and camel with --bayes.",
+            show_default=False,
+        ),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the runs.")] = 32,
     starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 4,
     seed: Seed = 0,
@@ -101,7 +106,7 @@ def fit(
     from camel_jax.tables import read_runs
 
     table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
-    chosen = make_law(law, skills, BAYES_SKILLS if bayes else None)
+    chosen = make_law(law or ("camel" if bayes else "blend"), skills, BAYES_SKILLS if bayes else None)
     if bayes and chosen.parts:
         raise ValueError(f"--bayes samples one law, and {chosen.name} is {len(chosen.parts)}; take one of them")
     accuracies, known = read_benchmark_table(table, benchmarks, tasks, benchmark_columns)
@@ -210,6 +215,7 @@ def summarize(result: Any, table: Any) -> dict[str, Any]:
         "objective": float(np.nanmin(result.objective)),
         "in_sample_error_percent": {s: 100 * e for s, e in zip(result.sets, by_set, strict=True)},
         "notes": list(result.notes),
+        **({"share_of_sodm": result.extra["share"]} if "share" in result.extra else {}),
         **({"posterior": result.extra["posterior"]} if "posterior" in result.extra else {}),
     }
 
@@ -221,9 +227,10 @@ def print_summary(summary: dict[str, Any]) -> None:
     low, high = (format_count(x) for x in summary["active_parameters"])
     first, last = (format_count(x) for x in summary["tokens"])
     errors = summary["in_sample_error_percent"]
+    share = f" Weight of sodm: {summary['share_of_sodm']:.2f}." if "share_of_sodm" in summary else ""
     print_table(
         f"{summary['law']} on {summary['runs']} runs ({summary['rows']} rows): {low} to {high} parameters, {first} to {last} tokens",
         ["validation set", "error within the table"],
         [[s, f"{e:.2f} %"] for s, e in errors.items()] + [["mean", f"{sum(errors.values()) / len(errors):.2f} %"]],
-        caption=f"{summary['status']}. How it does at a size it has not seen is the question; see the leaderboard.",
+        caption=f"{summary['status']}.{share} How it does at a size it has not seen is the question; see the leaderboard.",
     )
