@@ -58,7 +58,8 @@ def few_mixtures(result: dict) -> str:
     groups: dict[tuple, list[dict]] = {}
     for row in result["rows"]:
         groups.setdefault((row["table"], row["domains"], row["mixtures"]), []).append(row["errors"])
-    for place, draws in groups.items():
+    tables = list(dict.fromkeys(place[0] for place in groups))
+    for place, draws in sorted(groups.items(), key=lambda group: (tables.index(group[0][0]), group[0])):
         means = ([statistics.mean(e[law][what] for e in draws) for what in ("all", "final")] for law in names)
         lines.append(f"| {' | '.join(map(str, place))} | " + " | ".join(f"{a:.2f} / {b:.2f}" for a, b in means) + " |")
     return "\n".join([*lines, ""])

@@ -13,13 +13,18 @@ DOTS = "filled: all checkpoints, with a 90 % interval over runs; open: final one
 
 
 def leaderboard(
-    rows: Sequence[Any], *, highlight: str = "camel", ax: Any = None, title: str = "", note: str = DOTS
+    rows: Sequence[Any],
+    *,
+    highlight: Sequence[str] = ("camel", "blend"),
+    ax: Any = None,
+    title: str = "",
+    note: str = DOTS,
 ) -> Any:
     """Error at the held-out scale of every law on one table, best on top.
 
     Args:
       rows: ``evaluate.Row`` of one table; those that failed are left out.
-      highlight: name of the law whose rows are colored.
+      highlight: names of the laws whose rows, and those of their variants, are colored.
       ax: Axes to draw on; a new figure if None.
       title: of the panel; the table's name if empty. note: below the title.
 
@@ -34,14 +39,14 @@ def leaderboard(
         raise ValueError("no row of the leaderboard has an error to draw")
     ax = given_axes(ax)
     for y, row in enumerate(rows):
-        ours = row.method == highlight or row.method.startswith(f"{highlight}_")
+        ours = any(row.method == name or row.method.startswith(f"{name}_") for name in highlight)
         color = COLORS[0] if ours else COLORS[3] if row.method.endswith("_published") else "#777777"
         ax.plot([row.error_low, row.error_high], [y, y], color=color, lw=1.6, alpha=0.7)
         ax.plot(row.error, y, "o", ms=6, color=color)
         ax.plot(row.error_final, y, "o", ms=5, mfc="white", mec=color, mew=1.2)
     ax.set_yticks(range(len(rows)), [row.method.replace("_", " ") for row in rows])
     for label, row in zip(ax.get_yticklabels(), rows, strict=True):
-        label.set_fontweight("bold" if row.method == highlight else "normal")
+        label.set_fontweight("bold" if row.method in highlight else "normal")
     ax.set_xscale("log")
     values = np.array([[row.error, row.error_final, row.error_low, row.error_high] for row in rows])
     ticks = [
