@@ -1,6 +1,6 @@
 """Wall clock of camel-jax fit on the shipped table, as a whole process: python benchmarks/fit_seconds.py [--rounds 3].
 
-Each round starts with an empty compilation cache ("cold"), and runs the same command again with that cache ("warm"). Writes
+Each law of each round starts with an empty compilation cache ("cold"), and runs the same command again with that cache ("warm"). Writes
 benchmarks/results/fit_seconds.json.
 """
 
@@ -18,6 +18,7 @@ import tempfile
 import time
 
 RESULTS = pathlib.Path(__file__).parent / "results"
+LAWS = ("blend", "camel", "sodm")
 
 
 def main() -> None:
@@ -28,19 +29,13 @@ def main() -> None:
     table = importlib.resources.files("camel_jax") / "data" / "proxy_runs.csv"
     rounds = []
     for _ in range(args.rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            command = [
-                sys.executable,
-                "-c",
-                "from camel_jax.cli import main; main()",
-                "fit",
-                str(table),
-                "--out",
-                f"{folder}/fit.npz",
-            ]
-            env = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
-            rounds.append({"cold": seconds(command, env), "warm": seconds(command, env)})
-            print(rounds[-1], flush=True)
+        for law in LAWS:
+            with tempfile.TemporaryDirectory() as folder:
+                program = "from camel_jax.cli import main; main()"
+                command = [sys.executable, "-c", program, "fit", str(table), "--law", law, "--out", f"{folder}/fit.npz"]
+                env = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+                rounds.append({"law": law, "cold": seconds(command, env), "warm": seconds(command, env)})
+                print(rounds[-1], flush=True)
     result = {
         "rounds": rounds,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
