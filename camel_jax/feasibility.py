@@ -342,12 +342,8 @@ def settle(
     goal = np.concatenate([[1.0], region.equal @ region.center, region.limits[list(on_rows)]])
     for _ in range(3):  # the repeats only mop up round-off
         w = w + np.linalg.pinv(table * loose) @ (goal - table @ w) * loose
-    if not region.free.any():
+    if not loose.any():
         return w
-    if (
-        not loose.any()
-    ):  # a corner, where bounds that were drawn together may miss a sum of 1 by round-off: the largest share gives way
-        loose = np.arange(len(w)) == int(np.argmax(np.where(region.free, w, -1.0)))
     for _ in range(8):
         big = int(np.argmax(np.where(loose, w, -1.0)))
         off = 1.0 - math.fsum(w)

@@ -174,7 +174,7 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
     if isinstance(value, float):
-        return float(f"{value:.10g}") if abs(value) < float("inf") else None
+        return float(f"{value:.15g}") if abs(value) < float("inf") else None
     return value
 
 
