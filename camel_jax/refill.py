@@ -24,9 +24,7 @@ from camel_jax.linalg_batched import diagonal_rows, solve_packed
 Array = Any
 
 RUNNING, CONVERGED, MAX_STEPS, NON_FINITE, NO_DATA = -1, 0, 1, 2, 3
-FAR_CURVATURE = (
-    0.3  # of a residual beyond Huber's delta, in units of the bound that reweighting gives; the true one is zero
-)
+FAR_CURVATURE = 0.3  # of a residual beyond Huber's delta, in units of what reweighting gives; the true one is zero
 
 
 class Settings(NamedTuple):

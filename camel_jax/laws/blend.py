@@ -90,10 +90,8 @@ def blend(skills: int = 16) -> Law:
     parts = (("camel", camel(skills)), ("sodm", sodm()))
 
     def init(key: Array, runs: Runs) -> dict[str, Array]:
-        keys = (
-            key,
-            jax.random.fold_in(key, 1),
-        )  # CAMEL starts where it does alone: without weight of SODM, the two are the same
+        # CAMEL starts where it does alone, so that without weight of SODM the two laws are the same
+        keys = key, jax.random.fold_in(key, 1)
         raw = {name: law.init(k, runs) for (name, law), k in zip(parts, keys, strict=True)}
         return join_parts(raw, jnp.asarray(second_share(runs)))
 
