@@ -39,7 +39,7 @@ def leaderboard(
         raise ValueError("no row of the leaderboard has an error to draw")
     ax = given_axes(ax)
     for y, row in enumerate(rows):
-        ours = any(row.method == name or row.method.startswith(f"{name}_") for name in highlight)
+        ours = any(f"{row.method}_".startswith(f"{name}_") for name in highlight)
         color = COLORS[0] if ours else COLORS[3] if row.method.endswith("_published") else "#777777"
         ax.plot([row.error_low, row.error_high], [y, y], color=color, lw=1.6, alpha=0.7)
         ax.plot(row.error, y, "o", ms=6, color=color)
