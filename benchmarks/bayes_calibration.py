@@ -55,8 +55,8 @@ def design(law):
 def quantities(plan, table, z):
     """What is ranked, by name, of standard normals by site."""
     import jax.numpy as jnp
-
     from camel_jax.bayes.coordinates import from_raw
+
     from camel_jax.bayes.model import run_noise
     from camel_jax.bayes.priors import to_raw
     from camel_jax.recipes.recipe import Recipe

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from camel_jax.laws.blend import EVEN, count_mixtures
 from camel_jax.laws.law import Law
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
@@ -52,12 +51,7 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
         never = [d for d, s in zip(runs.domains, mixtures.std(0), strict=True) if s < 1e-9]
         what = f"; {', '.join(never)} never vary" if never else ""
         notes.append(f"the mixtures span {rank} of {len(runs.domains) - 1} directions of the simplex{what}")
-    n_mixtures = count_mixtures(runs)
-    if law.name == "camel" and n_mixtures <= EVEN * len(runs.domains):
-        notes.append(
-            f"{n_mixtures} mixtures of {len(runs.domains)} domains are few for camel: on public tables of two a domain or fewer, "
-            "its blend with sodm, weighted by what it learns from the table, predicted better; try the law blend"
-        )
+    notes += law.notes(runs)
     sparsity = np.asarray(runs.recipe.n_total, float) / np.asarray(runs.recipe.n_active, float)
     if sparsity.max() > 1 + 1e-6 and sparsity.max() <= sparsity.min() * (1 + 1e-6):
         notes.append(

@@ -24,8 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from camel_jax.fitting.objective import Data, Robust, huber
-from camel_jax.laws import camel_derivatives
-from camel_jax.laws.law import Law
+from camel_jax.laws.law import JointDerivatives, Law
 from camel_jax.numerics.batched import by_matrix
 from camel_jax.solvers.minimize import CONVERGED, MAX_STEPS, NON_FINITE, Solution
 from camel_jax.types import Array
@@ -260,9 +259,8 @@ def minimize(
 
 
 def supports(law: Law, data: Data, raw: Any) -> bool:
-    """Whether ``minimize_joint`` knows the structure of a law on a table: CAMEL, coupled, no limited supply."""
-    known = isinstance(raw, dict) and set(raw) - {camel_derivatives.SHARE} == camel_derivatives.LEAVES
-    return law.name == "camel" and known and data.recipe.supply is None
+    """Whether ``minimize_joint`` can fit a law to a table: it offers its derivatives, and knows the table."""
+    return law.derivatives is not None and law.derivatives.supports(raw, data.recipe)
 
 
 def minimize_joint(
@@ -289,30 +287,33 @@ def minimize_joint(
     Returns:
       ``Solution`` with params like ``raw``.
     """
-    theta, phi = camel_derivatives.pack(raw)
+    known = law.derivatives
+    if known is None:
+        raise ValueError(f"{law.name} offers no derivatives for Newton's method")
+    theta, phi = known.pack(raw)
     n_domains = data.recipe.weights.shape[1]
-    prior = _prior(law, theta, phi, n_domains)
-    near, spent, exact = warm, 0, bool(dict(law.settings)["exact"])
+    prior = _prior(law, known, theta, phi, n_domains)
+    near, spent = warm, 0
     if data.log_losses.shape[0] >= schedule.large:
         # far from the solution a sample of the rows says as much; from there the whole table needs few steps
         some = jax.tree.map(lambda x: x[:: schedule.stride], data)
         scale = jnp.sum(data.weights) / jnp.maximum(jnp.sum(some.weights), 1e-300)
         some = some._replace(weights=some.weights * scale)
         limit = jnp.where(warm, 0, schedule.max_steps)
-        coarse = _on_table(
-            theta, phi, some, prior, robust, schedule._replace(max_steps=limit, rtol=schedule.coarse_rtol), exact=exact
-        )
+        quick = schedule._replace(max_steps=limit, rtol=schedule.coarse_rtol)
+        coarse = _on_table(known, theta, phi, some, prior, robust, quick)
         fine = jnp.isfinite(coarse.objective)
         theta, phi = (jnp.where(fine, new, old) for new, old in zip(coarse.params, (theta, phi), strict=True))
         near, spent = warm | fine, coarse.steps
     rtol = jnp.where(warm, schedule.warm_rtol, schedule.rtol)
     last = schedule._replace(max_steps=schedule.max_steps - spent, rtol=rtol)
-    solution = _on_table(theta, phi, data, prior, robust, last, near, exact)
+    solution = _on_table(known, theta, phi, data, prior, robust, last, near)
     theta, phi = solution.params
-    return solution._replace(params=camel_derivatives.unpack(theta, phi, n_domains), steps=solution.steps + spent)
+    return solution._replace(params=known.unpack(theta, phi, n_domains), steps=solution.steps + spent)
 
 
 def _on_table(
+    known: JointDerivatives,
     theta: Array,
     phi: Array,
     data: Data,
@@ -320,30 +321,24 @@ def _on_table(
     robust: Robust,
     schedule: Schedule,
     warm: Array = False,
-    exact: bool = False,
 ) -> Solution:
-    """``minimize`` of CAMEL on one table."""
-    skills, recipe = phi.shape[1] - 1, data.recipe
-    sizes = jnp.log(recipe.n_total), jnp.log(recipe.n_active)
-    table = camel_derivatives.Table(recipe.weights, *sizes, jnp.log(recipe.tokens))
+    """``minimize`` on one table."""
     joint = Joint(
-        lambda theta: camel_derivatives.latent_losses(theta, table, skills, exact),
-        lambda theta, phi, curvature, slope, second: camel_derivatives.arrow(
-            theta, phi, table, curvature, slope, second, exact
-        ),
+        lambda theta: known.latent(theta, data.recipe, phi.shape[1]),
+        lambda theta, phi, curvature, slope, second: known.arrow(theta, phi, data.recipe, curvature, slope, second),
     )
     weights = jnp.where(data.measured, data.weights[:, None], 0.0).T
     return minimize(joint, theta, phi, data.log_losses.T, weights, prior, robust, schedule, warm)
 
 
-def _prior(law: Law, theta: Array, phi: Array, n_domains: int) -> Quadratic:
+def _prior(law: Law, known: JointDerivatives, theta: Array, phi: Array, n_domains: int) -> Quadratic:
     """The quadratic form behind a law's log prior, by differentiating it at zero."""
 
     def by_theta(theta: Array) -> Array:
-        return -law.log_prior(camel_derivatives.unpack(theta, jnp.zeros_like(phi), n_domains))
+        return -law.log_prior(known.unpack(theta, jnp.zeros_like(phi), n_domains))
 
     def by_phi(phi: Array) -> Array:
-        return -law.log_prior(camel_derivatives.unpack(jnp.zeros_like(theta), phi, n_domains))
+        return -law.log_prior(known.unpack(jnp.zeros_like(theta), phi, n_domains))
 
     # the own prior is a sum over parameters, so that one derivative along all ones gives its diagonal
     zero, ones = jnp.zeros_like(phi), jnp.ones_like(phi)

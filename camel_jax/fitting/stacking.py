@@ -16,8 +16,8 @@ import numpy as np
 from camel_jax.fitting.lanes import best_solver, solve_lanes
 from camel_jax.fitting.objective import Data, log_predictions
 from camel_jax.fitting.plan import Lanes
-from camel_jax.laws.blend import SHARE, mixture_ids, of_part
-from camel_jax.tables.runs import Runs, scales
+from camel_jax.laws.blend import SHARE, of_part
+from camel_jax.tables.runs import Runs, mixture_ids, scales
 
 FOLDS = 5
 FEWEST = 3  # mixtures at the largest size, below which all sizes are tested, and none is left out

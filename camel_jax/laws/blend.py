@@ -15,16 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.laws.camel import camel
+from camel_jax.laws.camel import FEW_MIXTURES, camel
 from camel_jax.laws.law import Law
 from camel_jax.laws.sodm import sodm
 from camel_jax.recipes.recipe import Recipe
-from camel_jax.tables.runs import Runs
+from camel_jax.tables.runs import Runs, count_mixtures
 from camel_jax.types import Array
 
 SHARE = "share"  # leaf of the weight of the second part: learnt by ``stacking``, not by the solvers of the parts
 KNOWN = 1e6  # precision of that weight
-EVEN = 2.0  # mixtures a domain up to which both may weigh the same
 
 
 def second_share(runs: Runs) -> float:
@@ -34,17 +33,7 @@ def second_share(runs: Runs) -> float:
     >>> [second_share(simulate.study(jax.random.key(0), n_domains=3, n_mixtures=n)) for n in (4, 8)]
     [0.5, 0.375]
     """
-    return 0.5 * min(1.0, EVEN * len(runs.domains) / count_mixtures(runs))
-
-
-def count_mixtures(runs: Runs) -> int:
-    """Distinct mixtures of a table, to three digits."""
-    return int(mixture_ids(runs).max(initial=-1)) + 1
-
-
-def mixture_ids(runs: Runs) -> np.ndarray:
-    """Which mixture each row has, (R,) from 0; shares that agree to three digits are one."""
-    return np.unique(np.asarray(runs.recipe.weights, float).round(3), axis=0, return_inverse=True)[1].ravel()
+    return 0.5 * min(1.0, FEW_MIXTURES * len(runs.domains) / count_mixtures(runs))
 
 
 def of_part(raw: Mapping[str, Array], name: str) -> dict[str, Array]:

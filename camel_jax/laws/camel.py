@@ -24,12 +24,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.allocation import log_allocate, log_allocate_closed
+from camel_jax.laws.camel_coordinates import camel_coordinates
+from camel_jax.laws.camel_derivatives import camel_derivatives
 from camel_jax.laws.law import Law, varies
 from camel_jax.numerics.stable import logsumexp
 from camel_jax.recipes.recipe import Recipe
-from camel_jax.tables.runs import Runs
+from camel_jax.tables.runs import Runs, count_mixtures
 from camel_jax.types import Array
 
+FEW_MIXTURES = 2.0  # mixtures a domain up to which they are few: see ``blend``
 DEFAULT_REPEAT = 15.4  # epochs after which a repeated token is nearly worthless (Muennighoff et al. 2023, their R*_D)
 
 
@@ -85,6 +88,16 @@ def effective_tokens(tokens: Array, supply: Array, repeat: Array) -> Array:
 def log_demand(transfer: Array, recipe: Recipe) -> Array:
     """Log of the demand for each skill, log q_s = log sum_i r_i T_is, shape (S,)."""
     return jnp.log(jnp.matmul(recipe.weights, transfer, precision="highest"))
+
+
+def _few_mixtures(runs: Runs) -> tuple[str, ...]:
+    n_mixtures = count_mixtures(runs)
+    if n_mixtures > FEW_MIXTURES * len(runs.domains):
+        return ()
+    return (
+        f"{n_mixtures} mixtures of {len(runs.domains)} domains are few for camel: on public tables of two a domain or fewer, "
+        "its blend with sodm, weighted by what it learns from the table, predicted better; try the law blend",
+    )
 
 
 def skill_losses(params: CamelParams, recipe: Recipe, exact: bool = False) -> Array:
@@ -219,4 +232,7 @@ def camel(skills: int = 16, *, exact: bool = False, coupled: bool = True, prior:
         log_prior,
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("skills", skills), ("exact", exact), ("coupled", coupled), ("prior", tuple(prior))),
+        notes=_few_mixtures,
+        derivatives=camel_derivatives(exact),
+        coordinates=camel_coordinates(exact, DEFAULT_REPEAT),
     )

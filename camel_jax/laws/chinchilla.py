@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from camel_jax.laws.coordinates import scaling_coordinates
 from camel_jax.laws.law import Law
 from camel_jax.laws.scaling import (
     faint_prior,
@@ -48,4 +49,5 @@ def chinchilla(upgraded: bool = True) -> Law:
         min_runs=lambda runs: 4,
         settings=(("upgraded", upgraded),),
         structure=scaling_structure,
+        coordinates=scaling_coordinates(),
     )

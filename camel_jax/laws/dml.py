@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.laws.coordinates import DML, scaling_coordinates
 from camel_jax.laws.law import Law
 from camel_jax.laws.scaling import (
     faint_prior,
@@ -75,4 +76,5 @@ def dml(upgraded: bool = True) -> Law:
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("upgraded", upgraded),),
         structure=structure,
+        coordinates=scaling_coordinates(**DML),
     )

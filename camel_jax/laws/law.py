@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.laws.coordinates import Coordinates
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.solvers.structure import Structure
 from camel_jax.tables.runs import Runs
@@ -32,6 +33,10 @@ class Law(NamedTuple):
       min_runs: ``min_runs(runs) -> int``: the fewest runs with which this law can be told apart from noise.
       settings: constructor arguments, so that a saved fit can rebuild its law.
       structure: ``structure(raw, recipe) -> Structure`` of a separable law for the fast path of least squares, or None.
+      notes: ``notes(runs) -> (note, ...)``: what a table cannot tell this law, in plain words.
+      derivatives: second derivatives of a law whose parameters are shared by all sets but for linear coefficients, for Newton's
+        method; None where automatic differentiation serves. See ``JointDerivatives``.
+      coordinates: where a posterior is sampled, and priors there; None for a law without a posterior.
       parts: (name, law) of the laws that are fitted apart and predict together; none for most laws. See ``laws.blend``.
     """
 
@@ -45,6 +50,26 @@ class Law(NamedTuple):
     settings: tuple[tuple[str, Any], ...] = ()
     structure: Callable[[Raw, Recipe], Structure] | None = None
     parts: tuple[tuple[str, Any], ...] = ()
+    notes: Callable[[Runs], tuple[str, ...]] = lambda runs: ()
+    derivatives: JointDerivatives | None = None
+    coordinates: Coordinates | None = None
+
+
+class JointDerivatives(NamedTuple):
+    """Derivatives of a law ``L_rv = sum_q exp(phi_vq) b_rq(theta)`` with theta (P,) shared by the sets and phi (V, Q) of each set.
+
+    Attributes:
+      supports: ``supports(raw, recipe) -> bool``: whether these parameters and this table have that form.
+      pack: ``pack(raw) -> (theta, phi)``. unpack: ``unpack(theta, phi, n_domains) -> raw``, its inverse.
+      latent: ``latent(theta, recipe, n_terms) -> (R, Q)``: the terms b of every row.
+      arrow: ``arrow(theta, phi, recipe, curvature (V, R), slope (V, R), second) -> (Arrow, gradient (P,), gradient (V, Q))``.
+    """
+
+    supports: Callable[[Raw, Recipe], bool]
+    pack: Callable[[Raw], tuple[Array, Array]]
+    unpack: Callable[[Array, Array, int], Raw]
+    latent: Callable[[Array, Recipe, int], Array]
+    arrow: Callable[..., tuple[Any, Array, Array]]
 
 
 class Units(NamedTuple):

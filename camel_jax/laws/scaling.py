@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.laws.coordinates import DATA_EXPONENT, SIZE_EXPONENT
 from camel_jax.laws.law import varies
 from camel_jax.numerics.stable import logsumexp
 from camel_jax.recipes.recipe import Recipe
@@ -16,7 +17,7 @@ from camel_jax.solvers.structure import Structure, Term, structure
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
 
-FLOOR, SIZE_EXPONENT, DATA_EXPONENT = 0.5, 0.12, 0.22  # centers of the priors, in units of the table
+FLOOR = 0.5  # center of its prior, in units of the table
 
 
 def scaling_init(key: Array, runs: Runs, coupled: bool) -> dict[str, Array]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.laws.coordinates import JOINT, SODM, scaling_coordinates
 from camel_jax.laws.law import Law
 from camel_jax.laws.scaling import (
     faint_prior,
@@ -85,6 +86,7 @@ def _sodm(joint: bool, upgraded: bool) -> Law:
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("upgraded", upgraded),),
         structure=None if joint else structure,
+        coordinates=scaling_coordinates(**SODM, **(JOINT if joint else {})),
     )
 
 

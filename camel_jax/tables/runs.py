@@ -147,3 +147,13 @@ def _draw_strata(key: Array, n: int, sizes: Array) -> Array:
     """``n`` draws with replacement from each stratum, (strata, n) indices below its size."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(sizes)))
     return jax.vmap(lambda k, size: jax.random.randint(k, (n,), 0, size))(keys, sizes)
+
+
+def count_mixtures(runs: Runs) -> int:
+    """Distinct mixtures of a table, to three digits."""
+    return int(mixture_ids(runs).max(initial=-1)) + 1
+
+
+def mixture_ids(runs: Runs) -> np.ndarray:
+    """Which mixture each row has, (R,) from 0; shares that agree to three digits are one."""
+    return np.unique(np.asarray(runs.recipe.weights, float).round(3), axis=0, return_inverse=True)[1].ravel()

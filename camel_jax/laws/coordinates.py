@@ -1,55 +1,90 @@
-"""Coordinates of a law in which a table speaks of one thing at a time, and the way to the optimiser's raw parameters and back.
+"""Coordinates of a law in which a table speaks of one thing at a time, the way to raw parameters and back, and priors on them.
 
 A table pins the level of every set to a fraction of a percent, while floor, coefficients and scales trade against each other over
 factors. A sampler in raw parameters would follow a thin curved valley. Here the level is a coordinate of its own, and the terms
 are shares of it at a reference recipe x0: size 1, tokens 1, mean mixture, in units of the table.
-
-CAMEL, at x0 with capacity and data terms c_s and d_s of skill s:
-
-    level_v = log L_v(x0)   floor_v = logit E_v / L_v   read_vs = logits of W_vs l_s / (L_v - E_v)   balance_s = log d_s / c_s
 
 Separable laws, with joint term J of size and data and mixture term M at x0:
 
     level = log L(x0)       reducible = log J / E       mixture = log M / E       balance = logit of the size term's part in J^p
     DML: slope_i = t_i M / L   SODM: part_i = logits of C_i r_i^g_i at x0
 
-The joint form of SODM keeps its capacity and data coefficients; its level is that of E + M.
+The joint form of SODM keeps its capacity and data coefficients; its level is that of E + M. CAMEL's are in ``camel_coordinates``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from camel_jax.laws.allocation import log_allocate, log_allocate_closed
-from camel_jax.laws.camel import log_demand
-from camel_jax.laws.law import Law
-from camel_jax.recipes.recipe import Recipe
 from camel_jax.types import Array
 
 Leaves = Mapping[str, Array]
-SAME_CAMEL = (
-    "transfer",
-    "amplitudes",
-    "capacity_exponents",
-    "data_exponents",
-    "couplings",
-    "active_share",
-    "repeat",
-)
+Shapes = dict[str, tuple[int, ...]]
 SAME_SCALING = ("size_exponent", "data_exponent", "coupling", "mixture_exponent")
 SAME_JOINT = ("size_mixture", "size_power", "data_mixture", "data_power")
 LEAST_SHARE = 1e-3  # shares of the reference mixture are at least this where their log is taken
+SIZE_EXPONENT, DATA_EXPONENT = 0.12, 0.22  # centers of the exponents, as in ``scaling``
 
 
-def coordinate_shapes(law: Law, raw: Leaves) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the coordinates of a law with these raw parameters."""
+class Prior(NamedTuple):
+    """Normal prior on a raw parameter.
+
+    Attributes:
+      center: its center. sd: standard deviation, of the mean over sets or skills where there is a spread.
+      spread: typical standard deviation over the leading axis (sets or skills) around that mean, learnt within a
+        factor of e^0.3 or so; None for a parameter on its own.
+    """
+
+    center: float
+    sd: float
+    spread: float | None = None
+
+
+class Coordinates(NamedTuple):
+    """Where a sampler moves in place of the raw parameters of a law.
+
+    Attributes:
+      shapes: ``shapes(raw) -> {name: shape}``: names and shapes of the coordinates of raw parameters.
+      to_raw: ``to_raw(at, mean) -> raw``: raw parameters from coordinates, given the reference mixture (K,).
+      from_raw: ``from_raw(raw, mean) -> at``: the inverse, up to directions that change no prediction.
+      priors: (name, prior) of every coordinate that ``shapes`` may name.
+    """
+
+    shapes: Callable[[Leaves], Shapes]
+    to_raw: Callable[[Leaves, Array], dict[str, Array]]
+    from_raw: Callable[[Leaves, Array], dict[str, Array]]
+    priors: tuple[tuple[str, Prior], ...]
+
+
+SCALING = {
+    "level": Prior(0.0, 0.1),
+    "reducible": Prior(np.log(0.8), 0.7, 0.4),
+    "balance": Prior(0.0, 0.7, 0.5),
+    "size_exponent": Prior(np.log(SIZE_EXPONENT), 0.3, 0.2),
+    "data_exponent": Prior(np.log(DATA_EXPONENT), 0.3, 0.2),
+    "coupling": Prior(-1.0, 0.5, 0.3),
+    "mixture": Prior(np.log(0.6), 0.5, 0.4),
+}
+SODM = {"part": Prior(0.0, 0.5, 1.0), "mixture_exponent": Prior(np.log(0.5), 0.4, 0.4)}
+TERM = {"mixture": Prior(0.0, 0.5, 0.5), "power": Prior(1.0, 0.5, 0.3)}
+DML = {"slope": Prior(0.0, 0.2, 0.3)}
+JOINT = {"level": Prior(np.log(0.6), 0.3)} | {
+    f"{term}_{name}": prior for term in ("size", "data") for name, prior in TERM.items()
+}
+
+
+def scaling_coordinates(**more: Prior) -> Coordinates:
+    """Coordinates of a law of floor, size term, data term and mixture term; more: priors beyond or in place of theirs."""
+    return Coordinates(_shapes, _to_raw, _from_raw, tuple((SCALING | more).items()))
+
+
+def _shapes(raw: Leaves) -> Shapes:
     shapes = {name: tuple(jnp.shape(x)) for name, x in raw.items()}
-    if law.name == "camel":
-        renamed = {"coefficients": "read", "data_scales": "balance"}
-        return {renamed.get(name, name): shape for name, shape in shapes.items()} | {"level": shapes["floors"]}
     sets = shapes["floor"]
     out = {"level": sets} | {name: shapes[name] for name in (*SAME_SCALING, *SAME_JOINT) if name in shapes}
     terms = [name for name in ("size_scale", "data_scale") if name in shapes]
@@ -61,22 +96,7 @@ def coordinate_shapes(law: Law, raw: Leaves) -> dict[str, tuple[int, ...]]:
     return out
 
 
-def to_raw(law: Law, at: Leaves, mean: Array) -> dict[str, Array]:
-    """Raw parameters from coordinates.
-
-    Args:
-      law: the law in units of the table. at: coordinates by name. mean: mixture of the reference recipe, (K,).
-    """
-    if law.name == "camel":
-        raw = {name: at[name] for name in SAME_CAMEL if name in at}
-        capacity, demand, p = _camel_reference(law, raw, mean)
-        data = at["balance"] + capacity
-        skill = jnp.logaddexp(p * capacity, p * data) / p
-        raw["data_scales"] = data + jnp.exp(raw["data_exponents"]) * demand
-        level, share = at["level"], at["floors"]
-        raw["floors"] = level + jax.nn.log_sigmoid(share)
-        raw["coefficients"] = (level + jax.nn.log_sigmoid(-share))[:, None] + jax.nn.log_softmax(at["read"]) - skill
-        return raw
+def _to_raw(at: Leaves, mean: Array) -> dict[str, Array]:
     raw = {name: at[name] for name in (*SAME_SCALING, *SAME_JOINT) if name in at}
     terms = [name for name in ("reducible", "mixture") if name in at]
     parts = jax.nn.log_softmax(jnp.stack([jnp.zeros_like(at["level"])] + [at[name] for name in terms]), axis=0)
@@ -97,22 +117,8 @@ def to_raw(law: Law, at: Leaves, mean: Array) -> dict[str, Array]:
     return raw
 
 
-def from_raw(law: Law, raw: Leaves, mean: Array) -> dict[str, Array]:
-    """Coordinates of raw parameters: the inverse of ``to_raw``, up to directions that change no prediction."""
+def _from_raw(raw: Leaves, mean: Array) -> dict[str, Array]:
     raw = {name: jnp.asarray(x) for name, x in raw.items()}
-    if law.name == "camel":
-        at = {name: raw[name] for name in SAME_CAMEL if name in raw}
-        capacity, demand, p = _camel_reference(law, raw, mean)
-        data = raw["data_scales"] - jnp.exp(raw["data_exponents"]) * demand
-        skill = raw["coefficients"] + jnp.logaddexp(p * capacity, p * data) / p
-        reducible = jax.nn.logsumexp(skill, axis=1)
-        level = jnp.logaddexp(raw["floors"], reducible)
-        return at | {
-            "balance": data - capacity,
-            "level": level,
-            "floors": raw["floors"] - reducible,
-            "read": skill - jnp.mean(skill, axis=1, keepdims=True),
-        }
     at = {name: raw[name] for name in (*SAME_SCALING, *SAME_JOINT) if name in raw}
     parts = {"floor": raw["floor"]}
     scales = [raw[name] for name in ("size_scale", "data_scale") if name in raw]
@@ -134,14 +140,3 @@ def from_raw(law: Law, raw: Leaves, mean: Array) -> dict[str, Array]:
     if "mixture_slope" in raw:
         at["slope"] = raw["mixture_slope"] * jnp.exp(parts["mixture"] - at["level"])[:, None]
     return at
-
-
-def _camel_reference(law: Law, raw: Leaves, mean: Array) -> tuple[Array, Array, Array]:
-    """At the reference recipe: log capacity term of every skill, log demand, and the coupling, (S,) each."""
-    transfer, exponents = jax.nn.softmax(raw["transfer"], axis=-1), jnp.exp(raw["capacity_exponents"])
-    one = jnp.ones(())
-    demand = log_demand(transfer, Recipe(one, one, one, jnp.asarray(mean)))
-    allocate = log_allocate if dict(law.settings)["exact"] else log_allocate_closed
-    capacity = -exponents * allocate(demand, raw["amplitudes"], exponents, jnp.zeros(()))
-    p = 1.0 + jnp.exp(raw["couplings"]) if "couplings" in raw else jnp.ones_like(exponents)
-    return capacity, demand, p
