@@ -55,14 +55,13 @@ def design(law):
 def quantities(plan, table, z):
     """What is ranked, by name, of standard normals by site."""
     import jax.numpy as jnp
-    from camel_jax.bayes.coordinates import from_raw
 
     from camel_jax.bayes.model import run_noise
     from camel_jax.bayes.priors import to_raw
     from camel_jax.recipes.recipe import Recipe
 
     raw, noise = to_raw(plan, z, table.mean)
-    at = from_raw(plan.law, raw, table.mean)
+    at = plan.law.coordinates.from_raw(raw, table.mean)
     far = plan.law.predict(
         plan.law.constrain(raw), Recipe(*(jnp.asarray(x) for x in (30.0, 30.0, 10.0)), jnp.array([0.9, 0.1]))
     )

@@ -25,6 +25,8 @@ from .fitting.result import Fit as Fit
 from .fitting.result import load_fit as load_fit
 from .laws.law import Law as Law
 from .mixture.feasibility import InfeasibleError as InfeasibleError
+from .mixture.limits import Limits as Limits
+from .mixture.limits import parse_limits as parse_limits
 from .mixture.near_optimal import near_optimal as near_optimal
 from .mixture.objectives import mean_accuracy as mean_accuracy
 from .mixture.objectives import mean_loss as mean_loss
@@ -62,6 +64,7 @@ __all__ = [
     "FitError",
     "InfeasibleError",
     "Law",
+    "Limits",
     "LossesAt",
     "MixtureResult",
     "Outcome",
@@ -91,6 +94,7 @@ __all__ = [
     "optimize_mixture",
     "optimum_path",
     "pareto_front",
+    "parse_limits",
     "predict_interval",
     "probability_best",
     "propose_runs",

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.mixture.problem import Problem, make_problem, split_function
+from camel_jax.mixture.problem import Problem, problem_of, split_function
 from camel_jax.mixture.result import MixtureResult
 from camel_jax.mixture.search import costs_and_slopes, solve
 from camel_jax.recipes import outcome
@@ -22,7 +22,6 @@ from camel_jax.recipes.sizes import format_count, parse_count
 from camel_jax.types import Array
 
 At = Callable[[Any, Any], Any]
-_OPTIONS = ("objective", "domains", "reference", "risk", "tail")
 _TOKENS = (1e3, 1e19)  # what a token count may be
 _FEWEST = 1e3 * (1 + 1e-9)  # parameters that are read as a raw count, after a round trip through the logarithm
 
@@ -125,11 +124,8 @@ class CostCurve:
         """The decision on a mixture at a size."""
         tokens = self.tokens_of(n_active)
         size = n_active if self.sparsity == 1 else f"{n_active * self.sparsity:.17g}-A{n_active:.17g}"
-        main = {name: value for name, value in self.options.items() if name in _OPTIONS}
-        limits = {name: value for name, value in self.options.items() if name not in _OPTIONS}
-        if self.supply is not None:
-            limits |= {"supply": self.supply, "tokens": tokens}
-        return make_problem(_shared(self.at, size, tokens), **main, limits=limits)
+        supply = {} if self.supply is None else {"supply": self.supply, "tokens": tokens}
+        return problem_of(_shared(self.at, size, tokens), self.options | supply)
 
     def result(self, log_size: float) -> tuple[Problem, Any]:
         """The decision at a size and its solution, found once."""

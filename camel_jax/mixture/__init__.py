@@ -1,6 +1,7 @@
 """Which mixture: limits, objectives, search, and the evidence that the answer is the best."""
 
 from camel_jax.mixture.feasibility import InfeasibleError
+from camel_jax.mixture.limits import Limits, parse_limits
 from camel_jax.mixture.near_optimal import near_optimal
 from camel_jax.mixture.objectives import mean_accuracy, mean_loss, single_set, weighted_sum
 from camel_jax.mixture.optimize import optimize_mixture, probability_best
@@ -10,6 +11,7 @@ from camel_jax.mixture.result import MixtureResult
 
 __all__ = [
     "InfeasibleError",
+    "Limits",
     "MixtureResult",
     "mean_accuracy",
     "mean_loss",
@@ -17,6 +19,7 @@ __all__ = [
     "optimize_mixture",
     "optimum_path",
     "pareto_front",
+    "parse_limits",
     "probability_best",
     "single_set",
     "weighted_sum",

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -53,6 +53,21 @@ class Limits:
     def find(self, kind: str) -> Limit | None:
         """The limit of a kind of which there can be only one."""
         return next((limit for limit in self.items if limit.kind == kind), None)
+
+
+class LimitOptions(TypedDict, total=False):
+    """Limits as keyword arguments of decisions, each as in ``parse_limits``; their units are given there."""
+
+    bounds: Mapping[str, Any] | None
+    groups: Mapping[str, Any] | None
+    fixed: Mapping[str, float] | None
+    supply: Mapping[str, Any] | Array | None
+    tokens: Any
+    max_epochs: float
+    kl: tuple[Array, float] | None
+    distance: tuple[Array, float] | None
+    cost: tuple[Array, float] | None
+    max_domains: int | None
 
 
 def parse_limits(

@@ -13,7 +13,7 @@ from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.objectives import Goal
 from camel_jax.mixture.optimize import describe
-from camel_jax.mixture.problem import Curved, Problem, _problem, inside_curved, split_function
+from camel_jax.mixture.problem import Curved, Problem, inside_curved, problem_of, split_function
 from camel_jax.mixture.result import MixtureResult
 from camel_jax.mixture.search import Solution, _toward_center, solve
 from camel_jax.recipes.outcome import Outcomes
@@ -66,7 +66,7 @@ def near_optimal(
     """
     _check_within(within)
     key = jax.random.key(0) if key is None else key
-    problem = _problem(outcomes, options)
+    problem = problem_of(outcomes, options)
     return _near(problem, solve(problem, key, starts), within, samples, key)
 
 
@@ -88,7 +88,7 @@ def decide(
     """
     _check_within(within)
     key = jax.random.key(0) if key is None else key
-    problem = _problem(outcomes, options)
+    problem = problem_of(outcomes, options)
     solution = solve(problem, key, starts)
     return describe(problem, solution), _near(problem, solution, within, samples, key)
 

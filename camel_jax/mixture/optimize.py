@@ -10,16 +10,18 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.mixture import barrier, limits, objectives, optimality
+from camel_jax.mixture import barrier, objectives, optimality
 from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.limits import LimitOptions, Limits, violation
+from camel_jax.mixture.limits import mixture as checked_mixture
 from camel_jax.mixture.objectives import Goal, Objective
-from camel_jax.mixture.problem import Curved, Problem, inside_curved, make_problem, split_function
+from camel_jax.mixture.problem import Curved, Problem, choose_limits, inside_curved, make_problem, split_function
 from camel_jax.mixture.result import Binding, Certificate, Interval, MixtureResult
 from camel_jax.mixture.search import Solution, costs_and_slopes, random_starts, solve
 from camel_jax.recipes import outcome
@@ -32,21 +34,13 @@ def optimize_mixture(
     *,
     objective: Objective | None = None,
     domains: Sequence[str] | None = None,
-    bounds: Mapping[str, Any] | None = None,
-    groups: Mapping[str, Any] | None = None,
-    fixed: Mapping[str, float] | None = None,
-    supply: Mapping[str, Any] | Array | None = None,
-    tokens: Any = None,
-    max_epochs: float = 1.0,
-    kl: tuple[Array, float] | None = None,
-    distance: tuple[Array, float] | None = None,
-    cost: tuple[Array, float] | None = None,
-    max_domains: int | None = None,
     reference: Array | None = None,
     risk: str = "mean",
     tail: float = 0.1,
     starts: int = 64,
     key: Array | None = None,
+    limits: Limits | None = None,
+    **more: Unpack[LimitOptions],
 ) -> MixtureResult:
     """The best mixture under limits, compared with a reference mixture.
 
@@ -57,14 +51,15 @@ def optimize_mixture(
         that widens the intervals of losses. If it is a pytree, other parameters of it compile nothing new.
       objective: what to improve; mean validation loss by default.
       domains: names of the K domains; default ``outcomes.domains``.
-      bounds, groups, fixed, supply, tokens, max_epochs, kl, distance, cost, max_domains: limits; see
-        :func:`camel_jax.mixture.limits.parse_limits`.
       reference: mixture to compare with, (K,); default ``outcomes.reference``, else uniform. It need not meet the limits.
       risk: "mean" for the point prediction (the mean of draws where only draws are given), "cvar" for the mean of the
         worst ``tail`` of draws, "worst" for the worst draw.
       tail: share of draws that "cvar" averages.
       starts: number of random starts.
       key: a ``jax.random`` key; fixed by default, so that the same call gives the same answer.
+      limits: limits that ``parse_limits`` has made, for several decisions under the same ones.
+      more: limits as keywords, in place of ``limits``: bounds, groups, fixed, supply, tokens, max_epochs, kl, distance, cost
+        and max_domains, as for :func:`camel_jax.mixture.limits.parse_limits`.
 
     Returns:
       MixtureResult.
@@ -85,18 +80,7 @@ def optimize_mixture(
         reference=reference,
         risk=risk,
         tail=tail,
-        limits={
-            "bounds": bounds,
-            "groups": groups,
-            "fixed": fixed,
-            "supply": supply,
-            "tokens": tokens,
-            "max_epochs": max_epochs,
-            "kl": kl,
-            "distance": distance,
-            "cost": cost,
-            "max_domains": max_domains,
-        },
+        limits=choose_limits(limits, more),
     )
     key = jax.random.key(0) if key is None else key
     solution = solve(problem, key, starts)
@@ -130,7 +114,7 @@ def probability_best(
         raise ValueError(f"give two or more mixtures to compare, got {len(mixtures)}")
     problem = make_problem(outcomes, objective=objective, domains=domains, limits={})
     names = problem.limits.domains
-    shares = [limits.mixture(weights, names, f"mixture {name}") for name, weights in mixtures.items()]
+    shares = [checked_mixture(weights, names, f"mixture {name}") for name, weights in mixtures.items()]
     drawn = _report(*split_function(problem.outcomes), problem.goal, jnp.asarray(np.stack(shares)))[3]
     if drawn is None:
         raise ValueError("these outcomes have no draws, so there is no probability; give a fit's losses_at")
@@ -219,7 +203,7 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
         accuracy_difference=accuracy_gap,
         probability_better=better,
         limits=tuple(Binding(*binding) for binding in bindings),
-        violation=limits.violation(problem.limits, weights),
+        violation=violation(problem.limits, weights),
         certificate=certificate,
         status=status,
     )

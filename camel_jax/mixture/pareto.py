@@ -12,7 +12,7 @@ import numpy as np
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.objectives import Goal, Objective
-from camel_jax.mixture.problem import Curved, _problem, inside_curved, split_function
+from camel_jax.mixture.problem import Curved, inside_curved, problem_of, split_function
 from camel_jax.mixture.search import _toward_center, costs_and_slopes, random_starts, solve
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
@@ -54,8 +54,8 @@ def pareto_front(
     if points < 2:
         raise ValueError(f"a front needs at least 2 points, got {points!r}")
     key = jax.random.key(0) if key is None else key
-    one = _problem(outcomes, {**options, "objective": first})
-    two = _problem(outcomes, {**options, "objective": second})
+    one = problem_of(outcomes, {**options, "objective": first})
+    two = problem_of(outcomes, {**options, "objective": second})
     if len(two.regions) > 1:
         raise ValueError("a front needs one set of domains, not 'at most k': fix the shares of the others at 0")
     best_one, best_two = solve(one, key, starts), solve(two, key, starts)

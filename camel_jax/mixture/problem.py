@@ -19,12 +19,25 @@ from camel_jax.mixture.regions import regions as feasible_regions
 from camel_jax.recipes.outcome import Outcomes, as_outcome
 from camel_jax.types import Array
 
-_OPTIONS = ("objective", "domains", "reference", "risk", "tail")
+OPTIONS = ("objective", "domains", "reference", "risk", "tail")
 
 
-def _problem(outcomes: Outcomes, options: dict[str, Any]) -> Problem:
-    main = {name: value for name, value in options.items() if name in _OPTIONS}
-    return make_problem(outcomes, **main, limits={k: v for k, v in options.items() if k not in _OPTIONS})
+def problem_of(outcomes: Outcomes, options: Mapping[str, Any]) -> Problem:
+    """The problem of a decision whose options and limits are keyword arguments of one call."""
+    main = {name: value for name, value in options.items() if name in OPTIONS}
+    more = {name: value for name, value in options.items() if name not in (*OPTIONS, "limits")}
+    return make_problem(outcomes, **main, limits=choose_limits(options.get("limits"), more))
+
+
+def choose_limits(limits: Limits | None, more: Mapping[str, Any]) -> Limits | Mapping[str, Any]:
+    """Limits that are made, or those given as keywords.
+
+    Raises:
+      ValueError: both are given.
+    """
+    if limits is not None and more:
+        raise ValueError(f"give limits either as limits=... or as keywords ({', '.join(more)}), not both")
+    return more if limits is None else limits
 
 
 class Curved(NamedTuple):
@@ -64,7 +77,7 @@ def make_problem(
     reference: Array | None = None,
     risk: str = "mean",
     tail: float = 0.1,
-    limits: Mapping[str, Any] | None = None,
+    limits: Limits | Mapping[str, Any] | None = None,
 ) -> Problem:
     """Check a decision and find where it is feasible; arguments as in :func:`optimize_mixture`, limits as a mapping."""
     if not jax.config.read("jax_enable_x64"):
@@ -74,7 +87,15 @@ def make_problem(
     names = getattr(outcomes, "domains", None) if domains is None else domains
     if names is None and reference is None:
         raise ValueError("the domains are not known: pass domains=[...] or a reference mixture")
-    named = parse_limits(len(np.asarray(reference)) if names is None else names, **(limits or {}))
+    names = range(len(np.asarray(reference))) if names is None else names
+    if isinstance(limits, Limits):
+        if not isinstance(names, range) and tuple(map(str, names)) != limits.domains:
+            raise ValueError(
+                f"limits are for {', '.join(limits.domains)}, the decision for {', '.join(map(str, names))}"
+            )
+        named = limits
+    else:
+        named = parse_limits(len(names) if isinstance(names, range) else names, **(limits or {}))
     size = len(named.domains)
     reference = np.full(size, 1.0 / size) if reference is None else check_mixture(reference, named.domains, "reference")
     if risk not in objectives.RISKS:

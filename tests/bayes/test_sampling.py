@@ -13,7 +13,7 @@ from scipy import stats
 
 import camel_jax as cj
 from camel_jax import laws
-from camel_jax.bayes import comparison, convergence, coordinates, nuts, psis
+from camel_jax.bayes import comparison, convergence, nuts, psis
 from camel_jax.bayes.model import potential, prior_predictive
 from camel_jax.bayes.model import simulate as simulate_model
 from camel_jax.bayes.noise import Noise, RunNoise, lay_out
@@ -95,7 +95,7 @@ def test_coordinates_and_back(runs, law):
     def both(raw, z):
         again, noise = to_raw(plan, z, table.mean)
         rows = [predict_rows(law, law.constrain(x), table.recipe) for x in (raw, again)]
-        level = coordinates.from_raw(law, raw, table.mean)["level"]
+        level = law.coordinates.from_raw(raw, table.mean)["level"]
         return again, noise, *rows, level, jnp.log(law.predict(law.constrain(raw), one))
 
     again, noise, expected, found, level, at_one = both(raw, z)

@@ -10,7 +10,7 @@ from scipy.optimize import linprog, minimize
 
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.feasibility import InfeasibleError
-from camel_jax.mixture.limits import violation
+from camel_jax.mixture.limits import parse_limits, violation
 from camel_jax.mixture.near_optimal import near_optimal
 from camel_jax.mixture.objectives import custom, mean_accuracy, mean_loss, single_set, weighted_sum
 from camel_jax.mixture.optimize import optimize_mixture
@@ -381,3 +381,16 @@ def test_violation_counts_every_kind_of_limit():
     assert violation(limits, np.array([0.1, 0.9, 0, 0, 0])) == pytest.approx(0.2)
     assert violation(limits, np.array([0.4, 0.4, 0.2, 0, 0])) == 1.0
     assert violation(limits, np.array([0.4, 0.6, 0, 0, 0])) == 0.0
+
+
+def test_limits_are_made_once_and_serve_many_decisions():
+    losses = lambda w: (2.0 + jnp.array([0.1, 0.2, 0.1]) @ (w + 0.05) ** -0.5)[None]  # noqa: E731
+    names = ["web", "code", "wiki"]
+    made = parse_limits(names, bounds={"code": (None, 0.3)})
+    one = optimize_mixture(losses, domains=names, limits=made, starts=4)
+    two = optimize_mixture(losses, domains=names, bounds={"code": (None, 0.3)}, starts=4)
+    np.testing.assert_array_equal(one.weights, two.weights)
+    with pytest.raises(ValueError, match="not both"):
+        optimize_mixture(losses, domains=names, limits=made, bounds={"code": (None, 0.3)})
+    with pytest.raises(ValueError, match="limits are for web, code, wiki"):
+        optimize_mixture(losses, domains=["a", "b", "c"], limits=made)
