@@ -27,6 +27,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+# every call into these modules in a test checks the shapes and types of its annotations
+CHECKED = ["camel_jax.laws", "camel_jax.numerics", "camel_jax.recipes.simplex"]
+install_import_hook(CHECKED, "beartype.beartype")
 
 jax.config.update("jax_enable_x64", True)
 

@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 
 from camel_jax.numerics.stable import bracketed_root, logsumexp, safe_log
-from camel_jax.types import Array
+from camel_jax.types import Array, PerSkill
 
 
-def log_allocate(log_demand: Array, log_amplitude: Array, exponents: Array, log_capacity: Array) -> Array:
+def log_allocate(log_demand: PerSkill, log_amplitude: Array, exponents: PerSkill, log_capacity: Array) -> PerSkill:
     """Logarithm of the capacities that minimise the training loss.
 
     Args:
@@ -55,7 +55,7 @@ def log_allocate(log_demand: Array, log_amplitude: Array, exponents: Array, log_
     return jnp.where(present, (price - nu) * share, -jnp.inf)
 
 
-def allocate(demand: Array, amplitude: Array, exponents: Array, capacity: Array) -> Array:
+def allocate(demand: PerSkill, amplitude: Array, exponents: PerSkill, capacity: Array) -> PerSkill:
     """Capacities that minimise the training loss ``sum_s q_s A_s m_s^(-alpha_s)`` under ``sum_s m_s = M``.
 
     Args:
@@ -74,13 +74,13 @@ def allocate(demand: Array, amplitude: Array, exponents: Array, capacity: Array)
 
 
 def log_allocate_closed(
-    log_demand: Array,
+    log_demand: PerSkill,
     log_amplitude: Array,
-    exponents: Array,
+    exponents: PerSkill,
     log_capacity: Array,
     reference: Array | None = None,
     rescale: bool = False,
-) -> Array:
+) -> PerSkill:
     """Logarithm of the capacities in closed form, for exponents that lie close together.
 
     With ``Z = sum_j (q_j A_j alpha_j)^(1 / (1 + a))`` and ``a`` the reference exponent,

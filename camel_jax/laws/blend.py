@@ -20,7 +20,7 @@ from camel_jax.laws.law import Law
 from camel_jax.laws.sodm import sodm
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs, count_mixtures
-from camel_jax.types import Array
+from camel_jax.types import Array, PerSet
 
 SHARE = "share"  # leaf of the weight of the second part: learnt by ``stacking``, not by the solvers of the parts
 KNOWN = 1e6  # precision of that weight
@@ -84,7 +84,7 @@ def blend(skills: int = 16) -> Law:
         raw = {name: law.init(k, runs) for (name, law), k in zip(parts, keys, strict=True)}
         return join_parts(raw, jnp.asarray(second_share(runs)))
 
-    def predict(params: dict[str, Any], recipe: Recipe) -> Array:
+    def predict(params: dict[str, Any], recipe: Recipe) -> PerSet:
         first, second = (jnp.log(law.predict(params[name], recipe)) for name, law in parts)
         return jnp.exp(first + params[SHARE] * (second - first))
 

@@ -23,14 +23,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.laws import camel_derivatives
 from camel_jax.laws.allocation import log_allocate, log_allocate_closed
 from camel_jax.laws.camel_coordinates import camel_coordinates
-from camel_jax.laws.camel_derivatives import camel_derivatives
-from camel_jax.laws.law import Law, varies
+from camel_jax.laws.law import JointDerivatives, Law, varies
 from camel_jax.numerics.stable import logsumexp
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs, count_mixtures
-from camel_jax.types import Array
+from camel_jax.types import Array, PerSet, PerSkill
 
 FEW_MIXTURES = 2.0  # mixtures a domain up to which they are few: see ``blend``
 DEFAULT_REPEAT = 15.4  # epochs after which a repeated token is nearly worthless (Muennighoff et al. 2023, their R*_D)
@@ -100,8 +100,8 @@ def _few_mixtures(runs: Runs) -> tuple[str, ...]:
     )
 
 
-def skill_losses(params: CamelParams, recipe: Recipe, exact: bool = False) -> Array:
-    """Log loss left of each skill, log l_s, shape (S,), for one recipe."""
+def skill_losses(params: CamelParams, recipe: Recipe, exact: bool = False) -> PerSkill:
+    """Log of the loss that remains of each skill, log l_s, shape (S,), for one recipe."""
     log_q = log_demand(params.transfer, recipe)
     rho = params.active_share
     log_capacity = rho * jnp.log(recipe.n_active) + (1.0 - rho) * jnp.log(recipe.n_total)
@@ -198,7 +198,7 @@ def camel(skills: int = 16, *, exact: bool = False, coupled: bool = True, prior:
             repeat=jnp.exp(raw["repeat"]) if "repeat" in raw else jnp.asarray(DEFAULT_REPEAT),
         )
 
-    def predict(params: CamelParams, recipe: Recipe) -> Array:
+    def predict(params: CamelParams, recipe: Recipe) -> PerSet:
         terms = jnp.exp(skill_losses(params, recipe, exact))
         return params.floors + jnp.matmul(params.coefficients, terms, precision="highest")
 
@@ -233,6 +233,28 @@ def camel(skills: int = 16, *, exact: bool = False, coupled: bool = True, prior:
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("skills", skills), ("exact", exact), ("coupled", coupled), ("prior", tuple(prior))),
         notes=_few_mixtures,
-        derivatives=camel_derivatives(exact),
+        derivatives=_derivatives(exact),
         coordinates=camel_coordinates(exact, DEFAULT_REPEAT),
+    )
+
+
+def _derivatives(exact: bool) -> JointDerivatives:
+    """The derivatives as a law offers them; exact: whether capacity is split by the exact root."""
+
+    def table(recipe: Recipe) -> camel_derivatives.Table:
+        logs = (jnp.log(x) for x in (recipe.n_total, recipe.n_active, recipe.tokens))
+        return camel_derivatives.Table(recipe.weights, *logs)
+
+    return JointDerivatives(
+        lambda raw, recipe: (
+            isinstance(raw, dict)
+            and set(raw) - {camel_derivatives.SHARE} == camel_derivatives.LEAVES
+            and recipe.supply is None
+        ),
+        camel_derivatives.pack,
+        camel_derivatives.unpack,
+        lambda theta, recipe, n_terms: camel_derivatives.latent_losses(theta, table(recipe), n_terms - 1, exact),
+        lambda theta, phi, recipe, curvature, slope, second: camel_derivatives.arrow(
+            theta, phi, table(recipe), curvature, slope, second, exact
+        ),
     )

@@ -21,9 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.laws.law import JointDerivatives
 from camel_jax.numerics.batched import add_first
-from camel_jax.recipes.recipe import Recipe
 from camel_jax.types import Array
 
 SKILL_LEAVES = ("amplitudes", "capacity_exponents", "data_exponents", "data_scales", "couplings")
@@ -392,21 +390,3 @@ def _where() -> np.ndarray:
 
 
 _WHERE = _where()
-
-
-def camel_derivatives(exact: bool) -> JointDerivatives:
-    """The derivatives as a law offers them; exact: whether capacity is split by the exact root."""
-
-    def table(recipe: Recipe) -> Table:
-        logs = (jnp.log(x) for x in (recipe.n_total, recipe.n_active, recipe.tokens))
-        return Table(recipe.weights, *logs)
-
-    return JointDerivatives(
-        lambda raw, recipe: isinstance(raw, dict) and set(raw) - {SHARE} == LEAVES and recipe.supply is None,
-        pack,
-        unpack,
-        lambda theta, recipe, n_terms: latent_losses(theta, table(recipe), n_terms - 1, exact),
-        lambda theta, phi, recipe, curvature, slope, second: arrow(
-            theta, phi, table(recipe), curvature, slope, second, exact
-        ),
-    )

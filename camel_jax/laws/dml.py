@@ -26,7 +26,7 @@ from camel_jax.laws.scaling import (
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.solvers.structure import Structure, Term
 from camel_jax.tables.runs import Runs
-from camel_jax.types import Array
+from camel_jax.types import Array, PerSet
 
 
 @lru_cache(maxsize=64)
@@ -52,7 +52,7 @@ def dml(upgraded: bool = True) -> Law:
         params = scaling_constrain({k: v for k, v in raw.items() if k != "mixture_slope"})
         return params | {"mixture_slope": raw["mixture_slope"]}
 
-    def predict(params: dict[str, Array], recipe: Recipe) -> Array:
+    def predict(params: dict[str, Array], recipe: Recipe) -> PerSet:
         slope = jnp.matmul(params["mixture_slope"], recipe.weights, precision="highest")
         mixture = params["mixture_scale"] * jnp.exp(slope)
         return params["floor"] + mixture + join_terms(params, *scaling_terms(params, recipe))

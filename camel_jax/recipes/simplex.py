@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.types import Array
+from camel_jax.types import Array, PerDomain
 
 _TINY = 1e-300  # smallest mass still given to the free part, so that its logarithm exists
 
@@ -63,7 +63,7 @@ def _shift_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return t, jnp.where(steep, -moved / jnp.where(steep, slope, 1.0), 0.0)
 
 
-def to_simplex(z: Array, lower: Array | None = None, upper: Array | None = None) -> Array:
+def to_simplex(z: PerDomain, lower: Array | None = None, upper: Array | None = None) -> PerDomain:
     """Mixture of unconstrained coordinates: a softmax with floors and caps.
 
     Args:
@@ -92,7 +92,7 @@ def to_simplex(z: Array, lower: Array | None = None, upper: Array | None = None)
     return floor + jnp.minimum(jnp.where(mass > 0, share, 0.0), room)
 
 
-def from_simplex(weights: Array, lower: Array | None = None, upper: Array | None = None) -> Array:
+def from_simplex(weights: PerDomain, lower: Array | None = None, upper: Array | None = None) -> PerDomain:
     """Unconstrained coordinates of a mixture strictly inside its floors and caps: the inverse of :func:`to_simplex`.
 
     Args:
@@ -135,7 +135,7 @@ def tangent(vector: Array, free: Array | None = None) -> Array:
     return jnp.where(free, vector - mean, 0.0)
 
 
-def project_simplex(point: Array, lower: Array | float = 0.0, upper: Array | float = 1.0) -> Array:
+def project_simplex(point: PerDomain, lower: Array | float = 0.0, upper: Array | float = 1.0) -> PerDomain:
     """Closest mixture to a point, exactly: ``argmin |w - p|^2`` with ``sum w = 1`` and ``lower <= w <= upper``.
 
     The answer is ``clip(p - t, lower, upper)``; t is found by walking the 2K corners of that piecewise linear sum.
