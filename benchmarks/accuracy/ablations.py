@@ -1,6 +1,6 @@
 """What each part of the default law is worth: CAMEL with one thing changed at a time, fitted below a held-out scale and judged there.
 
-    python benchmarks/ablations.py FOLDER [--tables slimpajama,pile5,redpajama7] [--settings a,b] [--holdout 1]
+    python benchmarks/accuracy/ablations.py FOLDER [--tables slimpajama,pile5,redpajama7] [--settings a,b] [--holdout 1]
 
 Without the residual field, which would hide differences between laws. Writes benchmarks/results/ablations_holdout<k>.json after every
 fit, and continues from what is there if it was made by the same code.
@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import pathlib
-import platform
-import subprocess
+import sys
 import time
 from typing import Any
 
 import numpy as np
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import continued, write
+
+TESTED = "camel_jax.fitting.fit", "camel_jax.laws.camel"
 
 
 def variants() -> dict[str, dict[str, Any]]:
@@ -85,22 +87,15 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    asked = ["git", "-C", str(RESULTS.parent), "rev-parse", "HEAD:camel_jax"]  # of the code that fits
-    code = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
-
     from camel_jax.runtime import start_engine
-    from camel_jax.storage import replacing
 
     start_engine()
-    import jax
-
     from camel_jax.tables.read import read_runs
     from camel_jax.tables.runs import final_rows, split_by_scale
 
     path = RESULTS / f"ablations_holdout{args.holdout}.json"
-    rows = []
-    if path.exists() and (known := json.loads(path.read_text()))["code"] == code:
-        rows = known["rows"]
+    head = provenance(*TESTED) | {"starts": args.starts, "seed": args.seed}
+    rows = continued(path, head, {"rows": []})["rows"]
     wanted = [name for name in args.settings.split(",") if name] or list(variants())
     for name in wanted:
         for table in args.tables.split(","):
@@ -114,16 +109,7 @@ def main() -> None:
             row |= {"error_final": 100 * float(np.nanmean(error[last])), "seconds": time.perf_counter() - begun}
             rows.append(row)
             print(row, flush=True)
-            with replacing(path) as part:
-                head = {
-                    "code": code,
-                    "jax": jax.__version__,
-                    "starts": args.starts,
-                    "seed": args.seed,
-                    "dtype": "float64",
-                }
-                head |= {"device": jax.devices()[0].device_kind, "python": platform.python_version()}
-                part.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
+            write(path, {**head, "rows": rows})
 
 
 if __name__ == "__main__":

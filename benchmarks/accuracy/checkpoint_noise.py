@@ -1,6 +1,6 @@
 """How much the checkpoints of a run scatter about a smooth curve: what no law of size, tokens and mixture can predict.
 
-    python benchmarks/checkpoint_noise.py FOLDER [--tables slimpajama,pile5,redpajama7]
+    python benchmarks/accuracy/checkpoint_noise.py FOLDER [--tables slimpajama,pile5,redpajama7]
 
 Each checkpoint in the later part of a run is compared with the line, in log loss against log tokens, through its two neighbors,
 and the gap divided by what independent noise of equal size at all three would make of it. No law is fitted. Writes
@@ -10,19 +10,19 @@ benchmarks/results/checkpoint_noise.json.
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
-import platform
-import subprocess
+import sys
 
 import jax
 import numpy as np
 
-from camel_jax.storage import replacing
 from camel_jax.tables.read import read_runs
 from camel_jax.tables.runs import progress, scales
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import write
+
 LATE = 0.4  # progress from which a run is taken as smooth
 APART = 0.02  # least distance in log tokens of two checkpoints
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7")
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    rows = []
+    head, rows = provenance(), []
     for table in args.tables.split(","):
         runs = read_runs(args.folder / f"{table}.csv")
         for size in scales(runs):
@@ -59,11 +59,7 @@ def main() -> None:
             row["root_mean_square"] = 100 * float(np.sqrt(np.nanmean(gaps**2)))
             rows.append(row)
             print(row, flush=True)
-    asked = ["git", "-C", str(RESULTS.parent), "rev-parse", "HEAD"]
-    commit = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
-    head = {"commit": commit, "python": platform.python_version(), "numpy": np.__version__, "dtype": "float64"}
-    with replacing(RESULTS / "checkpoint_noise.json") as part:
-        part.write_text(json.dumps({**head, "device": "cpu", "unit": "% of the loss", "rows": rows}, indent=1) + "\n")
+    write(RESULTS / "checkpoint_noise.json", {**head, "unit": "% of the loss", "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Losses to benchmark accuracies: does the law predict a larger scale and an unseen corpus better than simpler rules?
 
-    python benchmarks/benchmark_prediction.py [--data FOLDER] [--out benchmarks/results/benchmark_prediction.json]
+    python benchmarks/accuracy/downstream.py [--data FOLDER] [--out benchmarks/results/benchmark_prediction.json]
 
 Protocol, printed with the numbers:
   scale    fit on runs at or below 154M, test on the runs at 412M with their true losses. Tasks with signal: those the law leaves
@@ -19,13 +19,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import pathlib
-import platform
-import subprocess
+import sys
 import time
 import warnings
-from importlib.metadata import version
 
 import jax
 import numpy as np
@@ -34,14 +31,16 @@ from scipy.optimize import least_squares
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
-import camel_jax
 from camel_jax.downstream.fit import fit_accuracies
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs, scales, select
 from camel_jax.tables.tasks import Task, read_tasks
 
-DATA = pathlib.Path(camel_jax.__file__).parents[2] / "shared" / "data"
-RESULTS = pathlib.Path(__file__).parent / "results" / "benchmark_prediction.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import DATA, RESULTS, provenance, versions
+from common.results import write
+
+RESULT = RESULTS / "benchmark_prediction.json"
 
 
 def load(folder: pathlib.Path) -> Runs:
@@ -292,11 +291,12 @@ def weightings(fit, accuracies, items, columns, losses) -> dict[str, np.ndarray]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=DATA)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resamples", type=int, default=32)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
+    head = provenance() | versions("scikit-learn")
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="scipy")
 
     runs = load(options.data)
@@ -341,23 +341,15 @@ def main() -> None:
         print(f"  camel_jax by size {result['right_by_size']}; chosen {result['chosen']}")
         print(f"  error of the held-out corpus's average: {result['held_out_mean_mae_points']:.2f} points")
 
-    packages = {name: version(name) for name in ("jax", "numpy", "scipy", "scikit-learn")}
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True, cwd=pathlib.Path(__file__).parent
-    )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     record = {
+        **head,
         "protocol": __doc__,
         "scale": scale,
         "corpus": corpora,
         "seed": options.seed,
         "resamples": options.resamples,
-        "git": git.stdout.strip(),
-        "versions": {"python": platform.python_version(), **packages},
-        "device": str(jax.devices()[0]),
-        "dtype": "float64",
     }
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    write(options.out, record)
 
 
 if __name__ == "__main__":

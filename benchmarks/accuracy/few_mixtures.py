@@ -1,7 +1,7 @@
 """How laws do on tables of few mixtures: error at an unseen size against the number of mixtures a domain.
 
-    python benchmarks/few_mixtures.py FOLDER [--tables slimpajama,pile5,redpajama7] [--draws 3]
-    python benchmarks/few_mixtures.py camel_jax/data --tables proxy_runs
+    python benchmarks/accuracy/few_mixtures.py FOLDER [--tables slimpajama,pile5,redpajama7] [--draws 3]
+    python benchmarks/accuracy/few_mixtures.py camel_jax/data --tables proxy_runs
 
 Runs of all sizes but the two largest, of mixtures drawn at random; error on all runs of the second largest, most of whose mixtures were
 not fitted. The largest size is left alone. The public tables have two sizes to fit, the package's own three. Each draw is the same for
@@ -11,21 +11,21 @@ all laws, at their defaults. Writes benchmarks/results/few_mixtures.json, row by
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
-import platform
-import subprocess
+import sys
 
 import jax
 import numpy as np
 
 from camel_jax import laws
 from camel_jax.fitting import fit
-from camel_jax.storage import replacing
 from camel_jax.tables.read import read_runs
 from camel_jax.tables.runs import final_rows, select, split_by_scale
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import stored, write
+
 RATIOS = (1.3, 2.0, 3.0)  # mixtures a domain; then all there are
 LAWS = {"camel": laws.camel, "sodm": laws.sodm, "blend": laws.blend, "dml": laws.dml}
 
@@ -46,9 +46,8 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "few_mixtures.json")
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    machine = {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()}
-    rows = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
+    head = provenance()
+    rows = stored(args.out, {"rows": []})["rows"]
     for table in args.tables.split(","):
         below, _ = split_by_scale(read_runs(args.folder / f"{table}.csv"), 1)
         below, unseen = split_by_scale(below, 1)
@@ -68,9 +67,7 @@ def main() -> None:
                 jax.clear_caches()  # every cell has shapes, and so programs, of its own, and a process may map only so many
                 rows.append({**place, "runs": len(np.unique(some.run)), "rows": len(some), "errors": errors})
                 print(place, {k: {what: round(x, 3) for what, x in v.items()} for k, v in errors.items()}, flush=True)
-                result = {"commit": commit, "versions": machine, "rows": rows}
-                with replacing(args.out) as path:
-                    path.write_text(json.dumps(result, indent=1) + "\n")
+                write(args.out, {**head, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,27 +1,31 @@
-"""The leaderboard over a folder of public run tables, as JSON: python benchmarks/leaderboard.py FOLDER [--holdout 1] [--laws a,b].
+"""The leaderboard over a folder of public run tables, as JSON.
+
+    python benchmarks/accuracy/leaderboard.py FOLDER [--holdout 1] [--laws a,b]
+    python benchmarks/accuracy/leaderboard.py camel_jax/data --tables proxy_runs --resamples 32 --name proxy
 
 Tables: slimpajama, pile5 and redpajama7 with their largest sizes held out; regmix_pile17 fitted on its 1.3M runs and 25 of its
 59M runs, and judged on the other 59M runs. Writes benchmarks/results/leaderboard_holdout<k>.json; with --update only the rows
-that are run again or anew change there, and what made them is noted under "updates". The shipped table of proxy runs:
-python benchmarks/leaderboard.py camel_jax/data --tables proxy_runs --resamples 32 --name proxy.
+that are run again or anew change there, and what made them is noted under "updates". The second command is for the table that comes
+with the package.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import pathlib
-import platform
-import subprocess
+import sys
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.pages import read
+from common.provenance import RESULTS, commit, provenance
+from common.results import write
 
 
 def main() -> None:
     """Fit, judge, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7,regmix_pile17")
     parser.add_argument("--holdout", type=int, default=1)
@@ -40,22 +44,20 @@ def main() -> None:
     from camel_jax.evaluation.methods import methods
     from camel_jax.evaluation.scores import Row
 
-    # of the code that runs, so asked before it does
-    asked = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    commit = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
+    begun = commit()  # of the code that runs, so asked before it does
     tables = args.tables.split(",")
     laws = list(methods([x for x in args.laws.split(",") if x]))
     tasks = [(args, table, law) for law in laws for table in tables]
     path = RESULTS / f"leaderboard_{args.name or f'holdout{args.holdout}'}.json"
-    old = json.loads(path.read_text()) if args.update else None
+    old = read(path.stem) if args.update else None
     found: dict[tuple[str, str], dict] = {}
     with multiprocessing.get_context("spawn").Pool(args.jobs, pin, (args.jobs,)) as pool:
-        for row, versions in pool.imap_unordered(judge_one, tasks):
+        for row, made_by in pool.imap_unordered(judge_one, tasks):
             found[row["table"], row["method"]] = row
             print(f"{len(found)} of {len(tasks)}", row, flush=True)
             ordered = [found[table, law] for table in tables for law in laws if (table, law) in found]
             settings = {k: str(v) for k, v in vars(args).items() if k not in ("folder", "update")}
-            made = {"commit": commit, "settings": settings, **versions}
+            made = made_by | begun | {"settings": settings}
             write(path, made | {"rows": ordered} if old is None else updated(old, made, ordered))
     for table in tables:
         print_rows(table, [Row(**row) for row in ordered if row["table"] == table])
@@ -69,12 +71,11 @@ def pin(jobs: int) -> None:
 
 
 def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[dict, dict]:
-    """One law on one table: its row, and the versions that made it."""
+    """One law on one table: its row, and what made it."""
     from camel_jax.runtime import start_engine
 
     start_engine()
     import jax
-    import jaxlib
 
     from camel_jax.evaluation.leaderboard import judge
     from camel_jax.evaluation.methods import methods
@@ -86,8 +87,7 @@ def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[dict, dict]:
     below, above = few_large(runs) if table.startswith("regmix") else split_by_scale(runs, args.holdout)
     method = methods([law], starts=args.starts, resamples=args.resamples)[law]
     row = judge(table, law, method, below, above, jax.random.key(args.seed))
-    versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "device": jax.devices()[0].device_kind}
-    return row._asdict(), versions | {"dtype": "float64", "python": platform.python_version()}
+    return row._asdict(), provenance()
 
 
 def updated(old: dict, made: dict, rows: list[dict]) -> dict:
@@ -97,13 +97,6 @@ def updated(old: dict, made: dict, rows: list[dict]) -> dict:
     kept = [fresh.pop((row["table"], row["method"]), row) for row in old["rows"]]
     kept += fresh.values()
     return old | {"rows": kept, "updates": [*old.get("updates", []), made | {"rows": names}]}
-
-
-def write(path: pathlib.Path, result: dict) -> None:
-    """The result so far, whole or not at all."""
-    RESULTS.mkdir(exist_ok=True)
-    path.with_suffix(".part").write_text(json.dumps(result, indent=1, default=float) + "\n")
-    path.with_suffix(".part").replace(path)
 
 
 def few_large(runs, count: int = 25):

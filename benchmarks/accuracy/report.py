@@ -1,4 +1,4 @@
-"""Fill the README's tables and draw its figure from the results of other scripts: python benchmarks/report.py.
+"""Fill the README's tables and draw its figure from the results of other scripts: python benchmarks/accuracy/report.py.
 
 Reads the leaderboards (leaderboard_holdout1, leaderboard_holdout2, leaderboard_proxy), proxy_closing, ablations_holdout1,
 bayes_tables and bayes_decisions in benchmarks/results; writes between the README's marks, and notebooks/leaderboard.png.
@@ -6,13 +6,15 @@ bayes_tables and bayes_decisions in benchmarks/results; writes between the READM
 
 from __future__ import annotations
 
-import json
 import pathlib
 import statistics
+import sys
 import types
 
-ROOT = pathlib.Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.pages import fill, read
+from common.provenance import ROOT
+
 LAWS = {
     "blend": "**CAMEL blended with SODM additive (default)**",
     "camel": "**CAMEL**",
@@ -65,19 +67,6 @@ def few_mixtures(result: dict) -> str:
     return "\n".join([*lines, ""])
 
 
-def read(name: str) -> dict:
-    """A result by name."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def fill(name: str, text: str) -> None:
-    """Put a text between the marks of that name."""
-    path = ROOT / "README.md"
-    head, rest = path.read_text().split(f"<!-- {name} -->\n")
-    _, tail = rest.split(f"<!-- /{name} -->")
-    path.write_text(f"{head}<!-- {name} -->\n{text}<!-- /{name} -->{tail}")
-
-
 def ablations(result: dict) -> str:
     """What one change at a time does to the default law, and to the geometric mean over tables."""
     rows = {(row["setting"], row["table"]): row for row in result["rows"]}
@@ -98,7 +87,7 @@ def ablations(result: dict) -> str:
             parts = [100.0 * (mean(setting, name) / mean(settings[0], name) - 1.0) for name in ("error", "error_final")]
             against = " / ".join(f"{part:+.0f} %" for part in parts)
         lines.append(f"| {'nothing' if setting == 'default' else setting} | {' | '.join(cells)} | {against} |")
-    command = f"python benchmarks/ablations.py FOLDER --tables {','.join(tables)} --starts {result['starts']}"
+    command = f"python benchmarks/accuracy/ablations.py FOLDER --tables {','.join(tables)} --starts {result['starts']}"
     return "\n".join([*lines, "", f"`{command}`, jax {result['jax']} on CPU, {result['dtype']}.", ""])
 
 
@@ -160,7 +149,7 @@ def posterior(tables: dict, decisions: dict) -> str:
     s = decisions["settings"]
     lines += [
         "",
-        "Bootstrap / posterior, final checkpoints, CAMEL with 6 skills (`python benchmarks/bayes_tables.py`).",
+        "Bootstrap / posterior, final checkpoints, CAMEL with 6 skills (`python benchmarks/posterior/tables.py`).",
         "",
         "Decisions from few runs of a planted law:",
         "",
@@ -180,7 +169,7 @@ def posterior(tables: dict, decisions: dict) -> str:
         "",
         "Bootstrap / bootstrap without its discrepancy / posterior, which believes the law; nats. The first two choose the same",
         f"mixture. {s['chains']} chains of {s['draws']} draws; studies with R-hat above 1.05: {rough} runs",
-        "(`python benchmarks/bayes_decisions.py`).",
+        "(`python benchmarks/posterior/decisions.py`).",
         "",
     ]
     return "\n".join(lines)
@@ -225,7 +214,7 @@ def section(held: int, result: dict) -> str:
     ):
         cells = [" / ".join(format(by_key[table, law][name], spec) for law in ("blend", "camel")) for table in tables]
         lines.append(f"| {label} | {' | '.join(cells)} |")
-    command = f"python benchmarks/leaderboard.py FOLDER --tables {settings['tables']} --holdout {held}{asked}"
+    command = f"python benchmarks/accuracy/leaderboard.py FOLDER --tables {settings['tables']} --holdout {held}{asked}"
     lines += ["", f"`{command}`, jax {result['jax']} on CPU, {result['dtype']}.", ""]
     return "\n".join(lines)
 

@@ -9,12 +9,18 @@ import ast
 import hashlib
 import pathlib
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = "camel_jax"
 
 
 def digest(*modules: str, leave_out: tuple[str, ...] = ()) -> str:
-    """Digest of modules such as "camel_jax.bayes.nuts" and of their imports, save those left out (and what only they import)."""
+    """Digest of modules such as "camel_jax.bayes.nuts" and of their imports, save those left out (and what only they import).
+
+    Raises:
+      ModuleNotFoundError: a module that is named is not there, so that the digest would not change with it.
+    """
+    if missing := [name for name in (*modules, *leave_out) if _file(name) is None]:
+        raise ModuleNotFoundError(f"no such modules of the package: {', '.join(missing)}")
     found: dict[str, str] = {}
     waiting = list(modules)
     while waiting:

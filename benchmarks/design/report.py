@@ -1,4 +1,4 @@
-"""What the two design studies say: python benchmarks/design_report.py. Prints tables, fills the README, draws notebooks/design.png.
+"""What the two design studies say: python benchmarks/design/report.py. Prints tables, fills the README, draws notebooks/design.png.
 
 Reads design_study.json, design_tables.json and leaderboard_holdout1.json in benchmarks/results. Intervals are 90 % bootstrap
 intervals over planted laws; ratios are paired by planted law.
@@ -6,10 +6,14 @@ intervals over planted laws; ratios are paired by planted law.
 
 from __future__ import annotations
 
-import json
+import pathlib
+import sys
 
 import numpy as np
-from report import RESULTS, ROOT, fill
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.pages import fill, read
+from common.provenance import ROOT
 
 FAMILIES = {"dml": "DML", "sodm": "SODM additive", "sodm_joint": "SODM joint", "camel": "CAMEL"}
 LAWS = {"chinchilla": "Chinchilla"} | FAMILIES  # of the real runs
@@ -28,12 +32,8 @@ TABLES = ("slimpajama", "pile5", "redpajama7")
 
 def main() -> None:
     """Read, print, write and draw."""
-    study, tables = (json.loads((RESULTS / f"design_{name}.json").read_text()) for name in ("study", "tables"))
-    bars = {
-        row["table"]: row["error"]
-        for row in json.loads((RESULTS / "leaderboard_holdout1.json").read_text())["rows"]
-        if row["method"] == "sodm_joint"
-    }
+    study, tables = read("design_study"), read("design_tables")
+    bars = {row["table"]: row["error"] for row in read("leaderboard_holdout1")["rows"] if row["method"] == "sodm_joint"}
     text = "\n".join([*simulated(study["rows"]), "", *real(tables["rows"], bars), ""])
     print(text)
     fill("design", text)
@@ -172,7 +172,10 @@ def real(rows: list[dict], bars: dict[str, float]) -> list[str]:
                 cells.append(" / ".join(texts) if own else "-")
             lines.append(f"| {name} | {SHAPES[shape].split(',')[0]} | {' | '.join(cells)} |")
     told = ", ".join(f"{bars[t]:.3f} on {t}" for t in TABLES)
-    lines += ["", f"SODM joint, upgraded, with every run and checkpoint: {told} (`benchmarks/leaderboard.py`)."]
+    lines += [
+        "",
+        f"SODM joint, upgraded, with every run and checkpoint: {told} (`benchmarks/accuracy/leaderboard.py`).",
+    ]
     return [*lines, *reached(rows, bars)]
 
 

@@ -1,6 +1,6 @@
 """Which shape of a budget predicts the target best? Planted laws, simulated runs, refits: error and regret against FLOPs.
 
-    python benchmarks/design_study.py FOLDER [--families a,b] [--tables a,b] [--budgets 4,8,16] [--seconds 540]
+    python benchmarks/design/simulated.py FOLDER [--families a,b] [--tables a,b] [--budgets 4,8,16] [--seconds 540]
 
 Planted laws are bootstrap draws of each family's fit to public tables of real runs (4 of their sets, 3 checkpoints a run). For every
 family, table and budget each design is made before any run, from the prior of the family alone. Its runs are simulated with
@@ -8,22 +8,24 @@ the noise that the fit found, the law is fitted to them anew, from random starts
   error   root mean square of predicted minus planted log loss, over 32 mixtures and 4 sets, in percent
   regret  planted mean loss of the mixture that the fit calls best of 512, minus that of the best, in nats
 Budgets are in runs a size of the uniform shape. The family is known to the fit, so this measures how well a design finds
-parameters, not what a wrong law costs; for that see design_tables.py. One JSON, written after every design; the same command continues.
+parameters, not what a wrong law costs; for that see tables.py. One JSON, written after every design; the same command continues.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
-import platform
-import subprocess
+import sys
 import time
 from functools import partial
 
 import numpy as np
 
-RESULTS = pathlib.Path(__file__).parent / "results" / "design_study.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, ROOT, provenance
+from common.results import stored, write
+
+RESULT = RESULTS / "design_study.json"
 PLANTED = {"dml": 68, "sodm": 68, "sodm_joint": 24, "camel": 24}  # draws a table
 STARTS = {"dml": 4, "sodm": 4, "sodm_joint": 2, "camel": 1}
 SETS, CANDIDATES, MOST_RUNS, REFITTED = 4, 96, 128, 512
@@ -267,32 +269,21 @@ def main() -> None:
     parser.add_argument(
         "--work",
         type=pathlib.Path,
-        default=RESULTS.parents[1] / "build" / "design_study",
+        default=ROOT / "build" / "design_study",
         help="where planted laws are kept",
     )
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     args = parser.parse_args()
     from camel_jax.runtime import start_engine
 
     start_engine()
-    import jax
-
     began = time.monotonic()
-    asked = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    made = {
-        "commit": subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip(),
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-        "dtype": "float64",
-    }
-    told = json.loads(args.out.read_text()) if args.out.exists() else {"made": [], "rows": []}
+    made = provenance()
+    told = stored(args.out, {"made": [], "rows": []})
     told["made"] += [made] if made not in told["made"] else []
 
     def save() -> None:
-        args.out.parent.mkdir(exist_ok=True)
-        args.out.with_suffix(".part").write_text(json.dumps(told, default=float) + "\n")
-        args.out.with_suffix(".part").replace(args.out)
+        write(args.out, told, indent=None)
 
     def late() -> bool:
         return time.monotonic() - began > args.seconds

@@ -1,6 +1,6 @@
 """What a fraction of the FLOPs buys on real runs: rows of public tables chosen as if they were bought one by one.
 
-    python benchmarks/design_tables.py FOLDER [--tables a,b] [--laws a,b] [--shapes a,b] [--seeds 0] [--seconds 540]
+    python benchmarks/design/tables.py FOLDER [--tables a,b] [--laws a,b] [--shapes a,b] [--seeds 0] [--seconds 540]
 
 The runs below the largest size of a table are for sale at 6 N D each. Every shape spends a fraction of what all of them cost; a
 law is fitted to the runs bought and judged at the largest size, on every row there. Fixed shapes take the mixtures in a random order
@@ -18,15 +18,17 @@ A run stopped by --seconds continues from its JSON with the same command.
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
-import platform
-import subprocess
+import sys
 import time
 
 import numpy as np
 
-RESULTS = pathlib.Path(__file__).parent / "results" / "design_tables.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import stored, write
+
+RESULT = RESULTS / "design_tables.json"
 FRACTIONS = (0.1, 0.2, 0.35, 0.5, 1.0)
 FIXED = ("hourglass", "small", "uniform", "large")
 CHECKPOINTS = 5
@@ -166,7 +168,7 @@ def main() -> None:
     parser.add_argument("--fractions", default=",".join(map(str, FRACTIONS)))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further fit after so long")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     args = parser.parse_args()
     from camel_jax.runtime import start_engine
 
@@ -178,15 +180,8 @@ def main() -> None:
     from camel_jax.fitting.identifiability import FitError
 
     began = time.monotonic()
-    asked = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    made = {
-        "commit": subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip(),
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-        "dtype": "float64",
-    }
-    told = json.loads(args.out.read_text()) if args.out.exists() else {"made": [], "designs": {}, "rows": []}
+    made = provenance()
+    told = stored(args.out, {"made": [], "designs": {}, "rows": []})
     told["made"] += [made] if made not in told["made"] else []
     done = {tuple(row[k] for k in ("table", "shape", "seed", "fraction", "law")) for row in told["rows"]}
     starts = {"camel": 2, "chinchilla": 4, "sodm": 4, "dml": 4, "sodm_joint": 2}
@@ -252,9 +247,7 @@ def main() -> None:
             told["rows"].append(row)
             done.add(key)
             print(row, flush=True)
-        args.out.parent.mkdir(exist_ok=True)
-        args.out.with_suffix(".part").write_text(json.dumps(told, indent=1, default=float) + "\n")
-        args.out.with_suffix(".part").replace(args.out)
+        write(args.out, told)
 
 
 if __name__ == "__main__":

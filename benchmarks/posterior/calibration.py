@@ -8,7 +8,7 @@ reaches the sampler: it starts at the center of the prior, climbs to the mode an
 Model, priors, laws, sampler and its rounds are the code under test: a change there throws the tables of a law away when it is asked for
 again. Each law carries the digest of the code that its tables went through.
 
-    python benchmarks/bayes_calibration.py [--laws dml,camel] [--tables 200] [--batch 10] [--seed 0] [--out PATH]
+    python benchmarks/posterior/calibration.py [--laws dml,camel] [--tables 200] [--batch 10] [--seed 0] [--out PATH]
 
 The result kept here is of seed 1; "before" in it sums up an earlier study of CAMEL, of seed 0 and with chains of half the length.
 With --pool nothing is sampled: it prints the smallest p of each law of a result, alone and together with what was before.
@@ -19,16 +19,20 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import sys
 import time
 
 import numpy as np
-from bayes_sampling import provenance
 
-RESULT = pathlib.Path(__file__).parent / "results" / "bayes_calibration.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import same_code, stored, write
+
+RESULT = RESULTS / "bayes_calibration.json"
 DOMAINS, SETS, SKILLS, MIXTURES, SIZES, CHECKPOINTS = 2, 2, 2, 4, (0.3, 1.0, 3.0), 2
 CHAINS, DRAWS, RANKED, BINS = 2, 600, 99, 10
 WARMUP, DEPTH, ACCEPT = 100, (6, 8), 0.9
-TESTED = tuple(f"camel_jax.{name}" for name in ("bayes.rounds", "bayes.model", "laws.mixing", "laws.camel"))
+TESTED = tuple(f"camel_jax.{name}" for name in ("bayes.rounds", "bayes.model", "laws.dml", "laws.camel"))
 
 
 def design(law):
@@ -180,7 +184,6 @@ def main() -> None:
 
     jax.config.update("jax_enable_x64", True)
     from camel_jax import laws
-    from camel_jax.storage import replacing
 
     settings = {
         "chains": CHAINS,
@@ -191,22 +194,19 @@ def main() -> None:
         "seed": args.seed,
     }
     head = provenance(*TESTED) | {"settings": settings}
-    result: dict = json.loads(args.out.read_text()) if args.out.exists() else {"laws": {}}
+    result = stored(args.out, {"laws": {}})
     for name in args.laws.split(","):
         law = laws.camel(skills=SKILLS) if name == "camel" else laws.CONSTRUCTORS[name]()
         plan, table = design(law)
         known = result["laws"].get(name, {})
-        same = all(known.get(key) == head[key] for key in ("code", "settings", "jax", "numpyro"))
-        rows = known["rows"] if same else []
+        rows = known["rows"] if same_code(known, head) else []
         while len(rows) < args.tables:
             begun = time.perf_counter()
             batch = range(len(rows), min(len(rows) + args.batch, args.tables))
             rows += study(plan, table, batch, args.seed)
             seconds = time.perf_counter() - begun
             result["laws"][name] = {**head, **summarize(rows), "rows": rows}
-            args.out.parent.mkdir(exist_ok=True)
-            with replacing(args.out) as part:
-                part.write_text(json.dumps(result) + "\n")
+            write(args.out, result, indent=None)
             told = {k: v for k, v in result["laws"][name].items() if k not in (*head, "rows", "quantities")}
             print(name, f"{seconds:.0f} s a batch", json.dumps(told), flush=True)
 

@@ -7,7 +7,7 @@ times the larger size; its predicted gain over the mean mixture of the table and
 the best mixture. The law is right, so the posterior is sampled without a discrepancy; the bootstrap keeps its own, and is also shown
 without it. Tables are padded with runs of which nothing was measured, so that two programs serve all.
 
-    python benchmarks/bayes_decisions.py [--studies 12] [--runs 8,16,32,64] [--out PATH]
+    python benchmarks/posterior/decisions.py [--studies 12] [--runs 8,16,32,64] [--out PATH]
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ import dataclasses
 import functools
 import json
 import pathlib
+import sys
 import time
 
 import numpy as np
-from bayes_sampling import provenance
 
-RESULT = pathlib.Path(__file__).parent / "results" / "bayes_decisions.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import continued, write
+
+RESULT = RESULTS / "bayes_decisions.json"
 DOMAINS, SETS, SKILLS, SIZES, NOISE = 3, 3, 3, (3e7, 3e8), 0.004
 TARGET, TOKENS = 3e9, 6e10
 CHAINS, DRAWS, RESAMPLES = 2, 300, 32
 WARMUP, DEPTH, ACCEPT = 100, (6, 8), 0.9
 PADDED = 16, 64  # runs to which tables are padded: two programs serve all run counts
-CODE = tuple(f"camel_jax.{name}" for name in ("bayes.sampling", "mixture", "simulate"))
+CODE = tuple(f"camel_jax.{name}" for name in ("bayes.sampling", "mixture.optimize", "evaluation.simulate"))
 
 
 def planted(law, key):
@@ -187,16 +191,11 @@ def main() -> None:
 
     jax.config.update("jax_enable_x64", True)
     from camel_jax import laws
-    from camel_jax.storage import replacing
 
     settings = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "accept": ACCEPT, "depth": list(DEPTH)}
     settings |= {"resamples": RESAMPLES, "seed": args.seed, "noise": NOISE}
     head = provenance(*CODE) | {"settings": settings}
-    result: dict = {**head, "runs": {}}
-    if args.out.exists():
-        known = json.loads(args.out.read_text())
-        if all(known.get(name) == head[name] for name in ("code", "settings", "jax", "numpyro")):
-            result = known
+    result = continued(args.out, head, {"runs": {}})
     law = laws.camel(skills=SKILLS)
     for n in args.runs.split(","):
         begun = time.perf_counter()
@@ -205,9 +204,7 @@ def main() -> None:
             continue
         rows = rows + studies(law, int(n), range(len(rows), args.studies), args.seed)
         result["runs"][n] = {"summary": summarize(rows), "rows": rows}
-        args.out.parent.mkdir(exist_ok=True)
-        with replacing(args.out) as part:
-            part.write_text(json.dumps(result, indent=1) + "\n")
+        write(args.out, result)
         told = {k: (v["coverage90"], round(v["mean_regret"], 5)) for k, v in result["runs"][n]["summary"].items()}
         print(n, len(rows), f"{time.perf_counter() - begun:.0f} s", json.dumps(told), flush=True)
 

@@ -4,7 +4,7 @@ A study: a random exact capacity law with additive terms (not the form that is f
 420M parameters with the noise of repeated real runs; CAMEL is fitted, a mixture for 3B parameters is chosen, and its predicted gain
 over the mean mixture of the table is compared with what the truth gives.
 
-    python benchmarks/gain_calibration.py [--studies 200] [--resamples 16] [--seed 0] [--out PATH]
+    python benchmarks/posterior/gain_calibration.py [--studies 200] [--resamples 16] [--seed 0] [--out PATH]
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import platform
-import subprocess
+import sys
 import time
 
 import numpy as np
 
-RESULT = pathlib.Path(__file__).parent / "results" / "gain_calibration.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import continued, write
+
+RESULT = RESULTS / "gain_calibration.json"
+TESTED = "camel_jax.fitting.fit", "camel_jax.laws.camel", "camel_jax.mixture.optimize"
 DOMAINS, SETS, SKILLS = 5, 6, 7
 SIZES, MIXTURES, CHECKPOINTS = (20e6, 60e6, 160e6, 420e6), 16, (0.4, 0.7, 1.0)
 RUN_NOISE, SET_NOISE, CHECKPOINT_NOISE = 0.0028, 0.0022, 0.0012
@@ -139,35 +143,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     args = parser.parse_args()
-    asked = ["git", "-C", str(RESULT.parents[1]), "rev-parse", "HEAD:camel_jax"]  # of the code that fits
-    code = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
-
     from camel_jax.runtime import start_engine
-    from camel_jax.storage import replacing
 
     start_engine()
-    import jax
-
-    head = {
-        "code": code,
-        "jax": jax.__version__,
-        "device": jax.devices()[0].device_kind,
-        "python": platform.python_version(),
-        "settings": {"resamples": args.resamples, "seed": args.seed},
-    }
-    rows: list[dict[str, float]] = []
-    if args.out.exists():  # continue what was stopped, if the same code and settings made it
-        known = json.loads(args.out.read_text())
-        if all(known.get(name) == value for name, value in head.items()):
-            rows = known["rows"][: args.studies]
+    head = provenance(*TESTED) | {"settings": {"resamples": args.resamples, "seed": args.seed}}
+    rows: list[dict[str, float]] = continued(args.out, head, {"rows": []})["rows"][: args.studies]
     found = summarize(rows) if rows else {}
     begun = time.perf_counter()
     for number in range(len(rows), args.studies):
         rows.append(study(args.seed, number, args.resamples))
         found = summarize(rows)
-        args.out.parent.mkdir(exist_ok=True)
-        with replacing(args.out) as part:
-            part.write_text(json.dumps({**head, "summary": found, "rows": rows}, indent=1) + "\n")
+        write(args.out, {**head, "summary": found, "rows": rows})
         if number % 10 == 9:
             print(
                 f"{number + 1} of {args.studies}, {time.perf_counter() - begun:.0f} s: {found['coverage90']:.3f}",

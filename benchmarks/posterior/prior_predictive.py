@@ -1,5 +1,5 @@
 """What do the priors allow before the first run? The prior predictive of CAMEL and DML beside the shipped measured table, and the
-list of priors, for the page on the posterior: python benchmarks/prior_predictive.py [--data DIR].
+list of priors, for the page on the posterior: python benchmarks/posterior/prior_predictive.py [--data DIR].
 
 Tables are drawn from the priors at the recipes of camel_jax/data/proxy_runs.csv (dense, longest training, first seed), which chose
 nothing: priors are in units of a table, the geometric means of its sizes, tokens and losses, and are the same for every table. Per law:
@@ -11,15 +11,16 @@ Writes notebooks/prior_predictive.png, the list in camel_jax/bayes/README.md and
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
+import sys
 
 import numpy as np
-from bayes_sampling import DATA, provenance
 
-ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import DATA, RESULTS, ROOT, provenance
+from common.results import write
+
 FIGURE, PAGE = ROOT / "notebooks" / "prior_predictive.png", ROOT / "camel_jax" / "bayes" / "README.md"
-RESULT = ROOT / "benchmarks" / "results" / "prior_predictive.json"
 DRAWS, LINES, SKILLS = 400, 40, 6
 PUBLIC = "slimpajama", "pile5", "redpajama7"
 HEAD = "| coordinate | center | deviation | spread over sets or skills |", "|---|---|---|---|"
@@ -147,8 +148,7 @@ def main() -> None:
     spread |= {f"camel, {name}": public(camel, args.data / f"{name}.csv") for name in PUBLIC}
     result = provenance("camel_jax.bayes.model", "camel_jax.laws.camel", "camel_jax.laws.dml")
     result |= {"draws": DRAWS, "deviation_over_mixtures_percent": spread}
-    with replacing(RESULT) as part:
-        part.write_text(json.dumps(result, indent=1) + "\n")
+    write(RESULTS / "prior_predictive.json", result)
     with replacing(FIGURE) as part:
         figure.savefig(part, format="png")
     head, rest = PAGE.read_text().split("<!-- priors -->\n")

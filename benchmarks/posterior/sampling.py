@@ -5,45 +5,26 @@ of 1,000 draws, and numpyro's own NUTS with its default start (uniform, no white
 Every iteration of the latter runs into the largest tree, so it gets fewer of them, and less warm-up, which is in its favour in
 effective draws a second. Seconds include fit, compilation and warm-up; no compilation cache is used.
 
-    python benchmarks/bayes_sampling.py [--data DIR] [--skills 6] [--draws 1000] [--out PATH]
+    python benchmarks/posterior/sampling.py [--data DIR] [--skills 6] [--draws 1000] [--out PATH]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import pathlib
-import platform
-import subprocess
+import sys
 import time
 
 import numpy as np
-from tested_code import digest
 
-RESULT = pathlib.Path(__file__).parent / "results" / "bayes_sampling.json"
-DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import DATA, RESULTS, provenance
+from common.results import write
+
+RESULT = RESULTS / "bayes_sampling.json"
 PER_SIZE = 20
 PLAIN = 200, 200  # draws and warm-up of each chain of the plain sampler
-
-
-def provenance(*modules: str, leave_out: tuple[str, ...] = ()) -> dict[str, object]:
-    """Commit, digest of the code of these modules and their imports, versions and device; asked before the work begins."""
-    import jax
-    import numpyro
-
-    asked = ["git", "-C", str(RESULT.parents[1]), "rev-parse", "HEAD"]
-    return {
-        "commit": subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip(),
-        "code": digest(*modules, leave_out=leave_out),
-        "jax": jax.__version__,
-        "numpyro": numpyro.__version__,
-        "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-        "machine": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "dtype": "float64",
-    }
 
 
 def table(folder: pathlib.Path):
@@ -128,7 +109,6 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     from camel_jax.bayes.rounds import EXPLORE
     from camel_jax.bayes.sampling import SETTINGS
-    from camel_jax.storage import replacing
 
     head = provenance("camel_jax.bayes.sampling")
     runs = table(args.data)
@@ -145,15 +125,10 @@ def main() -> None:
         "sample_posterior": found,
     }
 
-    def write() -> None:
-        args.out.parent.mkdir(exist_ok=True)
-        with replacing(args.out) as part:
-            part.write_text(json.dumps(result, indent=1) + "\n")
-
-    write()  # a run stopped in the second half keeps the first
+    write(args.out, result)  # a run stopped in the second half keeps the first
     if not args.skip_plain:
         result["numpyro_default_start"] = {**plain(posterior, *PLAIN), "warmup": PLAIN[1]}
-        write()
+        write(args.out, result)
     print(json.dumps(result, indent=1))
 
 

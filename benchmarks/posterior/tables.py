@@ -6,7 +6,7 @@ width is chosen by the held-out rows. CRPS and width are of log loss, in thousan
 marked, not left out; tables of more sets get fewer draws, for time. ``--below`` puts the largest size aside and holds out the one
 below it: choices are made there.
 
-    python benchmarks/bayes_tables.py [--tables slimpajama,pile5,redpajama7] [--mixtures 20] [--draws 1000] [--below] [--out PATH]
+    python benchmarks/posterior/tables.py [--tables slimpajama,pile5,redpajama7] [--mixtures 20] [--draws 1000] [--below] [--out PATH]
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import sys
 import time
 
 import numpy as np
-from bayes_sampling import DATA, provenance
-from tested_code import digest
 
-RESULT = pathlib.Path(__file__).parent / "results" / "bayes_tables.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import DATA, RESULTS, provenance
+from common.results import continued, write
+from common.tested_code import digest
+
+RESULT = RESULTS / "bayes_tables.json"
 SKILLS, RESAMPLES = 6, 32
 CODE = (
     "camel_jax.bayes.comparison",
@@ -148,22 +152,14 @@ def main() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from camel_jax.storage import replacing
-
     settings = {"skills": SKILLS, "resamples": RESAMPLES, "mixtures": args.mixtures, "below_largest": args.below}
     head = provenance(*CODE) | {"settings": settings}
-    result: dict = {**head, "tables": {}}
-    if args.out.exists():
-        known = json.loads(args.out.read_text())
-        if all(known.get(name) == head[name] for name in ("code", "settings", "jax", "numpyro")):
-            result = known
+    result = continued(args.out, head, {"tables": {}})
     for name in args.tables.split(","):
         if name in result["tables"]:
             continue
         result["tables"][name] = study(name, args.data, args.mixtures, args.draws, args.below, args.keep)
-        args.out.parent.mkdir(exist_ok=True)
-        with replacing(args.out) as part:
-            part.write_text(json.dumps(result, indent=1) + "\n")
+        write(args.out, result)
 
 
 if __name__ == "__main__":

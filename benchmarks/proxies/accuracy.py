@@ -1,4 +1,4 @@
-"""Accuracies of the largest proxies predicted end to end, from mixtures: python benchmarks/proxy_accuracy.py.
+"""Accuracies of the largest proxies predicted end to end, from mixtures: python benchmarks/proxies/accuracy.py.
 
 CAMEL and the benchmark law are fitted to the rows of camel_jax/data/proxy_runs.csv below its largest size; recipes at that size are
 mapped to losses and losses to accuracies, with nothing measured there. Beside it: the same benchmark law given the measured losses,
@@ -8,20 +8,23 @@ and the accuracy of the same mixture at the next smaller size. Writes benchmarks
 from __future__ import annotations
 
 import json
+import pathlib
+import sys
 
 import numpy as np
-from make_proxy_table import ROOT, TABLE, current_commit
 
 from camel_jax.runtime import start_engine
-from camel_jax.storage import replacing
 
-RESULT = ROOT / "benchmarks" / "results" / "proxy_accuracy.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import write
+from proxies.make_table import TABLE
 
 
 def main() -> None:
     """Fit, predict, compare and write."""
-    commit = current_commit()
     start_engine()
+    head = provenance()
     import jax
 
     from camel_jax import accuracy_interval, fit_accuracies, laws, read_runs, split_by_scale
@@ -41,8 +44,7 @@ def main() -> None:
     usable = np.flatnonzero(benchmarks.usable)
     inside = (measured >= np.asarray(interval.low)) & (measured <= np.asarray(interval.high))
     result = {
-        "commit": commit,
-        "jax": jax.__version__,
+        **head,
         "held_out": len(above),
         "flags": benchmarks.flags,
         "mean_absolute_error_points": {
@@ -57,8 +59,7 @@ def main() -> None:
         "binomial_noise_points": round(100 * float(np.sqrt(measured * (1 - measured) / 240).mean()), 2),
     }
     print(json.dumps(result, indent=1))
-    with replacing(RESULT) as part:
-        part.write_text(json.dumps(result, indent=1) + "\n")
+    write(RESULTS / "proxy_accuracy.json", result)
 
 
 def same_mixture(below, above) -> np.ndarray:

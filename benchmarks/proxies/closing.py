@@ -1,4 +1,4 @@
-"""Closing the loop: each law's mixture for the largest proxy, trained for real: python benchmarks/proxy_closing.py [--workers 1].
+"""Closing the loop: each law's mixture for the largest proxy, trained for real: python benchmarks/proxies/closing.py [--workers 1].
 
 CAMEL, DML and SODM are fitted to the dense runs of camel_jax/data/proxy_runs.csv below the largest size, as the leaderboard fits
 them (the residual field is CAMEL's alone) but with steps enough to converge. Their mixtures for the largest size, the uniform one,
@@ -12,15 +12,19 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
-from make_proxy_table import LARGEST, ROOT, TABLE, TOKENS, current_commit
 
 from camel_jax.runtime import start_engine
 from camel_jax.storage import replacing
 
-RESULT = ROOT / "benchmarks" / "results" / "proxy_closing.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, ROOT, commit
+from common.results import write
+from proxies.make_table import LARGEST, TABLE, TOKENS
+
 LAWS = ("camel", "dml", "sodm")
 FIT: dict[str, Any] = {"starts": 8, "resamples": 8, "max_steps": 1000}
 T90 = {3: 2.920, 4: 2.353, 5: 2.132, 6: 2.015, 7: 1.943, 8: 1.895}  # Student's t at 95 %, by number of seeds
@@ -33,7 +37,7 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build" / "proxy_closing", help="finished rows")
     parser.add_argument("--workers", type=int, default=None, help="processes on a CPU; one a core")
     args = parser.parse_args()
-    commit = current_commit()
+    begun = commit()
     start_engine()
     from camel_jax.proxy.corpus import BUILT_IN, build_corpus
     from camel_jax.proxy.sweep import sweep
@@ -46,8 +50,8 @@ def main() -> None:
     if not note.exists():
         args.folder.mkdir(parents=True, exist_ok=True)
         with replacing(note) as part:
-            part.write_text(json.dumps([commit, recommend(table)]))
-    commit, told = json.loads(note.read_text())
+            part.write_text(json.dumps([begun, recommend(table)]))
+    begun, told = json.loads(note.read_text())
     mixtures = {law: np.array(found["weights"]) for law, found in told.items()} | references(table)
     seeds = list(range(1, args.seeds + 1))
     names = [f"{name}-s{seed}" for name in mixtures for seed in seeds]
@@ -84,7 +88,7 @@ def main() -> None:
         }
     record = {key: result.record[key] for key in ("device", "cores", "versions", "settings", "seconds")}
     written = {
-        "commit": commit,
+        **begun,
         **record,
         "size": LARGEST.n_active,
         "tokens": TOKENS,
@@ -94,8 +98,7 @@ def main() -> None:
         "laws": told,
         "mixtures": measured,
     }
-    with replacing(RESULT) as part:
-        part.write_text(json.dumps(written, indent=1) + "\n")
+    write(RESULTS / "proxy_closing.json", written)
     for name, row in sorted(measured.items(), key=lambda item: item[1]["mean_loss"]):
         gap, accuracy = row["loss_minus_camel"], row["mean_accuracy"]
         print(

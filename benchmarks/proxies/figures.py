@@ -1,4 +1,4 @@
-"""Does the best mixture move with size? Answered from the measured runs alone: python benchmarks/proxy_figures.py.
+"""Does the best mixture move with size? Answered from the measured runs alone: python benchmarks/proxies/figures.py.
 
 At each dense size of camel_jax/data/proxy_runs.csv a smooth surface is fitted to each measured loss over mixtures, no law of scale in
 it: ridge regression on the shares, the logarithm of the set's own share and its square, with the offset of the logarithm and the
@@ -9,16 +9,22 @@ resampling mixtures. Draws notebooks/proxy_optimum.png and writes benchmarks/res
 from __future__ import annotations
 
 import json
+import pathlib
+import sys
 from typing import Any
 
 import numpy as np
-from make_proxy_table import ROOT, TABLE, TOKENS, current_commit
 
 from camel_jax.figures import style
 from camel_jax.recipes.simplex import lattice
 from camel_jax.recipes.sizes import format_count
 from camel_jax.storage import replacing
 from camel_jax.tables.read import read_runs
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, ROOT, provenance
+from common.results import write
+from proxies.make_table import TABLE, TOKENS
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 OFFSETS = (0.001, 0.003, 0.01, 0.03, 0.1)  # of a share, inside the logarithm
@@ -52,7 +58,7 @@ def left_out(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
 
 def main() -> None:
     """Fit the surfaces, draw and write."""
-    commit, runs = current_commit(), read_runs(TABLE)
+    head, runs = provenance(), read_runs(TABLE)
     active, total = np.asarray(runs.recipe.n_active), np.asarray(runs.recipe.n_total)
     first = np.array([not runs.run_names[i].rsplit("-", 1)[-1].startswith("s") for i in runs.run])
     use = (active == total) & (np.asarray(runs.recipe.tokens) == TOKENS) & first
@@ -104,7 +110,7 @@ def main() -> None:
         for size, f in found.items()
     }
     written = {
-        "commit": commit,
+        **head,
         "tokens": TOKENS,
         "sizes": sizes.astype(int).tolist(),
         "domains": list(runs.domains),
@@ -123,8 +129,7 @@ def main() -> None:
             str(int(size)): np.quantile(value[1:], [0.05, 0.5, 0.95]).round(5).tolist() for size, value in cost.items()
         },
     }
-    with replacing(ROOT / "benchmarks" / "results" / "proxy_optimum.json") as part:
-        part.write_text(json.dumps(written, indent=1) + "\n")
+    write(RESULTS / "proxy_optimum.json", written)
     draw(sizes, found, cost, runs.domains)
     print(json.dumps(written, indent=1))
 

@@ -1,4 +1,4 @@
-"""Train the models of camel_jax/data/proxy_runs.csv: python benchmarks/make_proxy_table.py [--workers 1].
+"""Train the models of camel_jax/data/proxy_runs.csv: python benchmarks/proxies/make_table.py [--workers 1].
 
 241 runs on the built-in corpus: the same 25 mixtures at four sizes, 20 of them at the largest; a second token budget for the three
 smallest; three seeds of five mixtures there; and mixture-of-experts at two sparsities. About an hour on one core. It can be
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import subprocess
+import sys
 from typing import NamedTuple
 
 import jax
@@ -25,7 +25,9 @@ from camel_jax.recipes.simplex import dirichlet_design
 from camel_jax.storage import replacing
 from camel_jax.tables.write import runs_to_frame, write_frame
 
-ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import ROOT, commit
+
 TABLE = ROOT / "camel_jax" / "data" / "proxy_runs.csv"
 SIZES = LADDER[:4]
 LARGEST = LADDER[4]  # held out from every fit
@@ -93,23 +95,17 @@ def make_recipe(rows: list[Row], mixtures: np.ndarray) -> Recipe:
     return Recipe(total, active, np.array([row.tokens for row in rows], float), mixtures[[row.mixture for row in rows]])
 
 
-def current_commit() -> str:
-    """The commit of the code that runs; asked before it does."""
-    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    return subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
-
-
 def main() -> None:
     """Train what is missing, and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build" / "proxy_table", help="finished rows")
     parser.add_argument("--workers", type=int, default=None, help="processes on a CPU; one a core")
     args = parser.parse_args()
-    note = args.folder / "commit.txt"
+    note = args.folder / "commit.json"
     if not note.exists():  # rows of one folder are of one version: a resumed table keeps the commit it began with
         args.folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(current_commit())
-    commit = note.read_text()
+        note.write_text(json.dumps(commit()))
+    begun = json.loads(note.read_text())
     corpus = build_corpus(BUILT_IN)
     mixtures, rows = make_mixtures(corpus), make_rows()
     result = sweep(
@@ -127,7 +123,7 @@ def main() -> None:
     frame["seed"] = result.seeds
     write_frame(frame, TABLE)
     runs = result.record.pop("runs")
-    head = json.dumps({"commit": commit, **result.record}, indent=1)[:-2]
+    head = json.dumps({**begun, **result.record}, indent=1)[:-2]
     body = ",\n".join("  " + json.dumps(run) for run in runs)
     with replacing(TABLE.with_suffix(".json")) as part:
         part.write_text(f'{head},\n "runs": [\n{body}\n ]\n}}\n')

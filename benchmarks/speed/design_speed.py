@@ -1,4 +1,4 @@
-"""How long an optimal design takes, and how much memory: python benchmarks/design_speed.py [--large 16667].
+"""How long an optimal design takes, and how much memory: python benchmarks/speed/design_speed.py [--large 16667].
 
 One process a measurement: 1,000 candidate mixtures at 6 sizes for CAMEL (16 skills) and SODM, from the prior, at most 100 runs, first
 with an empty compilation cache, then with a warm one; seconds from after the imports to the finished design, compilation included.
@@ -12,19 +12,22 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 
-RESULTS = pathlib.Path(__file__).parent / "results" / "design_speed.json"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import stored, write
+
+RESULT = RESULTS / "design_speed.json"
 SIZES = ["20M", "60M", "100M", "200M", "400M", "1B"]
 
 
 def measure(name: str, mixtures: int) -> dict:
-    """One design in this process."""
+    """One design in this process, and what made it."""
     from camel_jax.runtime import start_engine
 
     start_engine(quick=False)
@@ -37,6 +40,7 @@ def measure(name: str, mixtures: int) -> dict:
     from camel_jax.design.ladder import make_ladder
     from camel_jax.design.propose import propose_runs
 
+    head = provenance()
     jax.block_until_ready(jax.numpy.zeros(1) + 1)
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     began, cpu = time.perf_counter(), time.process_time()
@@ -58,8 +62,8 @@ def measure(name: str, mixtures: int) -> dict:
         "load": os.getloadavg()[0],
         "runs": int(found.counts.sum()),
         "error_after": found.error_after,
-        "jax": jax.__version__,
-        "device": f"{jax.devices()[0].device_kind}, {jax.device_count()}",
+        **head,
+        "devices": jax.device_count(),
     }
 
 
@@ -73,9 +77,7 @@ def main() -> None:
     if args.child:
         print(json.dumps(measure(args.child[0], int(args.child[1]))))
         return
-    asked = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    commit = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
-    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    rows = stored(RESULT, {"rows": []})["rows"]
     with tempfile.TemporaryDirectory() as cache:
         names = args.laws.split(",")
         plan = [(name, 1000, state) for name in names for state in ("cold", "warm")]
@@ -94,17 +96,9 @@ def main() -> None:
                 "process_seconds": time.perf_counter() - began,
             }
             key = ("law", "mixtures", "cache")
-            rows = [old for old in rows if any(old[k] != row[k] for k in key)] + [row | {"commit": commit}]
+            rows = [old for old in rows if any(old[k] != row[k] for k in key)] + [row]
             print(row, flush=True)
-            cores = len(os.sched_getaffinity(0))
-            told = {
-                "commit": commit,
-                "python": platform.python_version(),
-                "cores": cores,
-                "dtype": "float64",
-                "rows": rows,
-            }
-            RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+            write(RESULT, {"rows": rows})
 
 
 if __name__ == "__main__":

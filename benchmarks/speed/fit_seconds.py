@@ -1,4 +1,4 @@
-"""Wall clock of camel-jax fit on the shipped table, as a whole process: python benchmarks/fit_seconds.py [--rounds 3].
+"""Wall clock of camel-jax fit on the shipped table, as a whole process: python benchmarks/speed/fit_seconds.py [--rounds 3].
 
 Each law of each round starts with an empty compilation cache ("cold"), and runs the same command again with that cache ("warm"). Writes
 benchmarks/results/fit_seconds.json.
@@ -7,9 +7,7 @@ benchmarks/results/fit_seconds.json.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.resources
-import json
 import os
 import pathlib
 import subprocess
@@ -17,7 +15,10 @@ import sys
 import tempfile
 import time
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, commit, provenance
+from common.results import write
+
 LAWS = ("blend", "camel", "sodm")
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     table = importlib.resources.files("camel_jax") / "data" / "proxy_runs.csv"
-    rounds = []
+    begun, rounds = commit(), []
     for _ in range(args.rounds):
         for law in LAWS:
             with tempfile.TemporaryDirectory() as folder:
@@ -36,13 +37,8 @@ def main() -> None:
                 env = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
                 rounds.append({"law": law, "cold": seconds(command, env), "warm": seconds(command, env)})
                 print(rounds[-1], flush=True)
-    result = {
-        "rounds": rounds,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "jax": importlib.metadata.version("jax"),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "fit_seconds.json").write_text(json.dumps(result, indent=1) + "\n")
+    # JAX starts here only, so that the processes that are timed have the machine to themselves
+    write(RESULTS / "fit_seconds.json", {**provenance(), **begun, "rounds": rounds})
 
 
 def seconds(command: list[str], env: dict[str, str]) -> float:

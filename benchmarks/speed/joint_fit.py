@@ -1,6 +1,6 @@
 """The joint law on a public table: objective and held-out error against time, ours and L-BFGS, from the same random starts.
 
-    python benchmarks/joint_fit.py --data ../shared/data --starts 3 --resamples 64
+    python benchmarks/speed/joint_fit.py --starts 3 --resamples 64
 
 Rivals: scipy L-BFGS-B (50 pairs) and optax L-BFGS (40 pairs, zoom) with the jitted gradient of the same objective. Compile time is
 kept apart. Best known = the lowest objective any solver reached in this run.
@@ -10,8 +10,7 @@ import argparse
 import json
 import os
 import pathlib
-import platform
-import subprocess
+import sys
 import time
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads of small factorizations only wait for each other
@@ -27,8 +26,12 @@ from camel_jax.fitting import joint_newton
 from camel_jax.fitting.objective import Robust, as_data, objective
 from camel_jax.laws.law import scale_recipe, scale_runs, table_units
 from camel_jax.solvers import minimize
-from camel_jax.tables.read import read
+from camel_jax.tables.read import read_runs
 from camel_jax.tables.runs import resample_counts, select
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import DATA, RESULTS, provenance
+from common.results import write
 
 
 def timed(function, *args):
@@ -39,7 +42,7 @@ def timed(function, *args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="../shared/data")
+    parser.add_argument("--data", type=pathlib.Path, default=DATA)
     parser.add_argument("--cut", type=float, default=3.2e8, help="largest size fitted")
     parser.add_argument("--skills", type=int, default=16)
     parser.add_argument("--starts", type=int, default=3)
@@ -48,11 +51,12 @@ def main():
     parser.add_argument("--batch", type=int, default=256, help="resamples side by side on an accelerator")
     parser.add_argument("--scipy-steps", type=int, default=3000)
     parser.add_argument("--optax-steps", type=int, default=3000)
-    parser.add_argument("--out", default="benchmarks/results/joint_fit.json")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "joint_fit.json")
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
+    head = provenance()
 
-    runs = read.read_runs(pathlib.Path(args.data) / "slimpajama.csv")
+    runs = read_runs(args.data / "slimpajama.csv")
     below = np.asarray(runs.recipe.n_active) <= args.cut
     fitted, unseen = select(runs, below), select(runs, ~below)
     units, law, robust = table_units(fitted), laws.camel(args.skills), Robust()
@@ -156,14 +160,9 @@ def main():
         }
         print(json.dumps(warm))
 
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     result = {
-        "git": git,
-        "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
-        "device": str(jax.devices()[0]),
-        "cores": os.cpu_count(),
+        **head,
         "load_average": os.getloadavg(),
-        "dtype": "float64",
         "rows": len(fitted),
         "sets": len(fitted.sets),
         "skills": args.skills,
@@ -172,9 +171,7 @@ def main():
         "records": records,
         "warm_resamples": warm,
     }
-    out = pathlib.Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    write(args.out, result)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ cost itself. Problems are padded to
 the next of four widths, so that the batch is four programs, spread over the devices (both cores of a CPU). Both sides are
 timed in alternating rounds in one run; compilation is told apart.
 
-    python benchmarks/mixture_solvers.py --seed 1
+    python benchmarks/speed/mixture_solvers.py --seed 1
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ import argparse
 import functools
 import json
 import pathlib
-import platform
-import subprocess
+import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy
 from jax.sharding import Mesh, PartitionSpec
 from scipy.optimize import minimize
 
@@ -34,8 +32,12 @@ from camel_jax.mixture.batched import Best, Problems, solve_many
 from camel_jax.mixture.search import random_starts
 from camel_jax.runtime import start_engine
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, provenance
+from common.results import write
+
 WIDTHS, SKILLS, ROWS = (5, 10, 15, 20), 6, 2
-RESULT = pathlib.Path(__file__).parent / "results" / "mixture_solvers.json"
+RESULT = RESULTS / "mixture_solvers.json"
 
 
 def random_problem(rng: np.random.Generator) -> dict:
@@ -168,9 +170,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     options = parser.parse_args()
-    asked = ["git", "-C", str(RESULT.parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     start_engine(quick=False)  # what is timed comes after compilation
+    head = provenance()
     rng = np.random.default_rng(options.seed)
     problems = [random_problem(rng) for _ in range(options.problems)]
     points = np.asarray(random_starts(jax.random.key(0), max(options.our_starts, options.starts), WIDTHS[-1]))
@@ -200,6 +201,7 @@ def main() -> None:
         *((w - p["upper"]).max() for p, w in zip(problems, weights, strict=True)),
     )
     report = {
+        **head,
         "problems": len(problems),
         "starts_slsqp": options.starts,
         "starts_ours": options.our_starts,
@@ -219,14 +221,10 @@ def main() -> None:
         "ratio": float(np.median(np.array(ours) / np.array(theirs))),
         "first_call_s": first,
         "first_call_finds_compiled_programs": options.compiled,
-        "dtype": "float64",
-        "devices": [str(d) for d in jax.devices()],
-        "machine": platform.machine(),
-        "versions": {"jax": jax.__version__, "numpy": np.__version__, "scipy": scipy.__version__},
-        "commit": commit,
+        "devices": jax.device_count(),
     }
     print(json.dumps(report, indent=1))
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    write(options.out, report)
 
 
 if __name__ == "__main__":

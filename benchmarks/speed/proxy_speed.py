@@ -1,4 +1,6 @@
-"""Tokens per second of a sweep against one run at a time, both in one go: python benchmarks/proxy_speed.py [--mixtures 20] [--runs 64].
+"""Tokens per second of a sweep against one run at a time, both in one go.
+
+    python benchmarks/speed/proxy_speed.py [--mixtures 20] [--runs 64]
 
 The plain script is what one writes first: a process that trains one mixture after the other, with the mixture, the seed and the
 schedule inside the jitted step, so that each mixture compiles its own, and a step a call. The sweep is camel_jax's, compilation
@@ -19,14 +21,16 @@ import tempfile
 import time
 
 import numpy as np
-from make_proxy_table import ROOT, current_commit, make_mixtures
 
-RESULTS = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import RESULTS, commit, provenance, versions
+from common.results import write
+from proxies.make_table import make_mixtures
 
 
 def main() -> None:
     """Time both, and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixtures", type=int, default=20)
     parser.add_argument("--runs", type=int, default=0, help="runs of the sweep; by default one a mixture")
     parser.add_argument("--tokens", type=int, default=500_224)
@@ -40,11 +44,11 @@ def main() -> None:
 
     from camel_jax.proxy.corpus import BUILT_IN, build_corpus, save_corpus
     from camel_jax.proxy.model import LADDER
-    from camel_jax.proxy.sweep import describe_machine, sweep
+    from camel_jax.proxy.sweep import sweep
     from camel_jax.proxy.train import Settings
     from camel_jax.recipes.recipe import Recipe
 
-    commit, load = current_commit(), os.getloadavg()[0]
+    begun, load = commit(), os.getloadavg()[0]
     corpus = build_corpus(BUILT_IN)
     weights = make_mixtures(corpus)[: args.mixtures]
     shape, first = LADDER[args.size], len(weights)
@@ -67,8 +71,11 @@ def main() -> None:
     tokens = float(np.sum(result.runs.recipe.tokens)) / count
     plain = np.array(json.loads(out.splitlines()[-1]))
     written = {
-        "commit": commit,
-        **describe_machine(),
+        **provenance(),
+        **versions("flax", "optax"),
+        **begun,
+        "dtype": Settings().resolved().dtype,
+        "devices": jax.device_count(),
         "load_before": load,
         "size": shape.n_active,
         "runs": count,
@@ -86,8 +93,7 @@ def main() -> None:
     }
     print(json.dumps(written, indent=1))
     name = "cpu" if jax.default_backend() == "cpu" else jax.devices()[0].device_kind.replace(" ", "_").lower()
-    path = RESULTS / f"proxy_speed_{name}.json"
-    path.write_text(json.dumps(written, indent=1) + "\n")
+    write(RESULTS / f"proxy_speed_{name}.json", written)
 
 
 def train_plainly(args: argparse.Namespace) -> list[float]:

@@ -1,6 +1,6 @@
 """Many small fits: fits per second and success of the batched solver against what people use, on real runs.
 
-    python benchmarks/small_fits.py [--data FOLDER] [--rounds 3] [--rtol 1e-6] [--seed 7] [--resamples 256]
+    python benchmarks/speed/small_fits.py [--data FOLDER] [--rounds 3] [--rtol 1e-6] [--seed 7] [--resamples 256]
 
 Problem: final checkpoints of pile5 (104 rows, 5 domains, 22 sets), one law of 9 parameters a set,
     L = E + k exp(t . r) + A N^-a,    least squares on log loss,
@@ -28,9 +28,11 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import numpy as np  # noqa: E402
-from small_fits_problem import (  # noqa: E402
-    DATA,
-    HERE,
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import DATA, RESULTS, usable_cores  # noqa: E402
+from common.results import write  # noqa: E402
+from speed.small_fits_problem import (  # noqa: E402
     N_STARTS,
     arguments,
     declare,
@@ -40,12 +42,8 @@ from small_fits_problem import (  # noqa: E402
     flatten,
     load,
     predict,
-    usable_cores,
-    write,
 )
-from small_fits_rivals import RIVALS, minpack, numpy_batched, set_table, set_table_in_worker  # noqa: E402
-
-RESULTS = HERE / "results" / "small_fits.json"
+from speed.small_fits_rivals import RIVALS, minpack, numpy_batched, set_table, set_table_in_worker  # noqa: E402
 
 
 def summarize(name, rounds):
@@ -220,7 +218,7 @@ def draw(results, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=DATA)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "small_fits.json")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rtol", type=float, default=1e-6)
     parser.add_argument("--seed", type=int, default=7)
@@ -263,8 +261,8 @@ def main():
     ):
         print(f"--- {title}: {args.resamples} resamples x {N_STARTS} starts, rtol {args.rtol:g}", flush=True)
         results[key] = {"title": title, "solvers": compare(args, pool, table, which, n_samples)}
-        write(results, args.out)
-    write(results, args.out)
+        write(args.out, results)
+    write(args.out, results)
     draw(results, args.out.with_suffix(".png"))
     print(f"wrote {args.out} and {args.out.with_suffix('.png')}")
 

@@ -1,6 +1,6 @@
 """How the batched solver of small fits grows: fits per second against resamples, rows, sets, domains and devices, and its memory.
 
-    python benchmarks/small_fits_growth.py [--data FOLDER] [--axes resamples rows sets domains devices] [--batch 2841]
+    python benchmarks/speed/small_fits_growth.py [--data FOLDER] [--axes resamples rows sets domains devices] [--batch 2841]
 
 The largest batch, a million fits, runs in a process of its own, which also tells its peak memory: once on a CPU, three times elsewhere.
 Every other point is the second of two calls, so that compilation is apart. Runs on any device that JAX finds; on one with its own
@@ -18,9 +18,11 @@ import sys
 import time
 
 import numpy as np
-from small_fits_problem import (
-    DATA,
-    HERE,
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import DATA, RESULTS, ROOT, usable_cores
+from common.results import write
+from speed.small_fits_problem import (
     N_STARTS,
     arguments,
     declare,
@@ -28,11 +30,7 @@ from small_fits_problem import (
     draw_starts,
     environment,
     load,
-    usable_cores,
-    write,
 )
-
-RESULTS = HERE / "results" / "small_fits_growth.json"
 
 
 def growth(args, table):
@@ -90,7 +88,7 @@ import json, pathlib, resource, sys, time
 sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
-import small_fits_problem as s
+import speed.small_fits_problem as s
 from camel_jax.solvers.least_squares import least_squares
 r, n, y, _ = s.load(pathlib.Path(sys.argv[2]))
 rng = np.random.default_rng(0)
@@ -113,7 +111,7 @@ print(json.dumps({"fits": int(fit.objective.size), "seconds_with_compilation": s
 
 def million(args):
     """Speed and peak resident memory of the largest batch, in a process of its own."""
-    inputs = (str(HERE), str(args.data), str(args.batch), str(args.rtol))
+    inputs = (str(ROOT / "benchmarks"), str(args.data), str(args.batch), str(args.rtol))
     done = subprocess.run([sys.executable, "-c", MILLION, *inputs], capture_output=True, text=True, check=True)
     out = json.loads(done.stdout.splitlines()[-1])
     print("largest batch", out, flush=True)
@@ -148,7 +146,7 @@ def draw(results, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=DATA)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "small_fits_growth.json")
     parser.add_argument("--axes", nargs="*", default=["resamples", "rows", "sets", "domains", "devices"])
     parser.add_argument(
         "--batch", type=int, default=2841, help="resamples of the largest batch; 2841 are a million fits"
@@ -166,10 +164,10 @@ def main():
     table = load(args.data)[:3]
     results = {"environment": environment(), "arguments": arguments(args)}
     results["growth"] = growth(args, table)
-    write(results, args.out)
+    write(args.out, results)
     if not args.no_largest:
         results["largest"] = million(args)
-        write(results, args.out)
+        write(args.out, results)
     if results["growth"]:
         draw(results, args.out.with_suffix(".png"))
     print(f"wrote {args.out}")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
-import platform
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
+import sys
 
 import numpy as np
 
-HERE = pathlib.Path(__file__).parent
-DATA = HERE.parents[1] / "shared" / "data"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.provenance import provenance, versions
+
 N_STARTS, N_PARAMS = 16, 9
 LEAVES = ("floor", "mixture_scale", "mixture_slope", "size_exponent", "size_scale")
 
@@ -79,43 +77,14 @@ def declare(shares, log_size):
     )
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def environment():
+    """What made a result, the load before it, and the rivals' versions."""
     import jax
 
-    def of(name):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
-
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False)
-    commit = asked.stdout.strip()
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines() if pathlib.Path("/proc/cpuinfo").exists() else []
-    cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor())
-    names = ("jax", "jaxlib", "numpy", "scipy", "optimistix", "torch")
-    return {
-        "git": commit,
-        "python": platform.python_version(),
-        **{n: of(n) for n in names},
-        "cpu": cpu,
-        "cores": usable_cores(),
-        "load_at_start": os.getloadavg()[0],
-        "devices": [str(d) for d in jax.local_devices()],
-        "dtype": "float64",
-    }
+    extra = {"load_at_start": os.getloadavg()[0], "devices": [str(d) for d in jax.local_devices()]}
+    return provenance() | versions("optimistix", "torch") | extra
 
 
 def arguments(args):
     """What was asked for, as text; of paths only the last name, so that results do not tell folders of a machine."""
     return {k: v.name if isinstance(v, pathlib.Path) else str(v) for k, v in vars(args).items()}
-
-
-def write(results, path):
-    """What there is so far, so that a run that is stopped is not lost."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
