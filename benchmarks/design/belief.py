@@ -3,7 +3,8 @@
 Each law is fitted to a public table without its largest size. For every kind of parameter, in standard deviations of the prior:
   each    root mean square over the parameters of their distance from the center of the prior
   common  distance of their mean, whose standard deviation under the prior is smaller
-A prior that was also a belief would give about 1 for both. What is found sets ``camel_jax.design.knowledge.SPREAD``. One JSON, written after every fit.
+A prior that was also a belief would give about 1 for both. What is found sets
+``camel_jax.design.knowledge.SPREAD``. One JSON, written after every fit.
 """
 
 from __future__ import annotations
