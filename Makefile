@@ -38,7 +38,7 @@ notebooks: install
 
 # the measured table of tiny models: about an hour on one core, and it goes on where it was stopped
 proxies: install
-	$(PY) benchmarks/make_proxy_table.py
+	$(PY) benchmarks/proxies/make_table.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist *.egg-info demo_out

@@ -25,7 +25,7 @@ from camel_jax.types import Array
 
 # The prior of a law is a penalty that makes fits extrapolate well. As a belief it is too sure: in fits of public tables the mean
 # exponent or coupling lies 3 of its standard deviations from the center at the median, every fourth more than 6
-# (benchmarks/design_belief.py). Designs believe in deviations four times as large as the prior does.
+# (benchmarks/design/belief.py). Designs believe in deviations four times as large as the prior does.
 SPREAD = 4.0
 
 

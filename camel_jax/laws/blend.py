@@ -1,8 +1,8 @@
 """CAMEL and additive SODM as one law: the geometric mean of their predictions, weighted by what each can do on a table.
 
 CAMEL's skills are told apart by mixtures. Where a table has few, SODM, in which every domain helps every set in its own way and no
-more, often extrapolates over mixtures better (benchmarks/few_mixtures.py); on other tables it fails at a larger size. ``fit`` learns
-the weight from mixtures that it leaves out (``stacking``), up to a limit that falls with the number of mixtures.
+more, often extrapolates over mixtures better (benchmarks/accuracy/few_mixtures.py); on other tables it fails at a larger size.
+``fit`` learns the weight from mixtures that it leaves out (``stacking``), up to a limit that falls with the number of mixtures.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def test_chains_agree_and_the_law_is_near_the_truth(posterior, runs):
 
 
 def test_planted_parameters_rank_evenly_among_the_draws(posterior):
-    """Simulation-based calibration in small; benchmarks/bayes_calibration.py is the study."""
+    """Simulation-based calibration in small; benchmarks/posterior/calibration.py is the study."""
     plan, table = posterior.plan, posterior.table
     ranks, surprise = [], []
     for number in range(4):
