@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.bayes.convergence import Diagnostics, diagnose
+from camel_jax.bayes.convergence import Diagnostics, diagnose, smooth
 from camel_jax.bayes.noise import Table, lay_out
 from camel_jax.bayes.nuts import Progress, Samples, Settings
 from camel_jax.bayes.posterior import KEPT, Posterior, all_draws, typical_deviation
 from camel_jax.bayes.priors import Layout, from_raw, layout
-from camel_jax.bayes.psis import smooth
 from camel_jax.bayes.rounds import in_rounds
 from camel_jax.bayes.whitening import Whitened, flat_potential, whiten
 from camel_jax.fitting.backtest import GROWTH
