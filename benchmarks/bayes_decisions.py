@@ -143,11 +143,11 @@ def decide(law, params, sources) -> dict[str, dict[str, float]]:
         best = optimize_mixture(source.losses_at(TARGET, TOKENS), starts=16)
         losses = [float(jnp.mean(true(jnp.asarray(w)))) for w in (best.reference, best.weights)]
         out[name] = {
-            "gain": float(best.gain.value),
-            "lower": float(best.gain.lower),
-            "upper": float(best.gain.upper),
+            "gain": float(best.gain.point),
+            "lower": float(best.gain.low),
+            "upper": float(best.gain.high),
             "true": losses[0] - losses[1],
-            "regret": losses[1] - float(ideal.value.value),
+            "regret": losses[1] - float(ideal.value.point),
         }
     return out
 

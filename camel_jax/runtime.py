@@ -51,6 +51,18 @@ def start_engine(quick: bool = True, repeatable: bool = False) -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def require_float64(what: str) -> None:
+    """Refuse to go on in float32, which is not enough for ``what``.
+
+    Raises:
+      ValueError: JAX computes in float32, as it does unless told otherwise.
+    """
+    import jax
+
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError(f'{what} needs float64: call jax.config.update("jax_enable_x64", True) before anything else')
+
+
 def has_accelerator() -> bool:
     """Whether jax may find a GPU or TPU: a plugin of one is installed, and jax is not kept from it."""
     plugins = any(importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu"))

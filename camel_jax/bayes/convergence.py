@@ -1,4 +1,4 @@
-"""Whether draws can be relied on: R-hat, effective sample size and divergences of chains, k-hat of importance weights, in plain words."""
+"""Whether draws can be relied on: R-hat, effective sample size and divergences of chains, k-hat of importance weights."""
 
 from __future__ import annotations
 

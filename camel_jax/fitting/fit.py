@@ -20,6 +20,7 @@ from camel_jax.laws.blend import with_share
 from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
 from camel_jax.prediction.discrepancy import table_discrepancy
 from camel_jax.prediction.residual_field import fit_field, no_field
+from camel_jax.runtime import require_float64
 from camel_jax.tables.runs import Runs, resample_counts
 from camel_jax.types import Array
 
@@ -79,14 +80,13 @@ def fit(
       FitError: the table cannot tell the law (too few runs, nothing measured), or every start failed.
       ValueError: float64 is off, or an unknown solver or weighting.
 
-    >>> from camel_jax.laws import __init__ as laws
+    >>> from camel_jax import laws
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8))
     >>> fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=2).check()
     '2 starts: 2 converged'
     """
-    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-        raise ValueError("fitting needs float64: call jax.config.update('jax_enable_x64', True) before anything else")
+    require_float64("fitting")
     if jax.default_backend() == "tpu":
         raise ValueError(
             "a TPU has no float64, which fitting needs: fit on its host with JAX_PLATFORMS=cpu; a saved fit predicts in float32"

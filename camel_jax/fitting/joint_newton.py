@@ -27,7 +27,8 @@ from camel_jax.fitting.objective import Data, Robust, huber
 from camel_jax.laws import camel_derivatives
 from camel_jax.laws.law import Law
 from camel_jax.numerics.batched import by_matrix
-from camel_jax.solvers.minimize import CONVERGED, MAX_STEPS, NON_FINITE, Solution
+from camel_jax.solvers.minimize import Solution
+from camel_jax.solvers.status import CONVERGED, MAX_STEPS, NON_FINITE, RUNNING
 from camel_jax.types import Array
 
 
@@ -105,7 +106,6 @@ class _State(NamedTuple):
     steps: Array
 
 
-RUNNING = -1
 DEFAULT = Schedule()
 
 

@@ -20,10 +20,10 @@ from camel_jax.mixture import barrier, limits, objectives, optimality
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.objectives import Goal, Objective
 from camel_jax.mixture.problem import Curved, Problem, inside_curved, make_problem, split_function
-from camel_jax.mixture.result import Binding, Certificate, Interval, MixtureResult
+from camel_jax.mixture.result import Binding, Certificate, MixtureResult
 from camel_jax.mixture.search import Solution, costs_and_slopes, random_starts, solve
 from camel_jax.recipes import outcome
-from camel_jax.recipes.outcome import Outcomes
+from camel_jax.recipes.outcome import Interval, Outcomes
 from camel_jax.types import Array
 
 

@@ -78,7 +78,7 @@ def mixture_panel(result: Any, ranges: Any, target: tuple[float, float, float]) 
     """The panel of ``plots.overview`` that shows a recommended mixture."""
     n_total, n_active, n_tokens = target
     gain = result.gain
-    percent = [100 * x / result.reference_value for x in (gain.value, gain.lower, gain.upper)]
+    percent = [100 * x / result.reference_value for x in gain]
     return {
         "domains": result.domains,
         "weights": result.weights,

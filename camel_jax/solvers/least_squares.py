@@ -19,33 +19,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 import numpy as np
 from jax.sharding import Mesh
 
+from camel_jax.runtime import require_float64
 from camel_jax.solvers.autodiff import Rowwise
 from camel_jax.solvers.prior import Prior, _prior_arrays
 from camel_jax.solvers.projected_starts import _project, _project_all
-from camel_jax.solvers.queue import (
-    CONVERGED,
-    MAX_STEPS,
-    NO_DATA,
-    NON_FINITE,
-    Batch,
-    Controls,
-    Settings,
-    in_order,
-    run_queue,
-)
+from camel_jax.solvers.queue import Batch, Controls, Settings, in_order, run_queue
 from camel_jax.solvers.structure import Structure
 from camel_jax.types import Array
-
-STATUS_NAMES = {
-    CONVERGED: "converged",
-    MAX_STEPS: "step limit reached",
-    NON_FINITE: "non-finite value",
-    NO_DATA: "no row with a positive weight and a measured target",
-}
 
 
 class LeastSquares(NamedTuple):
@@ -54,7 +37,7 @@ class LeastSquares(NamedTuple):
     Attributes:
       params: best raw parameters met, the pytree of the starts with leaves (B, S, V, ...).
       objective: (B, S, V); inf where the start itself could not be evaluated.
-      status: (B, S, V) int32: 0 converged, 1 step limit reached, 2 non-finite value, 3 no data.
+      status: (B, S, V) int32, codes of ``status``; no data where no row has a positive weight and a measured target.
       steps: (B, S, V) int32, trial points evaluated after the start.
     """
 
@@ -107,6 +90,7 @@ def least_squares(
     Raises:
       ValueError: shapes that do not fit together, or float32 data.
 
+    >>> import jax.numpy as jnp
     >>> log_size = np.log(np.array([1.0, 2.0, 4.0, 8.0, 16.0]))
     >>> def predict(raw, row): return jnp.exp(raw["floor"]) + jnp.exp(raw["scale"] - raw["exponent"] * row)
     >>> truth = {"floor": 0.5, "scale": 1.0, "exponent": 0.4}
@@ -117,8 +101,7 @@ def least_squares(
     (0.4, 0)
     """
     targets = np.asarray(targets, float)
-    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-        raise ValueError("least squares needs float64: jax.config.update('jax_enable_x64', True)")
+    require_float64("least squares")
     leaves, treedef = jax.tree.flatten(starts)
     leaves = [np.asarray(leaf, float) for leaf in leaves]
     n_rows, n_sets = targets.shape

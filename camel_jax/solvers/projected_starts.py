@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from jax import lax

@@ -217,7 +217,7 @@ def test_chains_are_the_same_on_one_core_and_on_two(fitted, runs, posterior, mon
 def test_decisions_read_a_posterior_as_they_read_a_fit(posterior, tmp_path):
     at = posterior.losses_at("1B", "20B")
     best = cj.optimize_mixture(at, starts=4)
-    assert np.isfinite([best.gain.lower, best.gain.upper]).all() and 0.0 <= best.probability_better <= 1.0
+    assert np.isfinite([best.gain.low, best.gain.high]).all() and 0.0 <= best.probability_better <= 1.0
     draws = np.asarray(at.draws(best.weights))
     assert draws.shape == (256, 2)
     posterior.save(tmp_path / "p.npz")

@@ -140,7 +140,7 @@ def test_mix_for_accuracy_beats_the_reference_and_repeats(study):
     assert set(told["tasks"]) == {"facts", "coding"} and told["flagged_tasks"] == {"guess": "at chance"}
     assert told["value"]["value"] == pytest.approx(np.mean(told["accuracies"]["value"]), rel=1e-6)
     assert told["gain"]["value"] == pytest.approx(np.mean(told["accuracy_difference"]["value"]), abs=1e-8)
-    assert told["gain"]["lower"] < told["gain"]["value"] < told["gain"]["upper"] and told["gain"]["value"] > 0
+    assert told["gain"]["low"] < told["gain"]["point"] < told["gain"]["high"] and told["gain"]["point"] > 0
     apart = np.subtract(told["accuracies"]["value"], told["reference_accuracies"])
     np.testing.assert_allclose(apart, told["accuracy_difference"]["value"], atol=1e-8)
     code, text, _ = call(*arguments)

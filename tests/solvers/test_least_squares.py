@@ -16,7 +16,7 @@ from scipy.optimize import leastsq
 import camel_jax
 from camel_jax.numerics.batched import fast_log, lower_pairs, solve_packed
 from camel_jax.solvers import least_squares as module
-from camel_jax.solvers import projected_starts, queue
+from camel_jax.solvers import projected_starts, queue, status
 from camel_jax.solvers.least_squares import least_squares
 from camel_jax.solvers.prior import Prior, quadratic_prior
 from camel_jax.solvers.projection import LARGEST, rescale
@@ -165,9 +165,9 @@ def test_bad_lanes_get_a_status_and_leave_the_others_alone(problem, structured):
     weights[1, 3] = 0  # spares the row whose target is infinite
     weights[0, 3] = 1
     fit = least_squares(declare(rows), bad, targets, weights=weights, prior=PRIOR, rtol=1e-12)
-    assert np.all(fit.status[[0, 1, 3], :, 1] == module.NO_DATA) and np.all(fit.status[3] == module.NO_DATA)
-    assert np.all(fit.status[2][:, [0, 2]] == module.NON_FINITE)
-    assert np.all(fit.status[:2, 1, 0] == module.NON_FINITE) and fit.status[0, 0, 2] == module.NON_FINITE
+    assert np.all(fit.status[[0, 1, 3], :, 1] == status.NO_DATA) and np.all(fit.status[3] == status.NO_DATA)
+    assert np.all(fit.status[2][:, [0, 2]] == status.NON_FINITE)
+    assert np.all(fit.status[:2, 1, 0] == status.NON_FINITE) and fit.status[0, 0, 2] == status.NON_FINITE
     assert np.all(np.isinf(fit.objective[2]))
     again = least_squares(declare(rows), starts, losses, weights=np.nan_to_num(weights), prior=PRIOR, rtol=1e-12)
     for s, v in [(0, 0), (2, 0)]:
