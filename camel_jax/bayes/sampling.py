@@ -107,7 +107,7 @@ def sample_posterior(
             restarted=restarted
         )
     seed = int(jax.random.randint(error_key, (), 0, 2**31 - 1))
-    as_fit = _as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
+    as_fit = posterior_as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
     return Posterior(as_fit, raw, noise, samples.z, -samples.potential, found, plan, table)
 
 
@@ -151,7 +151,7 @@ def _potentials(plan: Layout, table: Table, z: Array) -> Array:
     return jax.lax.map(lambda x: flat_potential(plan, table, x), z)
 
 
-def _as_fit(
+def posterior_as_fit(
     fit: Fit,
     runs: Runs,
     raw: Any,

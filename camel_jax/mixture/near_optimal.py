@@ -13,9 +13,9 @@ from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.objectives import Goal
 from camel_jax.mixture.optimize import describe
-from camel_jax.mixture.problem import Curved, Problem, _problem, inside_curved, split_function
+from camel_jax.mixture.problem import Curved, Problem, inside_curved, problem_of, split_function
 from camel_jax.mixture.result import MixtureResult
-from camel_jax.mixture.search import Solution, _toward_center, solve
+from camel_jax.mixture.search import Solution, solve, toward_center
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
 
@@ -66,7 +66,7 @@ def near_optimal(
     """
     _check_within(within)
     key = jax.random.key(0) if key is None else key
-    problem = _problem(outcomes, options)
+    problem = problem_of(outcomes, options)
     return _near(problem, solve(problem, key, starts), within, samples, key)
 
 
@@ -88,7 +88,7 @@ def decide(
     """
     _check_within(within)
     key = jax.random.key(0) if key is None else key
-    problem = _problem(outcomes, options)
+    problem = problem_of(outcomes, options)
     solution = solve(problem, key, starts)
     return describe(problem, solution), _near(problem, solution, within, samples, key)
 
@@ -107,7 +107,7 @@ def _near(problem: Problem, solution: Solution, within: float, samples: int, key
         return NearOptimal(
             *done, solution.weights, solution.weights, names, np.repeat(solution.weights[None], samples, 0)
         )
-    inner = _toward_center(problem, region, solution.weights, problem.goal, 0.5 * (solution.cost + level))
+    inner = toward_center(problem, region, solution.weights, problem.goal, 0.5 * (solution.cost + level))
     still, moving = split_function(problem.outcomes)
     found = _extremes(still, moving, problem.goal, region, problem.curved, inner, level)
     found = np.asarray(found)[np.all(np.isfinite(found), 1)]

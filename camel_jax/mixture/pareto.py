@@ -12,8 +12,8 @@ import numpy as np
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.objectives import Goal, Objective
-from camel_jax.mixture.problem import Curved, _problem, inside_curved, split_function
-from camel_jax.mixture.search import _toward_center, costs_and_slopes, random_starts, solve
+from camel_jax.mixture.problem import Curved, inside_curved, problem_of, split_function
+from camel_jax.mixture.search import costs_and_slopes, random_starts, solve, toward_center
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
 
@@ -54,8 +54,8 @@ def pareto_front(
     if points < 2:
         raise ValueError(f"a front needs at least 2 points, got {points!r}")
     key = jax.random.key(0) if key is None else key
-    one = _problem(outcomes, {**options, "objective": first})
-    two = _problem(outcomes, {**options, "objective": second})
+    one = problem_of(outcomes, {**options, "objective": first})
+    two = problem_of(outcomes, {**options, "objective": second})
     if len(two.regions) > 1:
         raise ValueError("a front needs one set of domains, not 'at most k': fix the shares of the others at 0")
     best_one, best_two = solve(one, key, starts), solve(two, key, starts)
@@ -67,7 +67,7 @@ def pareto_front(
         levels = least + (worst - least) * np.linspace(0, 1, points)[1:-1]
         region = best_two.region
         center = (
-            _toward_center(two, region, best_two.weights, two.goal, least + 0.3 * (levels[0] - least))
+            toward_center(two, region, best_two.weights, two.goal, least + 0.3 * (levels[0] - least))
             if points > 2
             else best_two.weights
         )

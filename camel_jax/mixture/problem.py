@@ -23,7 +23,8 @@ from camel_jax.types import Array
 _OPTIONS = ("objective", "domains", "reference", "risk", "tail")
 
 
-def _problem(outcomes: Outcomes, options: dict[str, Any]) -> Problem:
+def problem_of(outcomes: Outcomes, options: dict[str, Any]) -> Problem:
+    """A decision from arguments of which some are limits."""
     main = {name: value for name, value in options.items() if name in _OPTIONS}
     return make_problem(outcomes, **main, limits={k: v for k, v in options.items() if k not in _OPTIONS})
 

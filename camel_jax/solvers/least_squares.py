@@ -24,8 +24,8 @@ from jax.sharding import Mesh
 
 from camel_jax.runtime import require_float64
 from camel_jax.solvers.autodiff import Rowwise
-from camel_jax.solvers.prior import Prior, _prior_arrays
-from camel_jax.solvers.projected_starts import _project, _project_all
+from camel_jax.solvers.prior import Prior, prior_arrays
+from camel_jax.solvers.projected_starts import project_all, project_starts
 from camel_jax.solvers.queue import Batch, Controls, Settings, in_order, run_queue
 from camel_jax.solvers.structure import Structure
 from camel_jax.types import Array
@@ -129,7 +129,7 @@ def least_squares(
         if model.n_params != n_params:
             raise ValueError(f"starts hold {n_params} parameters a set, the structure {model.n_params}")
         if project:
-            flat = _project_all(partial(_project, law.form, law.data), flat, targets, seen, counts)
+            flat = project_all(partial(project_starts, law.form, law.data), flat, targets, seen, counts)
     else:
         model, data = Rowwise(law, treedef, shapes), rows
     with np.errstate(all="ignore"):
@@ -142,7 +142,7 @@ def least_squares(
     lanes = min(lanes, -(-n_ids // 16) * 16)
     settings = Settings(lanes, 4, huber is not None)
     controls = Controls(np.int32(max_steps), *np.array([rtol, 1e-12, damping, 1.0 if huber is None else huber]))
-    mean, precision = _prior_arrays(prior, n_params, flat.dtype)
+    mean, precision = prior_arrays(prior, n_params, flat.dtype)
     packed = precision[tuple(np.array(model.pairs).T)]
     batch = Batch(flat, np.where(seen, log_targets, 0.0), seen, counts, mean, precision, packed, controls)
     with jax.default_device(devices[0]):

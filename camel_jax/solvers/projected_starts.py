@@ -42,7 +42,7 @@ def _scales(terms: Array, rest: Array | float, targets: Array, weights: Array) -
 
 
 @partial(jax.jit, static_argnums=0)
-def _project(form: Form, data: Any, starts: Array, targets: Array, weights: Array) -> Array:
+def project_starts(form: Form, data: Any, starts: Array, targets: Array, weights: Array) -> Array:
     """Starts (P, L) of a structured law with the scales of its terms solved for."""
     movable = [i for i, a in enumerate(form.amplitudes) if a]
     if not movable:
@@ -58,13 +58,13 @@ def _project(form: Form, data: Any, starts: Array, targets: Array, weights: Arra
     return jnp.where(jnp.all(jnp.isfinite(moved), 0), moved, starts)
 
 
-def _project_all(
+def project_all(
     project: Callable[..., Array], flat: np.ndarray, targets: np.ndarray, seen: np.ndarray, weights: Array
 ) -> np.ndarray:
     """Projected starts; every resample that shares a start shares its projection, with the mean weights."""
     n_own, n_starts, n_sets, n_params = flat.shape
     if n_own > 1:
-        each = [_project_all(project, flat[b : b + 1], targets, seen, weights[b : b + 1]) for b in range(n_own)]
+        each = [project_all(project, flat[b : b + 1], targets, seen, weights[b : b + 1]) for b in range(n_own)]
         return np.concatenate(each)
     columns = np.tile(np.arange(n_sets), n_starts)
     mean = np.asarray(weights).mean(0, dtype=float)

@@ -288,8 +288,8 @@ def test_projection_never_raises_the_error_it_minimises(problem):
     law = declare(rows)
     start = flat({k: a[None] for k, a in starts.items()})
     seen = np.ones_like(losses, bool)
-    project = partial(projected_starts._project, law.form, law.data)
-    moved = projected_starts._project_all(project, start, losses, seen, np.ones((1, R)))
+    project = partial(projected_starts.project_starts, law.form, law.data)
+    moved = projected_starts.project_all(project, start, losses, seen, np.ones((1, R)))
 
     def error(x):
         value, _ = law.form.evaluate(law.data, jnp.asarray(x[0].reshape(-1, K + 4).T))
