@@ -96,7 +96,7 @@ def path(
     results = found.results
     columns["value"] = np.array([r.value.point for r in results])
     columns["gain"], columns["gain_lo"], columns["gain_hi"] = (
-        np.array([getattr(r.gain, part) for r in results]) for part in ("value", "lower", "upper")
+        np.array(part) for part in zip(*(r.gain for r in results), strict=True)
     )
     from camel_jax.mixture.path import lost_by_staying
 

@@ -245,7 +245,7 @@ def test_intervals_and_probability_come_from_the_draws():
     np.testing.assert_allclose([best.gain.low, best.gain.high], np.quantile(other - drawn, [0.05, 0.95]))
     assert best.probability_better == np.mean(drawn < other)
     told = json.loads(json.dumps(best.to_dict(), allow_nan=False))
-    assert told["weights"].keys() == set(Linear.domains) and told["gain"]["value"] > 0
+    assert told["weights"].keys() == set(Linear.domains) and told["gain"]["point"] > 0
     assert "gain over the reference" in best.summary()
 
 
