@@ -1,4 +1,4 @@
-"""Float64, devices, compilation: for programs, never on import."""
+"""Float64, devices and compilation: settings for programs, never on import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Array types."""
+"""The array type of every signature."""
 
 from typing import Any, TypeAlias
 

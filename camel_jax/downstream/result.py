@@ -1,4 +1,4 @@
-"""Moved."""
+"""A fitted benchmark law: accuracies from losses, draws of them with their errors, and the form in which it travels with a fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures from results. Every function draws on the given Axes and returns it; none fits, and none writes a file."""
+"""Figures of losses: predicted against measured, and against size. They draw on the given Axes; none fits, and none writes a file."""
 
 from __future__ import annotations
 

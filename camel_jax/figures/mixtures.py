@@ -1,4 +1,4 @@
-"""Moved."""
+"""Figures of mixtures: a recommended one, how the best one moves with scale, and what is traded between two objectives."""
 
 from __future__ import annotations
 

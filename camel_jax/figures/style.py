@@ -1,4 +1,4 @@
-"""Moved."""
+"""What all figures share: size, frame, titles, colors and labels at the ends of curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fit: what a fit is, saved and loaded."""
+"""What a fit is: its starts and resamples, what it predicts, and how it is saved and loaded."""
 
 from __future__ import annotations
 

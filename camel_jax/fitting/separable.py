@@ -1,4 +1,4 @@
-"""Lanes of separable laws, by least squares."""
+"""Fits of laws that take each validation set by itself: every set of every start or resample is a lane of batched least squares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Around the optimum: the near-optimal set, trade-offs between two objectives, and how the optimum moves with scale."""
+"""How far a mixture may move before it is clearly worse: the near-optimal set, its ranges and a sample of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moved."""
+"""What must be given up of one objective for another: the best of the first at every level of the second."""
 
 from __future__ import annotations
 

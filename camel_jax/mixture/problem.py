@@ -1,4 +1,4 @@
-"""Function, goal and limits, checked."""
+"""A decision ready to be solved: function, goal and limits, checked."""
 
 from __future__ import annotations
 

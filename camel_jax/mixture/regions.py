@@ -1,4 +1,4 @@
-"""Moved."""
+"""Where mixtures may lie: the linear limits as polytopes with a strictly inner point, one for every set of domains allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moved."""
+"""What a decision says: the mixture, what it is predicted to give, which limits bind, and the evidence that it is the best."""
 
 from __future__ import annotations
 

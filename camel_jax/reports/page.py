@@ -1,4 +1,4 @@
-"""Moved."""
+"""A recommendation as one self-contained HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moved."""
+"""A quadratic penalty on raw parameters, and the one that a law's log prior amounts to."""
 
 from __future__ import annotations
 

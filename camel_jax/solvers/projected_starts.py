@@ -1,4 +1,4 @@
-"""Moved."""
+"""Better starts for least squares: the scales of a law's terms, solved for before the first step."""
 
 from __future__ import annotations
 

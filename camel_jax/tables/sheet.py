@@ -1,4 +1,4 @@
-"""Any source as named columns of cells."""
+"""Any source, a file or a frame, as named columns of cells; nothing is judged here yet."""
 
 from __future__ import annotations
 
