@@ -173,7 +173,7 @@ def posterior_as_fit(
     scaled = scale_runs(fit.units, runs)
     data = as_data(scaled)
     logs = _mean_log(fit.inner_law, kept, data.recipe)
-    left = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - np.asarray(logs), np.nan)
+    residuals = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - np.asarray(logs), np.nan)
     d = fit.discrepancy._replace(
         scale=jnp.asarray(typical_deviation(noise)),
         level=jnp.asarray(1.0 if discrepancy else 0.0),
@@ -192,7 +192,7 @@ def posterior_as_fit(
         resampled_objective=level,
         resampled_status=fine,
         discrepancy=d,
-        field=fit_field(runs, left) if field else no_field(len(fit.domains), len(fit.sets)),
+        field=fit_field(runs, residuals) if field else no_field(len(fit.domains), len(fit.sets)),
         seed=seed,
         extra=fit.extra | {"posterior": told | {"verdict": found.verdict(), "converged": found.converged}},
     )

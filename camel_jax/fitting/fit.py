@@ -141,10 +141,10 @@ def fit(
     tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
 
     members = [some_lanes(first.params, i) for i in good]
-    left = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
+    residuals = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
         data.log_losses
     )
-    left = np.where(np.asarray(data.measured), left, np.nan)[: len(runs)]
+    residuals = np.where(np.asarray(data.measured), residuals, np.nan)[: len(runs)]
     return Fit(
         law=in_units(law, units),
         raw=jax.tree.map(np.asarray, first.params),
@@ -156,10 +156,10 @@ def fit(
         resampled_status=again_status,
         inner_law=law,
         units=Units(*(np.asarray(u) for u in units)),
-        field=fit_field(runs, -left) if field else no_field(len(runs.domains), len(runs.sets)),
+        field=fit_field(runs, -residuals) if field else no_field(len(runs.domains), len(runs.sets)),
         discrepancy=table_discrepancy(
             runs,
-            left,
+            residuals,
             np.asarray(data.weights)[: len(runs)],
             factor * LEVEL,
             factor * GROWTH,

@@ -47,19 +47,21 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     single, rows = np.ndim(recipe.tokens) == 0, _rows(recipe)
     raw, keep = usable_draws(fit)
     params = constrain_all(fit.inner_law, jax.tree.map(lambda x: np.asarray(x)[keep], raw))
-    left = unknown_share(fit.field, rows) if "posterior" in fit.extra else np.ones((1, 1))
-    width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows, left)
+    remaining = unknown_share(fit.field, rows) if "posterior" in fit.extra else np.ones((1, 1))
+    width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows, remaining)
     width = width[0] if single else width
     reach = statistics.NormalDist().inv_cdf(0.5 + level / 2) * width
     return Interval(point, point * jnp.exp(-reach), point * jnp.exp(reach))
 
 
 @partial(jax.jit, static_argnums=0)
-def _log_spread(law: Law, params: Any, units: Units, discrepancy: Discrepancy, recipe: Recipe, left: Array) -> Array:
+def _log_spread(
+    law: Law, params: Any, units: Units, discrepancy: Discrepancy, recipe: Recipe, remaining: Array
+) -> Array:
     losses = jax.lax.map(lambda p: predict_rows(in_units(law, units), p, recipe), params)
     between = jnp.var(jnp.log(losses), axis=0)
     wrong = jax.vmap(partial(discrepancy_scale, discrepancy))(recipe)
-    return jnp.sqrt(between + wrong**2 * left)
+    return jnp.sqrt(between + wrong**2 * remaining)
 
 
 def accuracy_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:

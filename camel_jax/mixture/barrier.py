@@ -262,9 +262,9 @@ def interior_finish(
 
         def merit(t: Array) -> Array:
             trial = w + t * dw
-            left = jnp.concatenate([_slacks(trial, region), inside(trial, args)])
-            total = objective(trial, smoothing) + mu * barrier_of(left)
-            return jnp.where(jnp.all(left > 0) & jnp.isfinite(total), total, jnp.inf)
+            room_there = jnp.concatenate([_slacks(trial, region), inside(trial, args)])
+            total = objective(trial, smoothing) + mu * barrier_of(room_there)
+            return jnp.where(jnp.all(room_there > 0) & jnp.isfinite(total), total, jnp.inf)
 
         tried = jax.vmap(merit)(factors)
         now = value + mu * barrier_of(room)
