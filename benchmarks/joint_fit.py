@@ -27,7 +27,7 @@ from camel_jax.fitting import joint_newton
 from camel_jax.fitting.objective import Robust, as_data, objective
 from camel_jax.laws.law import scale_recipe, scale_runs, table_units
 from camel_jax.solvers import minimize
-from camel_jax.tables.read import read
+from camel_jax.tables.read import read_runs
 from camel_jax.tables.runs import resample_counts, select
 
 
@@ -52,7 +52,7 @@ def main():
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
 
-    runs = read.read_runs(pathlib.Path(args.data) / "slimpajama.csv")
+    runs = read_runs(pathlib.Path(args.data) / "slimpajama.csv")
     below = np.asarray(runs.recipe.n_active) <= args.cut
     fitted, unseen = select(runs, below), select(runs, ~below)
     units, law, robust = table_units(fitted), laws.camel(args.skills), Robust()
