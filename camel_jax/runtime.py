@@ -1,4 +1,4 @@
-"""Float64, devices, compilation: for programs, never on import."""
+"""Float64, devices and compilation: settings for programs, never on import."""
 
 from __future__ import annotations
 
@@ -49,6 +49,18 @@ def start_engine(quick: bool = True, repeatable: bool = False) -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def require_float64(what: str) -> None:
+    """Refuse to go on in float32, which is not enough for ``what``.
+
+    Raises:
+      ValueError: JAX computes in float32, as it does unless told otherwise.
+    """
+    import jax
+
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError(f'{what} needs float64: call jax.config.update("jax_enable_x64", True) before anything else')
 
 
 def has_accelerator() -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 import tempfile
@@ -49,6 +50,28 @@ def read_archive(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     if newer:
         raise ArchiveError(f"{path}: written by a newer version (format {header['format']}; this one reads {FORMAT})")
     return header, arrays
+
+
+def plain(value: Any, digits: int = 17) -> Any:
+    """Data as JSON knows it: arrays as lists, named tuples and mappings as dictionaries, numbers that are not finite as None.
+
+    Args:
+      value: any nesting of these. digits: of numbers, all of them by default.
+
+    >>> plain({"a": (np.ones(2), float("nan"))})
+    {'a': [[1.0, 1.0], None]}
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, digits) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, digits) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return value
 
 
 _unfinished: set[pathlib.Path] = set()

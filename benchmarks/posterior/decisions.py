@@ -116,13 +116,13 @@ def as_posterior(plan, table, fitted, runs, samples, key):
 
     from camel_jax.bayes.convergence import diagnose
     from camel_jax.bayes.posterior import all_draws
-    from camel_jax.bayes.sampling import _as_fit
+    from camel_jax.bayes.sampling import posterior_as_fit
 
     raw, noise = jax.tree.map(np.asarray, all_draws(plan, jnp.asarray(samples.z), table.mean))
     spread = {f"noise_{name}": x for name, x in noise._asdict().items() if np.ptp(x) > 0}
     found = diagnose(raw | spread, samples.diverging, samples.steps >= 2 ** DEPTH[1] - 1)
     seed = int(jax.random.randint(jax.random.fold_in(key, 9), (), 0, 2**31 - 1))
-    return _as_fit(fitted, runs, raw, noise, samples, found, seed, False, True), found
+    return posterior_as_fit(fitted, runs, raw, noise, samples, found, seed, False, True), found
 
 
 @functools.cache
@@ -147,11 +147,11 @@ def decide(law, params, sources) -> dict[str, dict[str, float]]:
         best = optimize_mixture(source.losses_at(TARGET, TOKENS), starts=16)
         losses = [float(jnp.mean(true(jnp.asarray(w)))) for w in (best.reference, best.weights)]
         out[name] = {
-            "gain": float(best.gain.value),
-            "lower": float(best.gain.lower),
-            "upper": float(best.gain.upper),
+            "gain": float(best.gain.point),
+            "lower": float(best.gain.low),
+            "upper": float(best.gain.high),
             "true": losses[0] - losses[1],
-            "regret": losses[1] - float(ideal.value.value),
+            "regret": losses[1] - float(ideal.value.point),
         }
     return out
 

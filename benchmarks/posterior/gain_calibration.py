@@ -103,11 +103,11 @@ def study(seed: int, number: int, resamples: int) -> dict[str, float]:
     at = [float(np.mean(target(w))) for w in (best.reference, best.weights)]
     ideal = optimize_mixture(target, domains=runs.domains, starts=8)
     return {
-        "predicted": float(best.gain.value),
-        "lower": float(best.gain.lower),
-        "upper": float(best.gain.upper),
+        "predicted": float(best.gain.point),
+        "lower": float(best.gain.low),
+        "upper": float(best.gain.high),
         "true": at[0] - at[1],
-        "possible": at[0] - float(ideal.value.value),
+        "possible": at[0] - float(ideal.value.point),
         "probability_better": best.probability_better,
     }
 

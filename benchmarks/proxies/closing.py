@@ -135,10 +135,10 @@ def recommend(table: Any) -> dict[str, dict[str, Any]]:
                 "fitted_rows": len(below),
                 "status": fitted.check(),
                 "weights": best.weights.tolist(),
-                "predicted_mean_loss": [best.value.value, best.value.lower, best.value.upper],
+                "predicted_mean_loss": [best.value.point, best.value.low, best.value.high],
                 "search": best.status,
             }
-            print(name, np.round(best.weights, 3), f"predicted {best.value.value:.4f}", flush=True)
+            print(name, np.round(best.weights, 3), f"predicted {best.value.point:.4f}", flush=True)
     return told
 
 

@@ -106,13 +106,13 @@ def train_plainly(args: argparse.Namespace) -> list[float]:
     from camel_jax.proxy.model import LADDER, apply
     from camel_jax.proxy.train import (
         Settings,
-        _evaluate,
-        _optimizer,
-        _rates,
-        _schedule,
         first_state,
+        make_optimizer,
+        measure,
         place_text,
+        rates_of,
         sample,
+        schedule_at,
     )
 
     corpus = load_corpus(args.plain)
@@ -120,12 +120,12 @@ def train_plainly(args: argparse.Namespace) -> list[float]:
     text = place_text(corpus, settings)
     total = settings.steps(args.tokens)
     dtype, means = jnp.dtype(settings.dtype), []
-    evaluate = jax.jit(lambda params: _evaluate(shape, settings, params, text))
+    evaluate = jax.jit(lambda params: measure(shape, settings, params, text))
     for weights in make_mixtures(corpus)[: args.mixtures]:
         shares = jnp.asarray(weights, jnp.float32)
         state = first_state(shape, jnp.int32(0))
         params, moments = state.params, state.moments
-        rates, optimizer = _rates(shape, params), _optimizer()
+        rates, optimizer = rates_of(shape, params), make_optimizer()
 
         @jax.jit
         def step(params, moments, i, shares=shares, rates=rates, optimizer=optimizer):
@@ -137,7 +137,7 @@ def train_plainly(args: argparse.Namespace) -> list[float]:
             sequences = sample(text, settings, shares, jnp.int32(0), i)
             loss, slopes = jax.value_and_grad(loss_of)(params, sequences)
             moves, moments = optimizer.update(slopes, moments)
-            rate = settings.rate * _schedule(i, jnp.int32(total), settings)
+            rate = settings.rate * schedule_at(i, jnp.int32(total), settings)
             return jax.tree.map(lambda p, m, r: p - (rate * r) * m, params, moves, rates), moments, loss
 
         for i in range(total):

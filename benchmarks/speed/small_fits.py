@@ -70,8 +70,8 @@ def compare(args, pool, table, which, n_samples):
     starts = draw_starts(rng, N_STARTS, losses.shape[1], shares.shape[1])
     flat = flatten(starts, 2)
     law, log_losses = declare(shares, log_size), np.log(losses)
-    project = partial(projected_starts._project, law.form, law.data)
-    moved = projected_starts._project_all(project, flat[None], losses, np.ones_like(losses, bool), counts)[0]
+    project = partial(projected_starts.project_starts, law.form, law.data)
+    moved = projected_starts.project_all(project, flat[None], losses, np.ones_like(losses, bool), counts)[0]
     set_table(shares, log_size, log_losses)
     list(pool.map(set_table_in_worker, [(shares, log_size, log_losses)] * 16))
     plain = (shares, log_size, log_losses)
@@ -86,7 +86,7 @@ def compare(args, pool, table, which, n_samples):
     compile_seconds = {}
     variants = {
         "camel_jax structured": (law, None, None),
-        "camel_jax any function": (predict, (shares, log_size), None),
+        "camel_jax plain function": (predict, (shares, log_size), None),
         "camel_jax structured, 1 device": (law, None, 1),
     }
     for name, variant in variants.items():

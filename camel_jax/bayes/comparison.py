@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.bayes.convergence import POOR_K
+from camel_jax.bayes.convergence import POOR_K, smooth
 from camel_jax.bayes.model import run_noise
 from camel_jax.bayes.noise import Table
 from camel_jax.bayes.posterior import Posterior
 from camel_jax.bayes.priors import Layout
-from camel_jax.bayes.psis import smooth
 from camel_jax.bayes.sampling import sample_posterior
 from camel_jax.bayes.whitening import unflatten
 from camel_jax.laws.law import Law

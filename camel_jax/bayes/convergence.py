@@ -1,4 +1,4 @@
-"""Whether the chains agree: R-hat, effective sample size and divergences as data, with a verdict in plain words."""
+"""Whether draws can be relied on: R-hat, effective sample size and divergences of chains, k-hat of importance weights."""
 
 from __future__ import annotations
 
@@ -74,6 +74,45 @@ class Diagnostics(NamedTuple):
         if self.divergences:
             wrong.append("divergent steps: some corner of the posterior was not reached; raise accept towards 1")
         return "; ".join([told, *wrong, *rough])
+
+
+class Smoothed(NamedTuple):
+    """Pareto-smoothed importance weights.
+
+    Attributes:
+      log_weights: (M,), normalised to sum to 1. k_hat: shape of the tail, below 0.7 where estimates are reliable; infinite where
+        there are too few draws to tell, minus infinity where the largest weights are equal.
+    """
+
+    log_weights: np.ndarray
+    k_hat: float
+
+
+def smooth(log_weights: Array) -> Smoothed:
+    """Replace the largest of log importance weights (M,) by quantiles of a generalised Pareto distribution fitted to them.
+
+    Vehtari et al. 2024, arXiv 1507.02646.
+
+    Raises:
+      ImportError: ArviZ, an optional extra, is not installed.
+
+    >>> even = smooth(np.zeros(100))
+    >>> float(np.exp(even.log_weights).sum().round(6)), even.k_hat
+    (1.0, -inf)
+    """
+    try:
+        from arviz_stats.base import array_stats
+    except ImportError as error:
+        raise ImportError("importance weights need ArviZ: pip install 'camel-jax[bayes]'") from error
+    logs = np.asarray(log_weights, float)
+    logs = np.where(np.isfinite(logs), logs, -np.inf)
+    logs = logs - logs.max()
+    n_tail = int(min(0.2 * len(logs), 3.0 * np.sqrt(len(logs))))
+    cut, *tail = np.exp(np.sort(logs)[-n_tail - 1 :])
+    if n_tail >= 5 and cut < tail[0] < tail[-1]:
+        smoothed, k = array_stats.psislw(-logs)  # it takes log likelihoods, and weighs by their inverses
+        return Smoothed(np.asarray(smoothed), float(k))
+    return Smoothed(logs - np.log(np.sum(np.exp(logs))), float("inf") if n_tail < 5 else float("-inf"))
 
 
 def rank_normalized(draws: Array) -> np.ndarray:

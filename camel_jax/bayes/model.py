@@ -1,4 +1,4 @@
-"""The numpyro model of every law."""
+"""The numpyro model of every law: priors, the law in units of the table, and the noise of its runs."""
 
 from __future__ import annotations
 

@@ -134,9 +134,9 @@ class RunNoise(dist.Distribution):
         own = jax.random.normal(keys[1], (*sample_shape, n_runs, 1, n_sets))
         single = jax.random.normal(keys[2], (*sample_shape, *jnp.shape(self.center)))
         factor = 2.0 * jax.random.gamma(keys[3], noise.tail / 2, (*sample_shape, n_runs, 1, 1)) / noise.tail
-        left = jnp.sqrt(1.0 - noise.common)
+        remaining = jnp.sqrt(1.0 - noise.common)
         z = jnp.sqrt(noise.common) * common
-        z = z + left * (jnp.sqrt(noise.own) * own + jnp.sqrt(1.0 - noise.own) * single)
+        z = z + remaining * (jnp.sqrt(noise.own) * own + jnp.sqrt(1.0 - noise.own) * single)
         return self.center + self.wear[:, :, None] * noise.scale * z / jnp.sqrt(factor)
 
 

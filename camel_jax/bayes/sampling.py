@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.bayes.convergence import Diagnostics, diagnose
+from camel_jax.bayes.convergence import Diagnostics, diagnose, smooth
 from camel_jax.bayes.noise import Table, lay_out
 from camel_jax.bayes.nuts import Progress, Samples, Settings
 from camel_jax.bayes.posterior import KEPT, Posterior, all_draws, typical_deviation
 from camel_jax.bayes.priors import Layout, from_raw, layout
-from camel_jax.bayes.psis import smooth
 from camel_jax.bayes.rounds import in_rounds
 from camel_jax.bayes.whitening import Whitened, flat_potential, whiten
 from camel_jax.fitting.backtest import GROWTH
@@ -75,7 +74,7 @@ def sample_posterior(
       FitError: the table cannot tell the law.
       ValueError: float64 is off, an unknown method, too few chains or draws, or the fit is of other domains or sets.
 
-    >>> from camel_jax.laws import __init__ as laws
+    >>> from camel_jax import laws
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=1)
     >>> quick = sample_posterior(laws.chinchilla(), runs, jax.random.key(1), draws=100, method="laplace")
@@ -108,7 +107,7 @@ def sample_posterior(
             restarted=restarted
         )
     seed = int(jax.random.randint(error_key, (), 0, 2**31 - 1))
-    as_fit = _as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
+    as_fit = posterior_as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
     return Posterior(as_fit, raw, noise, samples.z, -samples.potential, found, plan, table)
 
 
@@ -152,7 +151,7 @@ def _potentials(plan: Layout, table: Table, z: Array) -> Array:
     return jax.lax.map(lambda x: flat_potential(plan, table, x), z)
 
 
-def _as_fit(
+def posterior_as_fit(
     fit: Fit,
     runs: Runs,
     raw: Any,
@@ -174,7 +173,7 @@ def _as_fit(
     scaled = scale_runs(fit.units, runs)
     data = as_data(scaled)
     logs = _mean_log(fit.inner_law, kept, data.recipe)
-    left = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - np.asarray(logs), np.nan)
+    residuals = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - np.asarray(logs), np.nan)
     d = fit.discrepancy._replace(
         scale=jnp.asarray(typical_deviation(noise)),
         level=jnp.asarray(1.0 if discrepancy else 0.0),
@@ -193,7 +192,7 @@ def _as_fit(
         resampled_objective=level,
         resampled_status=fine,
         discrepancy=d,
-        field=fit_field(runs, left) if field else no_field(len(fit.domains), len(fit.sets)),
+        field=fit_field(runs, residuals) if field else no_field(len(fit.domains), len(fit.sets)),
         seed=seed,
         extra=fit.extra | {"posterior": told | {"verdict": found.verdict(), "converged": found.converged}},
     )

@@ -118,7 +118,7 @@ def print_path(path: Any, price: Any) -> None:
                 format_count(r.tokens),
                 f"{r.tokens_per_parameter:.3g}",
                 f"{low} to {high}",
-                f"{r.mixture.value.value:.4f}",
+                f"{r.mixture.value.point:.4f}",
             ]
             + ([f"{price.of(r.cost):,.0f}"] if price else [])
         )

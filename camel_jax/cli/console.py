@@ -71,19 +71,9 @@ def print_json(result: Any) -> None:
 
 def as_json(result: Any) -> str:
     """JSON text with stable order; NaN becomes null."""
-    return json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False)
+    from camel_jax.storage import plain
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return float(f"{value:.15g}") if abs(value) < float("inf") else None
-    return value
+    return json.dumps(plain(result, digits=15), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def print_table(

@@ -1,4 +1,4 @@
-"""Moved."""
+"""Files that several commands read besides run tables: mixtures and fits."""
 
 from __future__ import annotations
 

@@ -156,11 +156,11 @@ def print_accuracies(result: Any) -> None:
     rows = [
         [
             task,
-            f"{here.value[t]:.3f}",
-            f"{here.lower[t]:.3f} to {here.upper[t]:.3f}",
+            f"{here.point[t]:.3f}",
+            f"{here.low[t]:.3f} to {here.high[t]:.3f}",
             f"{result.reference_accuracies[t]:.3f}",
-            f"{difference.value[t]:+.3f}",
-            f"{difference.lower[t]:+.3f} to {difference.upper[t]:+.3f}",
+            f"{difference.point[t]:+.3f}",
+            f"{difference.low[t]:+.3f} to {difference.high[t]:+.3f}",
         ]
         for t, task in enumerate(result.tasks)
     ]
@@ -176,11 +176,11 @@ def print_outcome(result: Any) -> None:
         rows.append(
             [
                 name,
-                f"{losses.value[v]:.3f}",
-                f"{losses.lower[v]:.3f} to {losses.upper[v]:.3f}",
+                f"{losses.point[v]:.3f}",
+                f"{losses.low[v]:.3f} to {losses.high[v]:.3f}",
                 f"{result.reference_losses[v]:.3f}",
-                f"{difference.value[v]:+.3f}",
-                f"{difference.lower[v]:+.3f} to {difference.upper[v]:+.3f}",
+                f"{difference.point[v]:+.3f}",
+                f"{difference.low[v]:+.3f} to {difference.high[v]:+.3f}",
             ]
         )
     header = ["validation set", "loss", "90 % interval", "reference", "difference", "90 % interval"]
@@ -189,8 +189,8 @@ def print_outcome(result: Any) -> None:
     if result.accuracies is not None:
         print_accuracies(result)
     lines = [
-        f"{result.objective}: {result.value.value:.4f}, {gain.value:.4f} better than the reference"
-        f" (90 % interval {gain.lower:.4f} to {gain.upper:.4f}; better in {result.probability_better:.0%} of draws)"
+        f"{result.objective}: {result.value.point:.4f}, {gain.point:.4f} better than the reference"
+        f" (90 % interval {gain.low:.4f} to {gain.high:.4f}; better in {result.probability_better:.0%} of draws)"
     ]
     for limit in result.limits:
         if limit.binds:

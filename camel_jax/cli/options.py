@@ -1,4 +1,4 @@
-"""Moved."""
+"""Options that several commands have, each declared once."""
 
 from __future__ import annotations
 

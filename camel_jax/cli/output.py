@@ -1,4 +1,4 @@
-"""Moved."""
+"""Where commands write their tables and figures, and whether they can."""
 
 from __future__ import annotations
 

@@ -94,9 +94,9 @@ def path(
         columns["size_total"] = np.array([stop[0] for stop in stops])
     columns |= {f"mix/{name}": found.weights[:, k] for k, name in enumerate(found.domains)}
     results = found.results
-    columns["value"] = np.array([r.value.value for r in results])
+    columns["value"] = np.array([r.value.point for r in results])
     columns["gain"], columns["gain_lo"], columns["gain_hi"] = (
-        np.array([getattr(r.gain, part) for r in results]) for part in ("value", "lower", "upper")
+        np.array(part) for part in zip(*(r.gain for r in results), strict=True)
     )
     from camel_jax.mixture.path import lost_by_staying
 
@@ -128,8 +128,8 @@ def path(
             format_size(total, n),
             format_count(d),
             *(f"{100 * share:.1f} %" for share in w),
-            f"{r.value.value:.4f}",
-            f"{r.gain.value:.4f}",
+            f"{r.value.point:.4f}",
+            f"{r.gain.point:.4f}",
             f"{lost:.4f}",
         ]
         for (total, n, d), w, r, lost in zip(stops, found.weights, results, columns["lost_by_staying"], strict=True)

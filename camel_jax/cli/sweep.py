@@ -69,7 +69,7 @@ def sweep(
     if not resume and parts.is_dir() and any(parts.glob("*.json")):
         raise ValueError(f"{parts} holds rows of a sweep that was stopped: go on with --resume, or remove the folder")
     from camel_jax.proxy.corpus import build_corpus
-    from camel_jax.proxy.sweep import find_shapes
+    from camel_jax.proxy.jobs import find_shapes
     from camel_jax.proxy.sweep import sweep as train_all
     from camel_jax.proxy.train import Settings
 

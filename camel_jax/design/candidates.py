@@ -1,4 +1,4 @@
-"""Moved."""
+"""What a design chooses among, and for which target: mixtures around a center or on a lattice, and the region to predict well."""
 
 from __future__ import annotations
 

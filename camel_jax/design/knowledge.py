@@ -20,6 +20,7 @@ from camel_jax.fitting.starts import good_starts
 from camel_jax.laws.law import Law, Units, constrain_all, predict_rows, scale_recipe, scale_runs, table_units
 from camel_jax.prediction.discrepancy import Discrepancy, discrepancy_scale
 from camel_jax.recipes.recipe import Recipe
+from camel_jax.runtime import require_float64
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
 
@@ -105,7 +106,7 @@ def know_nothing(
     Raises:
       ValueError: a number that makes no sense, or a prior that leaves a direction of the parameters entirely open.
     """
-    _float64()
+    require_float64("a design")
     domains, sets = tuple(domains), tuple(domains if sets is None else sets)
     k = len(domains)
     if target.recipe.weights.shape[1] != k:
@@ -148,7 +149,7 @@ def know_runs(
     Raises:
       ValueError: the table and the fit do not belong together.
     """
-    _float64()
+    require_float64("a design")
     if (runs.domains, runs.sets) != (fit.domains, fit.sets):
         raise ValueError("the table has other domains or sets than the fit")
     starts = good_starts(fit.objective)
@@ -237,8 +238,3 @@ def _noise(noise: Any, n_sets: int) -> np.ndarray:
     if not (np.isfinite(out).all() and (out > 0).all()):
         raise ValueError(f"noise must be above zero, got {noise!r}")
     return out
-
-
-def _float64() -> None:
-    if not jax.config.read("jax_enable_x64"):
-        raise ValueError('designs need float64: call jax.config.update("jax_enable_x64", True) first')

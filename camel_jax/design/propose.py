@@ -64,7 +64,7 @@ def propose_runs(
       ValueError: a budget that buys too little, mixtures that are none, or an unknown shape or criterion.
 
     >>> import jax
-    >>> from camel_jax.laws import __init__ as laws
+    >>> from camel_jax import laws
     >>> from camel_jax.design.knowledge import know_nothing
     >>> from camel_jax.design.candidates import target_region
     >>> from camel_jax.design.ladder import make_ladder

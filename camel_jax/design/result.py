@@ -1,4 +1,4 @@
-"""Moved."""
+"""What a design says: the runs to buy, in order, and the error that is expected after them."""
 
 from __future__ import annotations
 

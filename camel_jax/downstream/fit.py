@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from camel_jax.downstream import law, sigmoid_fits
-from camel_jax.downstream.result import _PER_TASK, AT_CHANCE, DROWNED, LATE, NO_DATA, OK, AccuracyFit
+from camel_jax.downstream.result import AT_CHANCE, DROWNED, LATE, NO_DATA, OK, PER_TASK, AccuracyFit
 from camel_jax.downstream.sigmoid_fits import MIN_ROWS, Fitted, Table
 from camel_jax.tables.runs import Runs, resample_counts
 from camel_jax.tables.tasks import Task
@@ -202,7 +202,7 @@ def _case(fits: Fitted, case: int) -> Fitted:
 
 
 def _params(table: Table, fitted: Fitted, which: Any) -> law.AccuracyParams:
-    leaves = (np.asarray(getattr(fitted, name)[which]) for name in _PER_TASK)
+    leaves = (np.asarray(getattr(fitted, name)[which]) for name in PER_TASK)
     return law.AccuracyParams._make([*leaves, table.center, table.scale])
 
 

@@ -1,4 +1,4 @@
-"""Moved."""
+"""A fitted benchmark law: accuracies from losses, draws of them with their errors, and the form in which it travels with a fit."""
 
 from __future__ import annotations
 
@@ -132,12 +132,12 @@ class AccuracyFit:
           ValueError: a task that the law does not have.
         """
         at = positions(self.tasks if tasks is None else tasks, self.tasks, "acc/", "the benchmark law")
-        samples = {k: getattr(self.samples, k) for k in _PER_TASK}
+        samples = {k: getattr(self.samples, k) for k in PER_TASK}
         refits, error = _sample(samples, jnp.asarray(self.spread), self.common, self.freedom, key, n_draws)
 
         def some(leaves: Mapping[str, Array]) -> law.AccuracyParams:
             kept = {
-                k: jnp.asarray(leaves[k])[(..., at, slice(None)) if k == "weights" else (..., at)] for k in _PER_TASK
+                k: jnp.asarray(leaves[k])[(..., at, slice(None)) if k == "weights" else (..., at)] for k in PER_TASK
             }
             return law.AccuracyParams(
                 **kept, center=jnp.asarray(self.params.center), scale=jnp.asarray(self.params.scale)
@@ -159,7 +159,7 @@ class AccuracyFit:
             "freedom": self.freedom,
         }
         arrays = {f"accuracy/params/{k}": np.asarray(v) for k, v in self.params._asdict().items()}
-        arrays |= {f"accuracy/samples/{k}": np.asarray(getattr(self.samples, k)) for k in _PER_TASK}
+        arrays |= {f"accuracy/samples/{k}": np.asarray(getattr(self.samples, k)) for k in PER_TASK}
         arrays |= {"accuracy/spread": np.asarray(self.spread), "accuracy/noise": np.asarray(self.noise)}
         return arrays | {"accuracy/header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
 
@@ -177,12 +177,12 @@ class AccuracyFit:
         header["tasks"], header["sets"] = tuple(header["tasks"]), tuple(header["sets"])
         names = law.AccuracyParams._fields
         params = law.AccuracyParams(*(np.asarray(arrays[f"accuracy/params/{k}"]) for k in names))
-        per_task = {k: np.asarray(arrays[f"accuracy/samples/{k}"]) for k in _PER_TASK}
+        per_task = {k: np.asarray(arrays[f"accuracy/samples/{k}"]) for k in PER_TASK}
         spread, noise = np.asarray(arrays["accuracy/spread"]), np.asarray(arrays["accuracy/noise"])
         return cls(params, params._replace(**per_task), spread, noise=noise, **header)
 
 
-_PER_TASK = ("floor", "ceiling", "bias", "weights")
+PER_TASK = ("floor", "ceiling", "bias", "weights")
 _PER_DRAW = law.AccuracyParams(0, 0, 0, 0, None, None)  # axes of a draw  # pyright: ignore[reportArgumentType]
 _predict = jax.jit(law.predict_accuracy)
 _predict_draws = jax.jit(AccuracyDraws.predict)

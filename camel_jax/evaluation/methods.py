@@ -1,4 +1,4 @@
-"""Moved."""
+"""What the leaderboard compares: laws, and baselines that know no law, as functions from runs to predictions of held-out recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moved."""
+"""How good a prediction of held-out runs is: errors, coverage of intervals and rank correlation, as a row of the leaderboard."""
 
 from __future__ import annotations
 

@@ -43,10 +43,10 @@ def budget_page(path: Any, curves: Sequence[Any]) -> Any:
     figure.get_layout_engine().set(w_pad=0.14, h_pad=0.1)
     for i, (one, found) in enumerate(zip(curves, path.results, strict=True)):
         left.plot(one.n_active[0], one.objective[0], color=color_of(i), lw=2, label=f"{one.budgets[0]:.3g}")
-        left.plot(found.n_active, found.mixture.value.value, "o", ms=6, color=color_of(i))
-        level = [found.mixture.value.value] * 2
+        left.plot(found.n_active, found.mixture.value.point, "o", ms=6, color=color_of(i))
+        level = [found.mixture.value.point] * 2
         left.plot(found.sizes_within, level, color=color_of(i), lw=6, alpha=0.35, solid_capstyle="round")
-    best = [r.mixture.value.value for r in path.results]
+    best = [r.mixture.value.point for r in path.results]
     span = max(max(best) - min(best), 0.02 * max(best))
     left.set(
         xscale="log",

@@ -1,4 +1,4 @@
-"""Figures from results. Every function draws on the given Axes and returns it; none fits, and none writes a file."""
+"""Figures of losses: predicted against measured, and against size. They draw on the given Axes; none fits, and none writes a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, FAINT, INK, _label_ends, color_of, given_axes, put_title
+from camel_jax.figures.style import COLORS, FAINT, INK, color_of, given_axes, label_ends, put_title
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
@@ -147,7 +147,7 @@ def loss_curves(
         ax.plot(sizes, recommended.point[:, v], color=color, lw=1.7, zorder=3)
         if reference is not None:
             ax.plot(sizes, reference.point[:, v], color=color, lw=1.0, ls=(0, (4, 2)), zorder=2)
-    _label_ends(ax, sizes[-1], np.asarray(recommended.point)[-1, :6], names[:6])
+    label_ends(ax, sizes[-1], np.asarray(recommended.point)[-1, :6], names[:6])
     ax.set_xscale("log")
     ax.set_xlim(sizes.min() * 0.85, sizes.max() * 1.6)
     ax.xaxis.set_major_formatter(lambda x, _: format_count(x))

@@ -1,4 +1,4 @@
-"""Moved."""
+"""Figures of mixtures: a recommended one, how the best one moves with scale, and what is traded between two objectives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, INK, _label_ends, color_of, given_axes, put_title
+from camel_jax.figures.style import COLORS, INK, color_of, given_axes, label_ends, put_title
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
@@ -102,7 +102,7 @@ def optimum_path(
     ax.set_xscale("log")
     ax.set_xlim(sizes.min() * 0.85, sizes.max() * 1.6)
     ax.set_ylim(0, weights.max() * 1.15)
-    _label_ends(ax, sizes[-1], weights[-1], domains)
+    label_ends(ax, sizes[-1], weights[-1], domains)
     ax.xaxis.set_major_formatter(lambda x, _: format_count(x))
     ax.xaxis.set_minor_formatter(lambda x, _: "")
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")

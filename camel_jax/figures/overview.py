@@ -1,4 +1,4 @@
-"""Moved."""
+"""One page of a whole study: its panels side by side."""
 
 from __future__ import annotations
 

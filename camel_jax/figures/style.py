@@ -1,4 +1,4 @@
-"""Moved."""
+"""What all figures share: size, frame, titles, colors and labels at the ends of curves."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def color_of(i: int) -> str:
     return COLORS[i % len(COLORS)]
 
 
-def _label_ends(ax: Any, x: float, ends: Array, names: Sequence[str]) -> None:
+def label_ends(ax: Any, x: float, ends: Array, names: Sequence[str]) -> None:
     """Names at the right ends of curves, pushed apart so that they do not overlap."""
     low, high = ax.get_ylim()
     gap = 0.052 * (high - low)

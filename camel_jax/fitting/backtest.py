@@ -60,13 +60,16 @@ def backtest_below(
     else:
         chosen = jax.tree.map(lambda x: np.asarray(x)[int(values.argmin())], solution.params)
     predicted = np.asarray(log_predictions(lanes.law, chosen, data.recipe))
-    left = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - predicted, np.nan)[:rows]
+    residuals = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - predicted, np.nan)[:rows]
     part = select(runs, below)
     weights = row_weights(part)
-    d = table_discrepancy(part, left[below], weights, LEVEL, GROWTH, MIXTURE_SHARE)
-    field = fit_field(part, left[below])
+    d = table_discrepancy(part, residuals[below], weights, LEVEL, GROWTH, MIXTURE_SHARE)
+    field = fit_field(part, residuals[below])
     recipe = jax.tree.map(lambda x: np.asarray(x)[:rows][there], data.recipe)
-    error, expected = np.abs(left[there] - corrections(field, recipe)), np.asarray(_expected(d, recipe)) * HALF_WIDTH
+    error, expected = (
+        np.abs(residuals[there] - corrections(field, recipe)),
+        np.asarray(_expected(d, recipe)) * HALF_WIDTH,
+    )
     seen = np.isfinite(error)
     if not seen.any():
         return {
@@ -84,7 +87,7 @@ def backtest_below(
     ratio = (error / expected)[seen][order][np.searchsorted(reached, COVERED * reached[-1])]
     away = (np.asarray(tested.recipe.weights) - np.asarray(d.mean)) / np.asarray(d.spread) / np.sqrt(len(runs.domains))
     unit = np.asarray(d.scale) * np.asarray(discrepancy_factor(d, recipe))[:, None]
-    variance, slopes = slope_variance(left[there] / unit, away, of_rows, tested.run)
+    variance, slopes = slope_variance(residuals[there] / unit, away, of_rows, tested.run)
     if resampled is not None and len(resampled) >= 2 and slopes:
         few = np.asarray(resampled)[:RESAMPLES] * np.pad(below, (0, len(data.weights) - rows))
         warm = jax.tree.map(lambda x: np.broadcast_to(x, (len(few), *np.shape(x))), chosen)

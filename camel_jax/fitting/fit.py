@@ -20,6 +20,7 @@ from camel_jax.laws.blend import with_share
 from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
 from camel_jax.prediction.discrepancy import table_discrepancy
 from camel_jax.prediction.residual_field import fit_field, no_field
+from camel_jax.runtime import require_float64
 from camel_jax.tables.runs import Runs, resample_counts
 from camel_jax.types import Array
 
@@ -79,14 +80,13 @@ def fit(
       FitError: the table cannot tell the law (too few runs, nothing measured), or every start failed.
       ValueError: float64 is off, or an unknown solver or weighting.
 
-    >>> from camel_jax.laws import __init__ as laws
+    >>> from camel_jax import laws
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8))
     >>> fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=2).check()
     '2 starts: 2 converged'
     """
-    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-        raise ValueError("fitting needs float64: call jax.config.update('jax_enable_x64', True) before anything else")
+    require_float64("fitting")
     if jax.default_backend() == "tpu":
         raise ValueError(
             "a TPU has no float64, which fitting needs: fit on its host with JAX_PLATFORMS=cpu; a saved fit predicts in float32"
@@ -141,10 +141,10 @@ def fit(
     tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
 
     members = [some_lanes(first.params, i) for i in good]
-    left = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
+    residuals = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
         data.log_losses
     )
-    left = np.where(np.asarray(data.measured), left, np.nan)[: len(runs)]
+    residuals = np.where(np.asarray(data.measured), residuals, np.nan)[: len(runs)]
     return Fit(
         law=in_units(law, units),
         raw=jax.tree.map(np.asarray, first.params),
@@ -156,10 +156,10 @@ def fit(
         resampled_status=again_status,
         inner_law=law,
         units=Units(*(np.asarray(u) for u in units)),
-        field=fit_field(runs, -left) if field else no_field(len(runs.domains), len(runs.sets)),
+        field=fit_field(runs, -residuals) if field else no_field(len(runs.domains), len(runs.sets)),
         discrepancy=table_discrepancy(
             runs,
-            left,
+            residuals,
             np.asarray(data.weights)[: len(runs)],
             factor * LEVEL,
             factor * GROWTH,

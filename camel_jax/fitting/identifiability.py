@@ -71,5 +71,5 @@ def follows_size(runs: Runs, values: Array, slack: float = 0.02) -> bool:
     if len(np.unique(size)) < 2:
         return False
     design = np.column_stack([np.ones_like(size), size])
-    left = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-    return bool(np.abs(left).max() < slack)
+    residuals = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    return bool(np.abs(residuals).max() < slack)

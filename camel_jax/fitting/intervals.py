@@ -5,31 +5,22 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.downstream.outcomes import NO_BENCHMARKS, columns_read
 from camel_jax.downstream.result import AccuracyDraws
-from camel_jax.fitting.result import Fit
-from camel_jax.fitting.starts import good_starts
+from camel_jax.fitting.result import Fit, usable_draws
 from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows
 from camel_jax.prediction.discrepancy import Discrepancy, discrepancy_scale
 from camel_jax.prediction.draws import Draws
 from camel_jax.prediction.residual_field import unknown_share
+from camel_jax.recipes.outcome import Interval
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.types import Array
-
-
-class Interval(NamedTuple):
-    """Predictions with an interval: losses (R, V) or (V,) in nats per token, or accuracies (R, T) or (T,) in [0, 1]."""
-
-    point: Array
-    low: Array
-    high: Array
 
 
 def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
@@ -44,6 +35,9 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
       recipe: one recipe, or recipes with a leading axis R.
       level: probability mass of the interval, in (0, 1).
 
+    Returns:
+      Losses (R, V) or (V,) in nats per token.
+
     Raises:
       ValueError: level outside (0, 1).
     """
@@ -51,23 +45,23 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
         raise ValueError(f"level must lie in (0, 1); got {level}")
     point = fit.predict(recipe)
     single, rows = np.ndim(recipe.tokens) == 0, _rows(recipe)
-    usable = np.isfinite(fit.resampled_objective)
-    raw = fit.resampled if usable.sum() >= 2 else fit.raw
-    keep = np.flatnonzero(usable) if usable.sum() >= 2 else good_starts(fit.objective)
+    raw, keep = usable_draws(fit)
     params = constrain_all(fit.inner_law, jax.tree.map(lambda x: np.asarray(x)[keep], raw))
-    left = unknown_share(fit.field, rows) if "posterior" in fit.extra else np.ones((1, 1))
-    width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows, left)
+    remaining = unknown_share(fit.field, rows) if "posterior" in fit.extra else np.ones((1, 1))
+    width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows, remaining)
     width = width[0] if single else width
     reach = statistics.NormalDist().inv_cdf(0.5 + level / 2) * width
     return Interval(point, point * jnp.exp(-reach), point * jnp.exp(reach))
 
 
 @partial(jax.jit, static_argnums=0)
-def _log_spread(law: Law, params: Any, units: Units, discrepancy: Discrepancy, recipe: Recipe, left: Array) -> Array:
+def _log_spread(
+    law: Law, params: Any, units: Units, discrepancy: Discrepancy, recipe: Recipe, remaining: Array
+) -> Array:
     losses = jax.lax.map(lambda p: predict_rows(in_units(law, units), p, recipe), params)
     between = jnp.var(jnp.log(losses), axis=0)
     wrong = jax.vmap(partial(discrepancy_scale, discrepancy))(recipe)
-    return jnp.sqrt(between + wrong**2 * left)
+    return jnp.sqrt(between + wrong**2 * remaining)
 
 
 def accuracy_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:

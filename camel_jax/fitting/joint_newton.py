@@ -26,7 +26,8 @@ import jax.numpy as jnp
 from camel_jax.fitting.objective import Data, Robust, huber
 from camel_jax.laws.law import JointDerivatives, Law
 from camel_jax.numerics.batched import by_matrix
-from camel_jax.solvers.minimize import CONVERGED, MAX_STEPS, NON_FINITE, Solution
+from camel_jax.solvers.minimize import Solution
+from camel_jax.solvers.status import CONVERGED, MAX_STEPS, NON_FINITE, RUNNING
 from camel_jax.types import Array
 
 
@@ -104,7 +105,6 @@ class _State(NamedTuple):
     steps: Array
 
 
-RUNNING = -1
 DEFAULT = Schedule()
 
 

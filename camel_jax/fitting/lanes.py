@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from camel_jax.fitting import joint_newton, processes
 from camel_jax.fitting.objective import Data
 from camel_jax.fitting.plan import BY_PARTS, Lanes, Progress
-from camel_jax.fitting.separable import _by_least_squares
+from camel_jax.fitting.separable import by_least_squares
 from camel_jax.laws.blend import SHARE, join_parts, of_part
 from camel_jax.laws.law import Law
 from camel_jax.solvers import minimize
@@ -99,7 +99,7 @@ def solve_lanes(
     kept = lanes.kept(data)
     with one_blas_thread():
         if lanes.solver == "least_squares":
-            solved = _by_least_squares(lanes, data, raw, counts, kept, progress)
+            solved = by_least_squares(lanes, data, raw, counts, kept, progress)
         else:
             solved = _by_chunks(lanes, data, raw, counts, warm, kept, chunk, progress)
     return processes.gather(solved, n)

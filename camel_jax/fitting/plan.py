@@ -1,4 +1,4 @@
-"""Law, solver and objective of a batch of lanes."""
+"""What a batch of fits has in common: law, solver, objective, and the folder that finished lanes are kept in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fit: what a fit is, saved and loaded."""
+"""What a fit is: its starts and resamples, what it predicts, and how it is saved and loaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from camel_jax.prediction.discrepancy import Discrepancy
 from camel_jax.prediction.draws import Draws, LossesAt, draw_errors
 from camel_jax.prediction.residual_field import ResidualField, corrections, field_correction, no_field
 from camel_jax.recipes.recipe import Recipe
-from camel_jax.solvers import minimize
+from camel_jax.solvers import status as status_codes
 from camel_jax.storage import ArchiveError, read_archive, write_archive
 from camel_jax.types import Array
 
@@ -40,7 +40,7 @@ class Fit:
     Attributes:
       law: the law, seen from outside (raw parameters, tokens and nats).
       raw: unconstrained parameters of the random starts, leaves (S, ...).
-      objective, status, steps: (S,) per start; see ``solve`` for the status codes.
+      objective, status, steps: (S,) per start; see ``solvers.status`` for the codes.
       resampled: unconstrained parameters of the bootstrap resamples, leaves (B, ...).
       resampled_objective, resampled_status: (B,).
       inner_law: the law in units of the table, the one that was fitted.
@@ -121,11 +121,7 @@ class Fit:
           field: correct near measured mixtures, as ``predict`` does. Off for decisions: a correction that leans towards the
             mixtures that happened to be measured has bumps of its own, and an optimiser would climb them.
         """
-        usable = np.isfinite(self.resampled_objective) & (self.resampled_status != minimize.NON_FINITE)
-        if usable.sum() >= 2:
-            raw, keep = self.resampled, np.flatnonzero(usable)
-        else:
-            raw, keep = self.raw, good_starts(self.objective)
+        raw, keep = usable_draws(self)
         n = len(keep)
         copies = -(-MIN_DRAWS // n)
         bias, slope = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
@@ -194,9 +190,10 @@ class Fit:
         Raises:
           ValueError: no benchmark law, an unknown task, or every task is flagged and none is named.
 
-        >>> from camel_jax.laws import __init__ as laws
+        >>> from camel_jax import laws
         >>> from camel_jax.evaluation import simulate
         >>> from camel_jax.downstream.fit import fit_accuracies
+        >>> from camel_jax.fitting.fit import fit
         >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
         >>> knows = 1 / (1 + np.exp(runs.losses - runs.losses.mean(0)))  # a table of runs would have measured these
         >>> runs = dataclasses.replace(runs, tasks=("qa", "code"), accuracies=0.25 + 0.5 * knows)
@@ -277,11 +274,21 @@ class Fit:
             if len(status):
                 counts = [
                     f"{np.sum(status == code)} {text}"
-                    for code, text in minimize.STATUS_NAMES.items()
+                    for code, text in status_codes.TEXTS.items()
                     if np.any(status == code)
                 ]
                 parts.append(f"{len(status)} {what}: {', '.join(counts)}")
         return "; ".join(parts)
+
+
+def usable_draws(fit: Fit) -> tuple[Any, np.ndarray]:
+    """What stands for the spread of a fit: its resamples that ended with finite values, or its good starts if those are fewer than two.
+
+    Returns:
+      Unconstrained parameters, leaves (n, ...), and the indices to keep of them.
+    """
+    usable = np.isfinite(fit.resampled_objective) & (fit.resampled_status != status_codes.NON_FINITE)
+    return (fit.resampled, np.flatnonzero(usable)) if usable.sum() >= 2 else (fit.raw, good_starts(fit.objective))
 
 
 FEW = 8  # members that are predicted one after the other

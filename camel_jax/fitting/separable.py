@@ -1,4 +1,4 @@
-"""Lanes of separable laws, by least squares."""
+"""Fits of laws that take each validation set by itself: every set of every start or resample is a lane of batched least squares."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MANY = 4096  # lanes of a call from which its small laws are stepped in the wide
 LEAST_SQUARES_STEPS = 3000  # of a robust fit: reweighted steps are short where most residuals are in the linear zone
 
 
-def _by_least_squares(
+def by_least_squares(
     lanes: Lanes, data: Data, raw: Any, counts: Array | None, kept: Kept, progress: Progress | None
 ) -> minimize.Solution:
     """Every set of a separable law as a lane of the batched least squares solver, which bounds its own memory."""

@@ -1,4 +1,4 @@
-"""The contract of a law: a NamedTuple of pure functions."""
+"""The contract of a law: a NamedTuple of pure functions, and laws seen in other units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor, size and data terms that the separable laws share."""
+"""Floor, size and data terms that the separable laws share, with their starts, bounds and priors."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@
 
 The finish is a feasible primal-dual barrier method with exact Hessians, in full coordinates, so that bounds stay on the
 diagonal and the linear algebra stays accurate when a share goes to zero. Everything is a pure function of arrays:
-callers vmap over starts and over problems. (Nocedal & Wright, Numerical Optimization, 2nd ed., ch. 19; the modified
-Cholesky factorisation is Gill, Murray & Wright, Practical Optimization, 4.4.2.)
+callers vmap over starts and over problems. (Nocedal & Wright, Numerical Optimization, 2nd ed., ch. 19.)
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from camel_jax.mixture.newton_step import newton_step
 from camel_jax.recipes.simplex import from_simplex, to_simplex
 from camel_jax.types import Array
 
@@ -90,38 +90,6 @@ def nothing_inside(weights: Array, args: Any) -> Array:
     """No curved constraint: an empty vector."""
     del args
     return jnp.zeros((0,), weights.dtype)
-
-
-def modified_cholesky_solve(matrix: Array, right: Array) -> Array:
-    """Solve with a symmetric matrix, shifted as little as needed to be positive definite.
-
-    Args:
-      matrix: (K, K), symmetric, diagonal of order one. right: (K, c).
-    """
-    size = matrix.shape[0]
-    eps = jnp.finfo(matrix.dtype).eps
-    diagonal = jnp.abs(jnp.diagonal(matrix))
-    off = jnp.max(jnp.abs(matrix - jnp.diag(jnp.diagonal(matrix))))
-    bound = jnp.maximum(jnp.maximum(jnp.max(diagonal), off / max(1.0, (size * size - 1.0) ** 0.5)), eps)
-    least = eps * 16 * jnp.maximum(jnp.max(diagonal), 1.0)
-    index = jnp.arange(size)
-
-    def eliminate(j: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        table, pivots = state
-        row = table[j]
-        column = jnp.where(index > j, row[:size], 0.0)  # symmetric: the row is the column
-        pivot = jnp.maximum(jnp.maximum(jnp.abs(row[j]), least), jnp.max(column**2) / bound)
-        return table - (column / pivot)[:, None] * row[None, :], pivots.at[j].set(pivot)
-
-    def substitute(i: int, solution: Array) -> Array:
-        j = size - 1 - i
-        row = table[j]
-        known = jnp.where(index > j, row[:size], 0.0) @ solution
-        return solution.at[j].set((row[size:] - known) / pivots[j])
-
-    table = jnp.concatenate([matrix, right], 1)
-    table, pivots = jax.lax.fori_loop(0, size, eliminate, (table, jnp.ones(size, matrix.dtype)))
-    return jax.lax.fori_loop(0, size, substitute, jnp.zeros_like(right))
 
 
 def retract(weights: Array, region: Region, inside: Inside, args: Any, keep: float = 0.95) -> Array:
@@ -287,16 +255,16 @@ def interior_finish(
         matrix = hessian + jnp.diag(jnp.where(free, d_low / room[:size] + d_high / room[size : 2 * size], 0.0))
         matrix = matrix + (rows.T * (duals / room)[2 * size :]) @ rows
         pushed = gradient - table.T @ (mu / room)
-        dw = _newton_step(matrix, -pushed, equal, free)
+        dw = newton_step(matrix, -pushed, equal, free)
         change = table @ dw
         longest = jnp.minimum(1.0, 0.995 * _longest_step(room[: 2 * size + n_rows], change[: 2 * size + n_rows]))
         factors = longest * jnp.asarray([1.0, 0.5, 0.2, 0.05, 0.005, 1e-4], w.dtype)
 
         def merit(t: Array) -> Array:
             trial = w + t * dw
-            left = jnp.concatenate([_slacks(trial, region), inside(trial, args)])
-            total = objective(trial, smoothing) + mu * barrier_of(left)
-            return jnp.where(jnp.all(left > 0) & jnp.isfinite(total), total, jnp.inf)
+            room_there = jnp.concatenate([_slacks(trial, region), inside(trial, args)])
+            total = objective(trial, smoothing) + mu * barrier_of(room_there)
+            return jnp.where(jnp.all(room_there > 0) & jnp.isfinite(total), total, jnp.inf)
 
         tried = jax.vmap(merit)(factors)
         now = value + mu * barrier_of(room)
@@ -374,30 +342,3 @@ def _slack_change(direction: Array, region: Region) -> Array:
 def _longest_step(room: Array, change: Array) -> Array:
     shrinks = change < 0
     return jnp.min(jnp.where(shrinks, -room / jnp.where(shrinks, change, -1.0), jnp.inf))
-
-
-def _small_solve(matrix: Array, right: Array) -> Array:
-    """Solve with the Schur complement of the equality rows; rows of zeros are padding."""
-    ridge = jnp.where(jnp.diagonal(matrix) > 0, 0.0, 1.0)
-    if matrix.shape[0] == 1:
-        return right / (matrix[0] + ridge)
-    return jnp.linalg.solve(matrix + jnp.diag(ridge), right)
-
-
-def _newton_step(matrix: Array, right: Array, equal: Array, free: Array) -> Array:
-    """Direction that solves the Newton system among directions with ``equal @ d = 0``, over the free domains."""
-    matrix = jnp.where(free[:, None] & free[None, :], matrix, 0.0) + jnp.diag(jnp.where(free, 0.0, 1.0))
-    right = jnp.where(free, right, 0.0)
-    # curvature along the equality rows does not matter on them, so it can be made positive
-    lift = 1.0 + jnp.max(jnp.abs(jnp.where(free, jnp.diagonal(matrix), 0.0)) * (jnp.abs(jnp.diagonal(matrix)) < 1e3))
-    matrix = matrix + lift * equal.T @ equal
-    unit = jax.lax.rsqrt(jnp.maximum(jnp.abs(jnp.diagonal(matrix)), 1e-8))
-    scaled = matrix * unit[:, None] * unit[None, :]
-    solved = unit[:, None] * modified_cholesky_solve(
-        scaled, unit[:, None] * jnp.concatenate([right[:, None], equal.T], 1)
-    )
-    plain, moved = solved[:, 0], solved[:, 1:]
-    dw = plain - moved @ _small_solve(equal @ moved, equal @ plain)
-    # round-off against the equality rows must not build up
-    dw = dw - equal.T @ (equal @ dw)
-    return jnp.where(free, dw, 0.0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from camel_jax.mixture.limits import Limit, Limits, curved_value
 
-_TOLERANCE = 1e-9  # shares that differ by less are equal when asking whether limits can be met
+TOLERANCE = 1e-9  # shares that differ by less are equal when asking whether limits can be met
 
 
 class InfeasibleError(ValueError):
@@ -27,7 +27,8 @@ class InfeasibleError(ValueError):
         super().__init__(f"no mixture meets all limits, {many}: {lines}{more}")
 
 
-def _linear_program(cost: np.ndarray, table: np.ndarray, bound: np.ndarray) -> np.ndarray | None:
+def linear_program(cost: np.ndarray, table: np.ndarray, bound: np.ndarray) -> np.ndarray | None:
+    """The mixture of least cost with ``table @ w <= bound``, or None if there is none."""
     from scipy.optimize import linprog
 
     size = table.shape[1]
@@ -72,7 +73,7 @@ def _solve(limits: Limits, items: Sequence[Limit], cost: np.ndarray | None = Non
     rows, values = np.reshape(table, (-1, size)), np.asarray(bound, float)
     upper: Any = values  # the stubs of scipy know only scalars
     if count is None:
-        return _linear_program(cost, rows, values)
+        return linear_program(cost, rows, values)
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     on = np.concatenate([np.eye(size), -np.eye(size)], 1)  # w_i <= y_i, y_i in {0, 1}
@@ -92,7 +93,8 @@ def _solve(limits: Limits, items: Sequence[Limit], cost: np.ndarray | None = Non
     return result.x[:size] if result.status == 0 else None
 
 
-def _possible(limits: Limits, items: Sequence[Limit]) -> bool:
+def can_be_met(limits: Limits, items: Sequence[Limit]) -> bool:
+    """Whether a mixture meets all of some limits, with room to spare under the curved ones."""
     if _solve(limits, items) is None:
         return False
     return not any(limit.kind in ("kl", "distance") for limit in items) or nearest(limits, items)[1] < 1.0 - 1e-9
@@ -156,12 +158,12 @@ def find_conflicts(limits: Limits, most: int = 8, tries: int = 60) -> tuple[list
       (conflicts as names, whether all of them were found).
     """
     everything = range(len(limits.items))
-    alone = [i for i in everything if not _possible(limits, [limits.items[i]])]
+    alone = [i for i in everything if not can_be_met(limits, [limits.items[i]])]
     found = [frozenset([i]) for i in alone]
     others = [i for i in everything if i not in alone]
     if len(others) <= 30:  # the contradictions people write are mostly between two limits: find all of those
         pairs = itertools.combinations(others, 2)
-        found += [frozenset(pair) for pair in pairs if not _possible(limits, [limits.items[i] for i in pair])]
+        found += [frozenset(pair) for pair in pairs if not can_be_met(limits, [limits.items[i] for i in pair])]
     most = max(most, len(found))
     queue: list[frozenset[int]] = [frozenset()]
     seen = {frozenset()}
@@ -188,12 +190,12 @@ def find_conflicts(limits: Limits, most: int = 8, tries: int = 60) -> tuple[list
 
 def _one_conflict(limits: Limits, indices: list[int]) -> frozenset[int] | None:
     """Drop limits one by one as long as what is left still cannot be met."""
-    if _possible(limits, [limits.items[i] for i in indices]):
+    if can_be_met(limits, [limits.items[i] for i in indices]):
         return None
     kept = list(indices)
     # broad limits go first, so that the short contradictions between limits on one domain are found first
     for i in sorted(indices, key=lambda i: (limits.items[i].domain >= 0, limits.items[i].domain)):
         rest = [j for j in kept if j != i]
-        if not _possible(limits, [limits.items[j] for j in rest]):
+        if not can_be_met(limits, [limits.items[j] for j in rest]):
             kept = rest
     return frozenset(kept)

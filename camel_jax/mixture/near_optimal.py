@@ -1,4 +1,4 @@
-"""Around the optimum: the near-optimal set, trade-offs between two objectives, and how the optimum moves with scale."""
+"""How far a mixture may move before it is clearly worse: the near-optimal set, its ranges and a sample of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from camel_jax.mixture.objectives import Goal
 from camel_jax.mixture.optimize import describe
 from camel_jax.mixture.problem import Curved, Problem, inside_curved, problem_of, split_function
 from camel_jax.mixture.result import MixtureResult
-from camel_jax.mixture.search import Solution, _toward_center, solve
+from camel_jax.mixture.search import Solution, solve, toward_center
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
 
@@ -107,7 +107,7 @@ def _near(problem: Problem, solution: Solution, within: float, samples: int, key
         return NearOptimal(
             *done, solution.weights, solution.weights, names, np.repeat(solution.weights[None], samples, 0)
         )
-    inner = _toward_center(problem, region, solution.weights, problem.goal, 0.5 * (solution.cost + level))
+    inner = toward_center(problem, region, solution.weights, problem.goal, 0.5 * (solution.cost + level))
     still, moving = split_function(problem.outcomes)
     found = _extremes(still, moving, problem.goal, region, problem.curved, inner, level)
     found = np.asarray(found)[np.all(np.isfinite(found), 1)]

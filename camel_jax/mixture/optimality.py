@@ -1,4 +1,4 @@
-"""Onto the limits that bind, and their multipliers."""
+"""Whether a mixture is the best: put exactly onto the limits that bind, with their multipliers and what is left of the conditions."""
 
 from __future__ import annotations
 

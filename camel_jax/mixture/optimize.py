@@ -22,10 +22,10 @@ from camel_jax.mixture.limits import LimitOptions, Limits, violation
 from camel_jax.mixture.limits import mixture as checked_mixture
 from camel_jax.mixture.objectives import Goal, Objective
 from camel_jax.mixture.problem import Curved, Problem, choose_limits, inside_curved, make_problem, split_function
-from camel_jax.mixture.result import Binding, Certificate, Interval, MixtureResult
+from camel_jax.mixture.result import Binding, Certificate, MixtureResult
 from camel_jax.mixture.search import Solution, costs_and_slopes, random_starts, solve
 from camel_jax.recipes import outcome
-from camel_jax.recipes.outcome import Outcomes
+from camel_jax.recipes.outcome import Interval, Outcomes
 from camel_jax.types import Array
 
 
@@ -47,8 +47,7 @@ def optimize_mixture(
     Args:
       outcomes: function from weights (K,) to losses (V,), to draws of losses (M, V), or to an object with ``losses`` and
         perhaps ``accuracies``; differentiable and vmappable. Optional attributes: ``draws(weights)`` with a leading axis of
-        draws, ``domains``, ``sets``, ``tasks``, ``reference``, and ``interval_scale`` (V,), a standard deviation of log loss
-        that widens the intervals of losses. If it is a pytree, other parameters of it compile nothing new.
+        draws, ``domains``, ``sets``, ``tasks`` and ``reference``. If it is a pytree, other parameters of it compile nothing new.
       objective: what to improve; mean validation loss by default.
       domains: names of the K domains; default ``outcomes.domains``.
       reference: mixture to compare with, (K,); default ``outcomes.reference``, else uniform. It need not meet the limits.
@@ -167,7 +166,6 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
     else:
         better = float(np.mean(drawn[0] < drawn[1]) + 0.5 * np.mean(drawn[0] == drawn[1]))
     losses, difference = _compare(point.losses, None if draws is None else draws.losses)
-    losses = losses if draws is None else _widen(losses, getattr(problem.outcomes, "interval_scale", None))
     accuracies, accuracy_gap = None, None
     if point.accuracies is not None:
         accuracies, accuracy_gap = _compare(point.accuracies, None if draws is None else draws.accuracies)
@@ -218,13 +216,3 @@ def _compare(point: Array, draws: np.ndarray | None) -> tuple[Interval, Interval
 def _interval(value: Array, draws: np.ndarray) -> Interval:
     lower, upper = np.quantile(draws, [0.05, 0.95], axis=0) if np.isfinite(draws).all() else (draws[0] * np.nan,) * 2
     return Interval(np.asarray(value)[()], np.asarray(lower)[()], np.asarray(upper)[()])
-
-
-def _widen(interval: Interval, scale: Array | None) -> Interval:
-    if scale is None:
-        return interval
-    half = 1.6448536 * np.asarray(scale)  # independent of the draws: half-widths add in squares, in log loss
-    log = np.log(interval.value)
-    down = np.sqrt((log - np.log(interval.lower)) ** 2 + half**2)
-    up = np.sqrt((np.log(interval.upper) - log) ** 2 + half**2)
-    return Interval(interval.value, np.exp(log - down), np.exp(log + up))

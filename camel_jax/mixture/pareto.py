@@ -1,4 +1,4 @@
-"""Moved."""
+"""What must be given up of one objective for another: the best of the first at every level of the second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.objectives import Goal, Objective
 from camel_jax.mixture.problem import Curved, inside_curved, problem_of, split_function
-from camel_jax.mixture.search import _toward_center, costs_and_slopes, random_starts, solve
+from camel_jax.mixture.search import costs_and_slopes, random_starts, solve, toward_center
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
 
@@ -67,7 +67,7 @@ def pareto_front(
         levels = least + (worst - least) * np.linspace(0, 1, points)[1:-1]
         region = best_two.region
         center = (
-            _toward_center(two, region, best_two.weights, two.goal, least + 0.3 * (levels[0] - least))
+            toward_center(two, region, best_two.weights, two.goal, least + 0.3 * (levels[0] - least))
             if points > 2
             else best_two.weights
         )

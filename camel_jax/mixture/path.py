@@ -1,4 +1,4 @@
-"""Moved."""
+"""How the best mixture moves with size and tokens, and what staying with the first one loses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Function, goal and limits, checked."""
+"""A decision ready to be solved: function, goal and limits, checked."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from camel_jax.mixture.limits import mixture as check_mixture
 from camel_jax.mixture.objectives import Goal, Objective, mean_loss
 from camel_jax.mixture.regions import regions as feasible_regions
 from camel_jax.recipes.outcome import Outcomes, as_outcome
+from camel_jax.runtime import require_float64
 from camel_jax.types import Array
 
 OPTIONS = ("objective", "domains", "reference", "risk", "tail")
@@ -80,8 +81,7 @@ def make_problem(
     limits: Limits | Mapping[str, Any] | None = None,
 ) -> Problem:
     """Check a decision and find where it is feasible; arguments as in :func:`optimize_mixture`, limits as a mapping."""
-    if not jax.config.read("jax_enable_x64"):
-        raise ValueError('choosing a mixture needs float64: call jax.config.update("jax_enable_x64", True) first')
+    require_float64("choosing a mixture")
     if reference is None:
         reference = getattr(outcomes, "reference", None)
     names = getattr(outcomes, "domains", None) if domains is None else domains

@@ -1,4 +1,4 @@
-"""Moved."""
+"""Where mixtures may lie: the linear limits as polytopes with a strictly inner point, one for every set of domains allowed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from camel_jax.mixture.barrier import NO_CAP, Region
 from camel_jax.mixture.feasibility import (
-    _TOLERANCE,
+    TOLERANCE,
     InfeasibleError,
-    _linear_program,
-    _possible,
+    can_be_met,
     find_conflicts,
+    linear_program,
     nearest,
 )
 from camel_jax.mixture.limits import Limit, Limits, curved_value
@@ -30,7 +30,7 @@ def feasible_region(limits: Limits, support: np.ndarray | None = None) -> Region
       InfeasibleError: naming every minimal contradiction found.
     """
     items = list(limits.items)
-    if support is None and not _possible(limits, items):
+    if support is None and not can_be_met(limits, items):
         raise InfeasibleError(*find_conflicts(limits))
     size = len(limits.domains)
     lower, upper = np.zeros(size), np.full(size, NO_CAP)
@@ -99,7 +99,7 @@ def regions(limits: Limits, most: int = 64) -> tuple[Region, ...]:
 def _with_inner_point(lower: np.ndarray, upper: np.ndarray, rows: np.ndarray, values: np.ndarray) -> Region:
     """Split limits into those with room and those that hold with equality everywhere, and find a point between."""
     size = len(lower)
-    if (lower > upper + _TOLERANCE).any():
+    if (lower > upper + TOLERANCE).any():
         raise InfeasibleError([("floors above caps",)])
     norm = np.maximum(np.linalg.norm(rows, axis=1), 1e-300)
     rows, values = rows / norm[:, None], values / norm
@@ -109,13 +109,13 @@ def _with_inner_point(lower: np.ndarray, upper: np.ndarray, rows: np.ndarray, va
     for i in range(len(bound)):
         if size <= i < 2 * size and upper[i - size] >= 1.0:
             continue
-        found = _linear_program(table[i], table, bound)  # least value of the left side: most room
+        found = linear_program(table[i], table, bound)  # least value of the left side: most room
         if found is None:
             raise InfeasibleError([("the limits together",)])
         points.append(found)
         room[i] = bound[i] - table[i] @ found
     center = np.mean(points, axis=0)
-    tight = room <= _TOLERANCE
+    tight = room <= TOLERANCE
     free = ~(tight[:size] | tight[size : 2 * size])
     center = np.where(tight[:size], lower, np.where(tight[size : 2 * size], upper, center))
     if free.any():

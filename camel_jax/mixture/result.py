@@ -1,15 +1,15 @@
-"""Moved."""
+"""What a decision says: the mixture, what it is predicted to give, which limits bind, and the evidence that it is the best."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from camel_jax.types import Array
+from camel_jax.recipes.outcome import Interval
+from camel_jax.storage import plain
 
 
 class Binding(NamedTuple):
@@ -24,14 +24,6 @@ class Binding(NamedTuple):
     slack: float
     binds: bool
     multiplier: float
-
-
-class Interval(NamedTuple):
-    """A value with its 90 % interval; scalars or arrays. NaN bounds where there are no draws."""
-
-    value: Array
-    lower: Array
-    upper: Array
 
 
 class Certificate(NamedTuple):
@@ -61,7 +53,8 @@ class MixtureResult:
     Attributes:
       weights: (K,), sums to 1, meets every limit. domains: K names.
       objective: label. maximize: whether larger is better. risk: mean, cvar or worst.
-      value: objective at the mixture (under the risk), with the interval of the plain objective over draws.
+      value: objective at the mixture (under the risk), with the interval of the plain objective over draws; all intervals are
+        those of 90 %, with NaN bounds where there are no draws.
       losses, accuracies: predicted outcome per set and per task (None if there are none). sets, tasks: names.
       reference: (K,) mixture to compare with. reference_value: its objective. reference_losses: (V,).
       gain: how much better the objective is than at the reference; positive is better.
@@ -100,7 +93,7 @@ class MixtureResult:
         out = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         out["weights"] = dict(zip(self.domains, self.weights.tolist(), strict=True))
         out["reference"] = dict(zip(self.domains, self.reference.tolist(), strict=True))
-        return _plain(out)
+        return plain(out)
 
     def summary(self) -> str:
         """A few lines of text: the mixture beside the reference, the gain and the limits that bind."""
@@ -120,20 +113,6 @@ class MixtureResult:
 
 
 def _text(interval: Interval) -> str:
-    if not np.isfinite(interval.lower):
-        return f"{interval.value:.4f}"
-    return f"{interval.value:.4f} (90 %: {interval.lower:.4f} to {interval.upper:.4f})"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    if not np.isfinite(interval.low):
+        return f"{interval.point:.4f}"
+    return f"{interval.point:.4f} (90 %: {interval.low:.4f} to {interval.high:.4f})"

@@ -17,7 +17,7 @@ from camel_jax.mixture.problem import Curved, Problem, inside_curved, split_func
 from camel_jax.types import Array
 
 
-def _toward_center(problem: Problem, region: Region, weights: np.ndarray, goal: Goal, level: float) -> np.ndarray:
+def toward_center(problem: Problem, region: Region, weights: np.ndarray, goal: Goal, level: float) -> np.ndarray:
     """A strictly inner mixture near a given one whose cost stays below a level."""
     still, moving = split_function(problem.outcomes)
     t = 0.5 ** np.arange(1, 50)

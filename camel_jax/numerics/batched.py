@@ -5,7 +5,6 @@ A symmetric matrix of P parameters is *packed*: an array (P (P + 1) / 2, L), one
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -155,15 +154,6 @@ def log_near_one(x: Array) -> Array:
     return 2.0 * s + s * z * series
 
 
-def total(terms: list[Array]) -> Array:
-    """Sum of a few arrays, unrolled so that one loop serves it.
-
-    >>> total([jnp.ones(2), jnp.ones(2)]).tolist()
-    [2.0, 2.0]
-    """
-    return functools.reduce(jnp.add, terms)
-
-
 def add_first(whole: Array, part: Array) -> Array:
     """A part added to the first entries of an array along every axis.
 
@@ -194,64 +184,3 @@ def eliminate(matrix: Array, rights: Array) -> Array:
     for i in reversed(range(n)):
         out[i] = (table[i][n] - sum(table[i][j] * out[j] for j in range(i + 1, n))) / table[i][i]
     return jnp.stack(out, 1)
-
-
-def shifted_solve(go: Array, left: Array, other: Array, diagonal: Array, rights: Array) -> Array:
-    """Solve with symmetric matrices ``sum_s left_s other_s' + diag``, shifted as little as needed to be positive definite.
-
-    Args:
-      go: scalar, true. left, other: (S, K, L). diagonal: (K, L), so that the diagonal of the whole is of order one.
-      rights: (c, K, L).
-
-    Returns:
-      (c, K, L). Source of the shift: Gill, Murray & Wright, Practical Optimization, 4.4.2.
-
-    >>> left = jnp.array([[[0.5], [0.5]]])  # 0.25 everywhere, and 0.75 more on the diagonal
-    >>> shifted_solve(jnp.array(True), left, left, jnp.full((2, 1), 0.75), jnp.full((1, 2, 1), 1.25)).ravel().round(9).tolist()
-    [1.0, 1.0]
-    """
-    size = rights.shape[1]
-    least = jnp.finfo(rights.dtype).eps * 16
-
-    def column(j: int, left: Array, other: Array, diagonal: Array, rights: Array, done: list) -> tuple:
-        head = total([left[s, j] * other[s, j] for s in range(left.shape[0])]) + diagonal[j]
-        tail = total([left[s, j + 1 :] * other[s, j] for s in range(left.shape[0])])
-        right = rights[:, j]
-        for k, (below, inverse, known) in enumerate(done):
-            factor = below[j - k - 1] * inverse
-            head, tail, right = head - below[j - k - 1] * factor, tail - below[j - k :] * factor, right - known * factor
-        pivot = jnp.maximum(jnp.abs(head), least)
-        if j + 1 < size:  # after scaling no entry of the diagonal exceeds one, which bounds the pivots
-            pivot = jnp.maximum(pivot, jnp.max(tail * tail, 0))
-        return tail, 1.0 / pivot, right
-
-    done: list[tuple[Array, Array, Array]] = []
-    for j in range(size):
-        done.append(once(go, functools.partial(column, j), left, other, diagonal, rights, done))
-
-    def substitute(block: list[int], done: list, found: list) -> list:
-        for j in block:
-            below, inverse, right = done[j]
-            known = total([right] + [-below[i] * found[i] for i in range(len(found))])
-            found = [known * inverse, *found]
-        return found
-
-    found: list[Array] = []
-    for last in range(size, 0, -4):
-        block = list(range(last - 1, max(last - 5, -1), -1))
-        found = once(go, functools.partial(substitute, block), done, found)
-    return jnp.stack(found, 1)
-
-
-def once(go: Array, function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)``, computed once: the compiler does not repeat the work of a branch in every reader of its result.
-
-    Args:
-      go: scalar that is true, which the compiler must not know. function: of arrays, without an axis of vmap. args: passed on.
-
-    >>> float(once(jnp.array(True), jnp.sin, jnp.zeros(())))
-    0.0
-    """
-    shapes = jax.eval_shape(function, *args)
-    blank = functools.partial(jax.tree.map, lambda shape: jnp.zeros(shape.shape, shape.dtype))
-    return jax.lax.cond(go, function, lambda *_: blank(shapes), *args)

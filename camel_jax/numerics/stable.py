@@ -51,23 +51,6 @@ def safe_divide(numerator: Array, denominator: Array, fallback: float = 0.0) -> 
     return jnp.where(fine, numerator / jnp.where(fine, denominator, 1.0), fallback)
 
 
-def xlogy(x: Array, y: Array) -> Array:
-    """``x log y`` with ``0 log y = 0`` for any ``y``, and all derivatives 0 there.
-
-    Args:
-      x: any shape.
-      y: any shape that broadcasts with ``x``, positive wherever ``x`` is not 0.
-
-    Returns:
-      Array of the broadcast shape.
-
-    >>> xlogy(jnp.array([0.0, 2.0]), jnp.array([0.0, 1.0])).tolist()
-    [0.0, 0.0]
-    """
-    present = x != 0
-    return jnp.where(present, x * jnp.log(jnp.where(present, y, 1.0)), 0.0)
-
-
 def log_power(log_base: Array, exponent: Array) -> Array:
     """Logarithm of ``base ** exponent`` from ``log base``; ``base = 0`` (``log_base = -inf``) is legal.
 

@@ -1,4 +1,4 @@
-"""How wrong a law is expected to be."""
+"""How wrong a law is expected to be: its error within a table, and how that grows with the distance beyond it."""
 
 from __future__ import annotations
 

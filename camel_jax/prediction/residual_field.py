@@ -87,20 +87,22 @@ def fit_field(
     keep = thin(runs, max_rows)
     r = runs.recipe
     weights, active, tokens = (np.asarray(x, float)[keep] for x in (r.weights, r.n_active, r.tokens))
-    left, done = np.asarray(residuals, float)[keep], progress(runs)[keep]
+    residuals, done = np.asarray(residuals, float)[keep], progress(runs)[keep]
     place = Place(weights, np.log(active), np.log(tokens))
     finished = shortest_run(runs)
     if noise is None or length is None:
-        noise, length = choose_settings(place, left, done, finished)
+        noise, length = choose_settings(place, residuals, done, finished)
     settings = (np.asarray(x) for x in (length, COMMON, REACH, finished))
-    empty = ResidualField(*place, np.zeros_like(left), *settings)._replace(noise=noise / done**POWER)
+    empty = ResidualField(*place, np.zeros_like(residuals), *settings)._replace(noise=noise / done**POWER)
     cov = _kernel(place, empty, np) + np.diag(empty.noise)
-    coefficients = np.zeros_like(left)
-    patterns, which = np.unique(np.isfinite(left), axis=1, return_inverse=True)
+    coefficients = np.zeros_like(residuals)
+    patterns, which = np.unique(np.isfinite(residuals), axis=1, return_inverse=True)
     for i, known in enumerate(patterns.T):
         sets = np.flatnonzero(which.ravel() == i)
         if known.any():
-            coefficients[np.ix_(known, sets)] = np.linalg.solve(cov[np.ix_(known, known)], left[np.ix_(known, sets)])
+            coefficients[np.ix_(known, sets)] = np.linalg.solve(
+                cov[np.ix_(known, known)], residuals[np.ix_(known, sets)]
+            )
     return empty._replace(coefficients=coefficients)
 
 

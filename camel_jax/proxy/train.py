@@ -113,11 +113,12 @@ def place_text(corpus: Corpus, settings: Settings) -> Text:
     )
 
 
-def _optimizer() -> optax.GradientTransformation:
+def make_optimizer() -> optax.GradientTransformation:
+    """Adam on clipped gradients; the rate is multiplied in by the caller."""
     return optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.98, eps=1e-10))
 
 
-def _rates(shape: Shape, params: Any) -> Any:
+def rates_of(shape: Shape, params: Any) -> Any:
     """Learning rate of each array over the base rate."""
 
     def rate(path: tuple, leaf: Array) -> float:
@@ -130,10 +131,10 @@ def _rates(shape: Shape, params: Any) -> Any:
 def first_state(shape: Shape, seed: Array) -> State:
     """The state before the first step."""
     params = make_params(shape, seed)
-    return State(params, _optimizer().init(params), jnp.zeros((), jnp.float32))
+    return State(params, make_optimizer().init(params), jnp.zeros((), jnp.float32))
 
 
-def _schedule(step: Array, total: Array, settings: Settings) -> Array:
+def schedule_at(step: Array, total: Array, settings: Settings) -> Array:
     """Warm-up, then a cosine to zero: the base rate's factor at a step of ``total``."""
     step, total = step.astype(jnp.float32), total.astype(jnp.float32)
     warm = jnp.maximum(jnp.ceil(settings.warm_up * total), 1.0)
@@ -163,8 +164,8 @@ def sample(text: Text, settings: Settings, weights: Array, seed: Array, step: Ar
 def _train(
     shape: Shape, settings: Settings, state: State, weights: Array, seed: Array, span: Array, text: Text
 ) -> State:
-    optimizer, dtype = _optimizer(), jnp.dtype(settings.dtype)
-    rates = _rates(shape, state.params)
+    optimizer, dtype = make_optimizer(), jnp.dtype(settings.dtype)
+    rates = rates_of(shape, state.params)
     start, stop, total = span[0], span[1], span[2]
 
     def loss_of(params: Any, sequences: Array) -> tuple[Array, Array]:
@@ -176,14 +177,15 @@ def _train(
         sequences = sample(text, settings, weights, seed, i)
         slopes, loss = jax.grad(loss_of, has_aux=True)(state.params, sequences)
         moves, moments = optimizer.update(slopes, state.moments)
-        rate = jnp.float32(settings.rate) * _schedule(i, total, settings)
+        rate = jnp.float32(settings.rate) * schedule_at(i, total, settings)
         params = jax.tree.map(lambda p, m, r: p - (rate * r) * m, state.params, moves, rates)
         return State(params, moments, state.loss + loss)
 
     return jax.lax.fori_loop(start, stop, step, state._replace(loss=jnp.zeros((), jnp.float32)))
 
 
-def _evaluate(shape: Shape, settings: Settings, params: Any, text: Text) -> Outcome:
+def measure(shape: Shape, settings: Settings, params: Any, text: Text) -> Outcome:
+    """Validation losses and benchmark accuracies of a trained model."""
     dtype = jnp.dtype(settings.dtype)
 
     def nats(symbols: Array) -> Array:
@@ -222,7 +224,7 @@ def programs(shape: Shape, settings: Settings, lanes: bool) -> tuple[Any, Any, A
     settings = settings.resolved()
     start = functools.partial(first_state, shape)
     train = functools.partial(_train, shape, settings)
-    evaluate = functools.partial(_evaluate, shape, settings)
+    evaluate = functools.partial(measure, shape, settings)
     if lanes:
         start = jax.vmap(start)
         train = jax.vmap(train, in_axes=(0, 0, 0, None, None))

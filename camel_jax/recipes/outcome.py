@@ -17,6 +17,14 @@ class Outcome(NamedTuple):
     accuracies: Array | None = None
 
 
+class Interval(NamedTuple):
+    """A number or array with an interval around it; NaN bounds where nothing is known of its spread."""
+
+    point: Array
+    low: Array
+    high: Array
+
+
 @runtime_checkable
 class Outcomes(Protocol):
     """A differentiable function from a mixture (K,) to an outcome: losses (V,), draws of losses (M, V), or an ``Outcome``.

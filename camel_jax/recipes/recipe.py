@@ -57,12 +57,3 @@ def select_recipe(recipe: Recipe, rows: Array) -> Recipe:
         np.asarray(a)[rows] for a in (recipe.n_total, recipe.n_active, recipe.tokens, recipe.weights)
     )
     return Recipe(n_total, n_active, tokens, weights, supply)
-
-
-def stack_recipes(recipes: list[Recipe]) -> Recipe:
-    """Stack single recipes into one with a leading axis.
-
-    >>> len(stack_recipes([dense(1e9, 2e10, [0.5, 0.5]), dense(2e9, 4e10, [1.0, 0.0])]))
-    2
-    """
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *recipes)

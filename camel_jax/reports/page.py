@@ -1,4 +1,4 @@
-"""Moved."""
+"""A recommendation as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="lead">Fitted on {sizes[0]} to {sizes[1]} parameters and {seen[0]} to {seen[1]} tokens, '
         f"{len(fitted.domains)} training domains, {len(fitted.sets)} validation sets. {html.escape(fitted.check())}.</p>",
-        f"<p>{html.escape(result.objective)}: {result.value.value:.4f}, {gain.value:.4f} better than the reference "
-        f"(90 % interval {gain.lower:.4f} to {gain.upper:.4f}; {better}). "
+        f"<p>{html.escape(result.objective)}: {result.value.point:.4f}, {gain.point:.4f} better than the reference "
+        f"(90 % interval {gain.low:.4f} to {gain.high:.4f}; {better}). "
         "The reference is the mean mixture of the fitted table.</p>",
         "<h2>Recommended mixture</h2>",
         _table(
@@ -90,11 +90,11 @@ def _rows(names: Sequence[str], here: Any, reference: Any, difference: Any) -> l
     return [
         [
             name,
-            f"{here.value[i]:.3f}",
-            f"{here.lower[i]:.3f} to {here.upper[i]:.3f}",
+            f"{here.point[i]:.3f}",
+            f"{here.low[i]:.3f} to {here.high[i]:.3f}",
             f"{reference[i]:.3f}",
-            f"{difference.value[i]:+.3f}",
-            f"{difference.lower[i]:+.3f} to {difference.upper[i]:+.3f}",
+            f"{difference.point[i]:+.3f}",
+            f"{difference.low[i]:+.3f} to {difference.high[i]:+.3f}",
         ]
         for i, name in enumerate(names)
     ]

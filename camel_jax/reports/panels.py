@@ -1,4 +1,4 @@
-"""Moved."""
+"""The panels of a report: predictions over sizes, the path of the optimum, the recommended mixture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def scale_panels(
     same_tokens: bool = False,
     starts: int = 8,
 ) -> dict[str, dict[str, Any]]:
-    """Panels of ``plots.overview`` over model sizes: loss curves, and the path of the optimum at the sizes ``stops``.
+    """Panels of ``figures.overview`` over model sizes: loss curves, and the path of the optimum at the sizes ``stops``.
 
     Args:
       fitted: the fit. result: the recommended mixture.
@@ -75,10 +75,10 @@ def scale_panels(
 
 
 def mixture_panel(result: Any, ranges: Any, target: tuple[float, float, float]) -> dict[str, Any]:
-    """The panel of ``plots.overview`` that shows a recommended mixture."""
+    """The panel of ``figures.overview`` that shows a recommended mixture."""
     n_total, n_active, n_tokens = target
     gain = result.gain
-    percent = [100 * x / result.reference_value for x in (gain.value, gain.lower, gain.upper)]
+    percent = [100 * x / result.reference_value for x in gain]
     return {
         "domains": result.domains,
         "weights": result.weights,

@@ -1,4 +1,4 @@
-"""What a command asks of a fit and a goal."""
+"""A recommendation and its evidence as data and in words, for the commands that tell it."""
 
 from __future__ import annotations
 

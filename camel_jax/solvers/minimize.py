@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from camel_jax.solvers.status import CONVERGED, MAX_STEPS, NON_FINITE
 from camel_jax.types import Array
 
 if TYPE_CHECKING:
     import optax
-
-CONVERGED, MAX_STEPS, NON_FINITE, NO_DATA = 0, 1, 2, 3
-STATUS_NAMES = {
-    CONVERGED: "converged",
-    MAX_STEPS: "step limit reached",
-    NON_FINITE: "non-finite value",
-    NO_DATA: "no data",
-}
 
 
 class Solution(NamedTuple):
@@ -31,7 +24,7 @@ class Solution(NamedTuple):
     Attributes:
       params: the best finite point met, same pytree as the start.
       objective: its value, scalar.
-      status: 0 converged, 1 step limit reached, 2 non-finite value; int32.
+      status: a code of ``status``, int32.
       steps: iterations used, int32.
     """
 

@@ -1,4 +1,4 @@
-"""Moved."""
+"""A quadratic penalty on raw parameters, and the one that a law's log prior amounts to."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def quadratic_prior(log_prior: Callable[[Any], Array], raw: Any) -> Prior:
     return Prior(mean, precision)
 
 
-def _prior_arrays(prior: Prior | None, n_params: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+def prior_arrays(prior: Prior | None, n_params: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (P,) and precision (P, P) of a prior; zeros for none."""
     if prior is None:
         return np.zeros(n_params, dtype), np.zeros((n_params, n_params), dtype)
     mean, precision = np.asarray(prior.mean, dtype), np.asarray(prior.precision, dtype)

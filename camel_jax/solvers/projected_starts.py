@@ -1,4 +1,4 @@
-"""Moved."""
+"""Better starts for least squares: the scales of a law's terms, solved for before the first step."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from camel_jax.solvers.autodiff import Rowwise
 from camel_jax.solvers.structure import Form
 from camel_jax.types import Array
 
@@ -44,7 +42,7 @@ def _scales(terms: Array, rest: Array | float, targets: Array, weights: Array) -
 
 
 @partial(jax.jit, static_argnums=0)
-def _project(form: Form, data: Any, starts: Array, targets: Array, weights: Array) -> Array:
+def project_starts(form: Form, data: Any, starts: Array, targets: Array, weights: Array) -> Array:
     """Starts (P, L) of a structured law with the scales of its terms solved for."""
     movable = [i for i, a in enumerate(form.amplitudes) if a]
     if not movable:
@@ -60,27 +58,13 @@ def _project(form: Form, data: Any, starts: Array, targets: Array, weights: Arra
     return jnp.where(jnp.all(jnp.isfinite(moved), 0), moved, starts)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _project_function(
-    model: Rowwise, amplitudes: tuple[int, ...], rows: Any, starts: Array, targets: Array, weights: Array
-) -> Array:
-    """The same for a function, at the parameters found to be logarithms of amplitudes: the derivative is the term."""
-    one = jax.value_and_grad(model.scalar)
-    over_lanes = jax.vmap(one, in_axes=(0, None))
-    value, slopes = jax.vmap(over_lanes, in_axes=(None, 0))(tuple(starts), rows)
-    terms = jnp.stack([slopes[i] for i in amplitudes])
-    factors = _scales(terms, value - jnp.sum(terms, 0), targets, weights)
-    moved = starts.at[np.array(amplitudes)].add(factors)
-    return jnp.where(jnp.all(jnp.isfinite(moved), 0), moved, starts)
-
-
-def _project_all(
+def project_all(
     project: Callable[..., Array], flat: np.ndarray, targets: np.ndarray, seen: np.ndarray, weights: Array
 ) -> np.ndarray:
     """Projected starts; every resample that shares a start shares its projection, with the mean weights."""
     n_own, n_starts, n_sets, n_params = flat.shape
     if n_own > 1:
-        each = [_project_all(project, flat[b : b + 1], targets, seen, weights[b : b + 1]) for b in range(n_own)]
+        each = [project_all(project, flat[b : b + 1], targets, seen, weights[b : b + 1]) for b in range(n_own)]
         return np.concatenate(each)
     columns = np.tile(np.arange(n_sets), n_starts)
     mean = np.asarray(weights).mean(0, dtype=float)

@@ -20,9 +20,9 @@ from jax.sharding import Mesh, PartitionSpec
 
 from camel_jax.numerics.batched import diagonal_rows, solve_packed
 from camel_jax.solvers.projection import rescale
+from camel_jax.solvers.status import CONVERGED, MAX_STEPS, NO_DATA, NON_FINITE, RUNNING
 from camel_jax.types import Array
 
-RUNNING, CONVERGED, MAX_STEPS, NON_FINITE, NO_DATA = -1, 0, 1, 2, 3
 FAR_CURVATURE = 0.3  # of a residual beyond Huber's delta, in units of what reweighting gives; the true one is zero
 
 
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 
     Attributes:
       starts: (B or 1, S, V, P).
-      targets: (R, V), linked (log losses), 0 where not measured.
+      targets: (R, V), log losses, 0 where not measured.
       seen: (R, V) boolean, where measured.
       weights: (B, R), any numeric type.
       prior_mean: (P,).

@@ -24,7 +24,7 @@ import numpy as np
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs
 from camel_jax.tables.schema import Checked
-from camel_jax.tables.sheet import Problem, Sheet, Source, TableError, _load, rename
+from camel_jax.tables.sheet import Problem, Sheet, Source, TableError, load_sheet, rename
 
 if TYPE_CHECKING:
     pass
@@ -61,7 +61,7 @@ def read_runs(
     >>> runs.domains, runs.recipe.n_active.tolist()
     (('web', 'code'), [70000000.0, 1200000000.0])
     """
-    return _to_runs(rename(_load(source, name), columns), on_ignored, need_mixtures)
+    return _to_runs(rename(load_sheet(source, name), columns), on_ignored, need_mixtures)
 
 
 def _to_runs(sheet: Sheet, on_ignored: Callable[[list[str]], None] | None = None, need_mixtures: bool = True) -> Runs:
@@ -106,7 +106,7 @@ def read_recipes(
     >>> recipe.weights.tolist(), recipe.n_active.tolist(), ids
     ([[0.6, 0.4]], [12000000.0], ['next'])
     """
-    sheet = rename(_load(source, name), columns)
+    sheet = rename(load_sheet(source, name), columns)
     table = Checked(sheet, need_losses=False)
     if domains is not None and table.domains:
         absent = [d for d in domains if d not in table.domains]
@@ -136,7 +136,7 @@ def read_mixtures(
     >>> read_mixtures(pd.DataFrame({"mix/web": [0.75], "mix/code": [0.25]}))
     {'web': array([0.75]), 'code': array([0.25])}
     """
-    sheet = rename(_load(source, name), columns)
+    sheet = rename(load_sheet(source, name), columns)
     keep = [i for i, column in enumerate(sheet.names) if column.startswith("mix/")]
     if keep:  # without one, the message names the columns that there are
         sheet = sheet._replace(names=[sheet.names[i] for i in keep], cells=[sheet.cells[i] for i in keep])
@@ -152,7 +152,7 @@ def read_header(source: Source, *, columns: Mapping[str, str | None] | None = No
     >>> read_header(pd.DataFrame({"run": ["a"], "share": [1.0]}), columns={"share": "mix/web"})
     ['run', 'mix/web']
     """
-    return rename(_load(source, None), columns).names
+    return rename(load_sheet(source, None), columns).names
 
 
 def read_whole_numbers(
@@ -170,7 +170,7 @@ def read_whole_numbers(
     >>> read_whole_numbers(pd.DataFrame({"seed": [3, 4]}), "seed", 0)
     [3, 4]
     """
-    sheet = rename(_load(source, None), columns)
+    sheet = rename(load_sheet(source, None), columns)
     if column not in sheet.names:
         return [default] * len(sheet.rows)
     cells = sheet.cells[sheet.names.index(column)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.recipes.sizes import parse_size, parse_tokens
-from camel_jax.tables.sheet import Problem, Sheet, TableError, _listed, is_missing
+from camel_jax.tables.sheet import Problem, Sheet, TableError, is_missing, listed_names
 
 SUM_TOLERANCE = 1e-3
 LOSS_RANGE = (1e-6, 100.0)
@@ -113,7 +113,7 @@ class Checked:
         missing += [] if self.domains or not self.need_mixtures else ["mix/<domain>"]
         missing += [] if self.sets or not self.need_losses else ["loss/<set>"]
         if missing:
-            self.problem("", f"no column {', '.join(map(repr, missing))}; the table has {_listed(names)}")
+            self.problem("", f"no column {', '.join(map(repr, missing))}; the table has {listed_names(names)}")
         orphans = [d for d in self.supplied if d not in self.domains]
         if orphans and self.domains:
             self.problem("", f"supply of {', '.join(map(repr, orphans))}, which is no mix/ domain")

@@ -1,4 +1,4 @@
-"""Any source as named columns of cells."""
+"""Any source, a file or a frame, as named columns of cells; nothing is judged here yet."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def rename(sheet: Sheet, columns: Mapping[str, str | None] | None) -> Sheet:
                 clashes.append(names[i])
     problems = []
     if unused:
-        rule = f"mapped column {', '.join(map(repr, unused))} is not in the table; it has {_listed(sheet.names)}"
+        rule = f"mapped column {', '.join(map(repr, unused))} is not in the table; it has {listed_names(sheet.names)}"
         problems.append(Problem("", (), rule))
     if clashes:
         problems.append(Problem("", (), f"the mapping gives two columns the name {clashes[0]!r}"))
@@ -96,7 +96,8 @@ def _fill(pattern: str, groups: Sequence[str]) -> str:
     return pattern
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed_names(names: Sequence[str]) -> str:
+    """The first few of many names, for a message."""
     shown = ", ".join(repr(name) for name in names[:8])
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "no columns"
 
@@ -114,7 +115,8 @@ Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame"
 # Reading: any source -> Sheet
 
 
-def _load(source: Source, name: str | None) -> Sheet:
+def load_sheet(source: Source, name: str | None) -> Sheet:
+    """A file, text or frame as a sheet, by what it is."""
     if not isinstance(source, (str, os.PathLike)):
         if type(source).__name__ != "DataFrame":
             raise TypeError(f"a table is a path or a DataFrame, not {type(source).__name__}")
@@ -145,10 +147,11 @@ def _load(source: Source, name: str | None) -> Sheet:
         raw = path.read_bytes()
     except OSError as error:
         raise fail(f"cannot be read ({error.strerror})") from None
-    return _from_text(raw, name, fail)
+    return sheet_from_text(raw, name, fail)
 
 
-def _from_text(raw: bytes, name: str, fail: Callable[[str], TableError]) -> Sheet:
+def sheet_from_text(raw: bytes, name: str, fail: Callable[[str], TableError]) -> Sheet:
+    """A CSV file's bytes as a sheet."""
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise fail("is UTF-16 text: save it as UTF-8 CSV")
     if raw[:4] == b"PAR1" or b"\0" in raw[:4096]:

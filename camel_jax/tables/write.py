@@ -1,4 +1,4 @@
-"""Moved."""
+"""Tables out: runs, predictions and other columns as CSV or Parquet, whole or not at all."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 import camel_jax as cj
 from camel_jax import laws
-from camel_jax.bayes import comparison, convergence, nuts, psis
+from camel_jax.bayes import comparison, convergence, nuts
 from camel_jax.bayes.model import potential, prior_predictive
 from camel_jax.bayes.model import simulate as simulate_model
 from camel_jax.bayes.noise import Noise, RunNoise, lay_out
@@ -217,7 +217,7 @@ def test_chains_are_the_same_on_one_core_and_on_two(fitted, runs, posterior, mon
 def test_decisions_read_a_posterior_as_they_read_a_fit(posterior, tmp_path):
     at = posterior.losses_at("1B", "20B")
     best = cj.optimize_mixture(at, starts=4)
-    assert np.isfinite([best.gain.lower, best.gain.upper]).all() and 0.0 <= best.probability_better <= 1.0
+    assert np.isfinite([best.gain.low, best.gain.high]).all() and 0.0 <= best.probability_better <= 1.0
     draws = np.asarray(at.draws(best.weights))
     assert draws.shape == (256, 2)
     posterior.save(tmp_path / "p.npz")
@@ -259,17 +259,51 @@ def test_laplace_shows_its_quality(fitted, runs):
 @pytest.mark.parametrize("shape", [0.2, 0.9])
 def test_k_hat_is_the_shape_of_the_tail(shape):
     drawn = stats.genpareto(shape).rvs(20000, random_state=1)
-    k, scale = psis.fit_pareto(drawn)
-    assert k == pytest.approx(shape, abs=0.05) and scale == pytest.approx(1.0, abs=0.05)
-    assert psis.smooth(np.log1p(drawn)).k_hat == pytest.approx(shape, abs=0.25)
+    assert convergence.smooth(np.log1p(drawn)).k_hat == pytest.approx(shape, abs=0.25)
+
+
+SMOOTHED = {  # draws, tail: k-hat, the largest log weight and a weighted mean, of this package's own implementation of the paper
+    (40, 0.2): (0.5300501963316966, -2.8178847206055853, 0.04298272292254105),
+    (40, -0.2): (0.3843599095222462, -3.500126737375721, 0.03852360919618512),
+    (100, 0.5): (0.7090549441346966, -2.661318921008372, 0.00791324751918622),
+    (100, -0.5): (-0.5843034994841915, -4.231518841142113, -0.008115860878780452),
+    (501, 0.6): (0.6810390286352526, -3.0257030944354923, -0.03345846667182973),
+    (501, -0.6): (-0.5745056413940265, -5.746304511130344, -0.002002264340463148),
+    (4000, 0.9): (1.0060839500124632, -2.4213698993359625, -0.07380033164869397),
+    (4000, -0.9): (-0.8676470951876116, -7.646354351392241, -0.005023666191465138),
+}
+
+
+@pytest.mark.parametrize("case", SMOOTHED, ids=str)
+def test_smoothed_weights_are_those_of_the_paper(case):
+    n, tail = case
+    found = convergence.smooth(-tail * np.log(np.random.default_rng(3).uniform(size=n)))
+    weights = np.exp(found.log_weights)
+    assert weights.sum() == pytest.approx(1.0, rel=1e-12)
+    mean = weights @ np.cos(np.arange(n))
+    np.testing.assert_allclose([found.k_hat, found.log_weights.max(), mean], SMOOTHED[case], rtol=1e-6)
+
+
+def test_weights_without_a_tail_are_left_as_they_are():
+    assert convergence.smooth(np.arange(12.0)).k_hat == np.inf  # too few draws
+    ties = np.repeat(np.arange(34.0), 3)  # resampled draws: some of the tail are as large as its threshold
+    found = convergence.smooth(ties)
+    assert found.k_hat == -np.inf
+    np.testing.assert_allclose(found.log_weights, ties - np.log(np.exp(ties).sum()))
+
+
+def test_importance_weights_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "arviz_stats.base", None)  # not installed
+    with pytest.raises(ImportError, match=r"camel-jax\[bayes\]"):
+        convergence.smooth(np.zeros(100))
 
 
 def test_smoothed_weights_give_the_mean_of_the_target():
     z = np.random.default_rng(0).standard_t(5, size=8000)
-    good = psis.smooth(stats.norm.logpdf(z, 0.3, 0.9) - stats.t.logpdf(z, 5))
+    good = convergence.smooth(stats.norm.logpdf(z, 0.3, 0.9) - stats.t.logpdf(z, 5))
     assert good.k_hat < 0.5
     assert np.exp(good.log_weights) @ z == pytest.approx(0.3, abs=0.03)
-    narrow = psis.smooth(stats.t.logpdf(0.5 * z, 3) - stats.norm.logpdf(0.5 * z, 0, 0.5))
+    narrow = convergence.smooth(stats.t.logpdf(0.5 * z, 3) - stats.norm.logpdf(0.5 * z, 0, 0.5))
     assert narrow.k_hat > 0.7
 
 
@@ -299,7 +333,7 @@ def test_leaving_runs_out_is_the_exact_answer_where_it_is_known():
     mu = rng.normal(y.sum() / (n + 1), np.sqrt(1 / (n + 1)), 4000)
     for i in (0, 7, 20):
         log = stats.norm.logpdf(y[i], mu)
-        weights = psis.smooth(-log)
+        weights = convergence.smooth(-log)
         rest = np.delete(y, i)
         exact = stats.norm.logpdf(y[i], rest.sum() / n, np.sqrt(1 + 1 / n))
         assert np.log(np.exp(weights.log_weights + log).sum()) == pytest.approx(exact, abs=0.02)

@@ -138,11 +138,11 @@ def test_mix_for_accuracy_beats_the_reference_and_repeats(study):
     told = json.loads(out)
     assert code == 0 and told["status"] == "converged" and told["maximize"] is True
     assert set(told["tasks"]) == {"facts", "coding"} and told["flagged_tasks"] == {"guess": "at chance"}
-    assert told["value"]["value"] == pytest.approx(np.mean(told["accuracies"]["value"]), rel=1e-6)
-    assert told["gain"]["value"] == pytest.approx(np.mean(told["accuracy_difference"]["value"]), abs=1e-8)
-    assert told["gain"]["lower"] < told["gain"]["value"] < told["gain"]["upper"] and told["gain"]["value"] > 0
-    apart = np.subtract(told["accuracies"]["value"], told["reference_accuracies"])
-    np.testing.assert_allclose(apart, told["accuracy_difference"]["value"], atol=1e-8)
+    assert told["value"]["point"] == pytest.approx(np.mean(told["accuracies"]["point"]), rel=1e-6)
+    assert told["gain"]["point"] == pytest.approx(np.mean(told["accuracy_difference"]["point"]), abs=1e-8)
+    assert told["gain"]["low"] < told["gain"]["point"] < told["gain"]["high"] and told["gain"]["point"] > 0
+    apart = np.subtract(told["accuracies"]["point"], told["reference_accuracies"])
+    np.testing.assert_allclose(apart, told["accuracy_difference"]["point"], atol=1e-8)
     code, text, _ = call(*arguments)
     assert code == 0 and "Predicted benchmark accuracies" in text and "mean accuracy" in text
     assert json.loads((study / "mixture.json").read_text()) == told

@@ -21,7 +21,7 @@ from camel_jax.fitting.identifiability import check_table
 from camel_jax.fitting.objective import Robust, as_data, objective, row_weights
 from camel_jax.laws.law import Units, predict_rows, scale_runs, table_units
 from camel_jax.recipes.recipe import Recipe
-from camel_jax.solvers import minimize
+from camel_jax.solvers import status
 from camel_jax.tables.runs import final_rows, resample_counts, scales, select, split_by_scale
 
 NAMES = ["camel", "chinchilla", "dml", "sodm", "sodm_joint"]
@@ -55,7 +55,7 @@ def test_published_forms_have_a_finite_optimum(name, runs):
     options = {"starts": 4, "weighting": "uniform", "field": False, "backtests": 0}
     fitted = cj.fit(laws.CONSTRUCTORS[name](upgraded=False), runs, key=KEY, **options)
     best = fitted.only_best()
-    assert (fitted.status != minimize.NON_FINITE).all()
+    assert (fitted.status != status.NON_FINITE).all()
     assert np.isfinite(best.predict(runs.recipe)).all()
     assert max(float(np.abs(x).max()) for x in jax.tree.leaves(best.raw)) < 1e3
 
@@ -183,7 +183,7 @@ def test_one_bad_start_does_not_disturb_the_others(runs, batch):
 
     planted = cj.fit(law._replace(init=init), runs, key=KEY, starts=3, backtests=0)
     clean = batch("camel")
-    assert planted.status[0] == minimize.NON_FINITE
+    assert planted.status[0] == status.NON_FINITE
     np.testing.assert_allclose(planted.objective[1:], clean.objective[1:], rtol=1e-6)
     assert "non-finite value" in planted.check()
     assert np.isfinite(planted.predict(runs.recipe)).all()
@@ -393,7 +393,7 @@ def test_eight_devices_give_what_one_gives(batch):
 
 def test_resamples_converge(runs):
     fitted = cj.fit(build("camel"), runs, key=KEY, starts=2, resamples=4, backtests=0)
-    assert (fitted.resampled_status == minimize.CONVERGED).all()
+    assert (fitted.resampled_status == status.CONVERGED).all()
     # started again from where it ended, a resample has nothing left to gain
     scaled = scale_runs(table_units(runs), runs)
     data, law = as_data(scaled), fitted.inner_law

@@ -12,10 +12,12 @@ from camel_jax import laws
 from camel_jax.evaluation import methods, scores, simulate
 from camel_jax.fitting.backtest import MIXTURE_SHARE, backtest_sizes, mixture_share, scale_factor, slope_variance
 from camel_jax.fitting.intervals import coverage, predict_interval
+from camel_jax.fitting.result import usable_draws
 from camel_jax.prediction import residual_field
 from camel_jax.prediction.discrepancy import EARLY, discrepancy_factor
 from camel_jax.prediction.residual_field import field_correction, fit_field, no_field, thin, unknown_share
 from camel_jax.recipes.recipe import Recipe, dense
+from camel_jax.solvers import status
 from camel_jax.tables.runs import final_rows, progress, split_by_scale
 
 KEY = jax.random.key(1)
@@ -44,6 +46,21 @@ def test_intervals_cover_what_is_measured_at_the_next_size(split, fitted):
     assert coverage(narrow, above.losses) >= 0.3
     with pytest.raises(ValueError, match="level must lie"):
         predict_interval(fitted, above.recipe, 1.0)
+
+
+def test_draws_and_intervals_leave_out_the_same_resamples(split, fitted):
+    codes = fitted.resampled_status.copy()
+    codes[0] = status.NON_FINITE  # with an objective that is finite: it stopped where the law was not
+    broken = dataclasses.replace(fitted, resampled_status=codes)
+    raw, keep = usable_draws(broken)
+    assert raw is broken.resampled and keep.tolist() == list(range(1, 12))
+    without = jax.tree.map(lambda x: x[1:], fitted.resampled)
+    names = ("resampled_objective", "resampled_status")
+    fewer = dataclasses.replace(fitted, resampled=without, **{name: getattr(fitted, name)[1:] for name in names})
+    for one, other in zip(*(predict_interval(fit, split[1].recipe) for fit in (broken, fewer)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    none = dataclasses.replace(fitted, resampled_status=np.full(12, status.NON_FINITE))
+    assert usable_draws(none)[0] is fitted.raw
 
 
 def test_intervals_widen_with_distance(fitted):

@@ -9,7 +9,7 @@ from camel_jax.fitting import joint_newton
 from camel_jax.fitting.objective import Robust, as_data, objective, residuals
 from camel_jax.laws import camel_derivatives
 from camel_jax.laws.law import scale_runs, table_units
-from camel_jax.solvers import minimize
+from camel_jax.solvers import minimize, status
 
 LAW = laws.camel(skills=3)
 
@@ -96,7 +96,7 @@ def test_converges_below_lbfgs_and_reports_the_true_objective(table, solver):
     function = objective(LAW, data, Robust())
     ours = solver(raw, jnp.ones(len(scaled)))
     theirs = jax.jit(lambda raw: minimize.lbfgs(function, raw, max_steps=1500))(raw)
-    assert ours.status == minimize.CONVERGED
+    assert ours.status == status.CONVERGED
     np.testing.assert_allclose(jax.jit(function)(ours.params), ours.objective, rtol=1e-10)
     assert ours.objective <= 1.01 * theirs.objective
     assert ours.steps < 250
@@ -109,7 +109,7 @@ def test_a_large_table_begins_on_some_of_its_rows(table, solver):
     raw, few = start(scaled, 2), joint_newton.Schedule(large=len(scaled), stride=2)
     plain = solver(raw, jnp.ones(len(scaled)))
     staged = jax.jit(lambda raw: joint_newton.minimize_joint(LAW, raw, data, Robust(), few))(raw)
-    assert staged.status == minimize.CONVERGED and staged.objective <= 1.02 * plain.objective
+    assert staged.status == status.CONVERGED and staged.objective <= 1.02 * plain.objective
     np.testing.assert_allclose(objective(LAW, data, Robust())(staged.params), staged.objective, rtol=1e-10)
 
 
@@ -117,7 +117,7 @@ def test_a_broken_start_is_a_status(table, solver):
     scaled, _ = table
     raw = start(scaled, 3)
     raw["floors"] = raw["floors"] + jnp.nan
-    assert solver(raw, jnp.ones(len(scaled))).status == minimize.NON_FINITE
+    assert solver(raw, jnp.ones(len(scaled))).status == status.NON_FINITE
 
 
 def test_which_fits_have_the_structure(table):

@@ -81,7 +81,7 @@ def test_multipliers_are_the_gains_of_relaxing():
     ):
         looser = {"bounds": {**limits["bounds"], name: moved}}
         relaxed = optimize_mixture(at(scale), domains=NAMES, starts=8, **looser)
-        gain = (best.value.value - relaxed.value.value) / 1e-4
+        gain = (best.value.point - relaxed.value.point) / 1e-4
         assert gain == pytest.approx(limit.multiplier, rel=1e-2)
 
 
@@ -118,7 +118,7 @@ def test_limits_agree_with_slsqp(limits):
         method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 500},
     )
-    assert best.value.value == pytest.approx(found.fun, abs=1e-6)
+    assert best.value.point == pytest.approx(found.fun, abs=1e-6)
     assert best.certificate.gap < 1e-5
 
 
@@ -139,7 +139,7 @@ def test_at_most_two_domains_is_the_best_pair():
             w = filled(scale, 0.0, upper)
             pairs.append(np.sum(scale * (w + OFFSET) ** -0.3))
     assert np.count_nonzero(best.weights) == 2
-    assert best.value.value == pytest.approx(min(pairs), abs=1e-6)
+    assert best.value.point == pytest.approx(min(pairs), abs=1e-6)
 
 
 def test_permuted_domains_permute_the_answer():
@@ -152,7 +152,7 @@ def test_permuted_domains_permute_the_answer():
     one = optimize_mixture(at(scale), domains=NAMES, objective=single_set(0), starts=8, **limits)
     two = optimize_mixture(swapped, domains=[NAMES[i] for i in order], objective=single_set(0), starts=8, **limits)
     np.testing.assert_allclose(two.weights, one.weights[order], atol=1e-6)
-    assert two.value.value == pytest.approx(one.value.value, abs=1e-9)
+    assert two.value.point == pytest.approx(one.value.point, abs=1e-9)
 
 
 def test_a_bumpy_function_agrees_with_a_fine_lattice():
@@ -161,8 +161,8 @@ def test_a_bumpy_function_agrees_with_a_fine_lattice():
 
     best = optimize_mixture(bumpy, domains=["a", "b", "c"], starts=64)
     grid = np.asarray(jax.jit(jax.vmap(bumpy))(lattice(3, 200)))[:, 0]
-    assert best.value.value <= grid.min() + 1e-12
-    assert best.value.value == pytest.approx(grid.min(), abs=5e-3)
+    assert best.value.point <= grid.min() + 1e-12
+    assert best.value.point == pytest.approx(grid.min(), abs=5e-3)
     assert not best.certificate.convex
 
 
@@ -170,7 +170,7 @@ def test_a_flat_objective_gives_some_feasible_mixture():
     best = optimize_mixture(
         lambda w: jnp.asarray([2.0 + 0.0 * w.sum()]), domains=NAMES, bounds={"web": (0.5, None)}, starts=4
     )
-    assert best.violation <= 1e-15 and best.gain.value == 0.0 and np.isfinite(best.weights).all()
+    assert best.violation <= 1e-15 and best.gain.point == 0.0 and np.isfinite(best.weights).all()
 
 
 def test_everything_fixed_leaves_nothing_to_choose():
@@ -231,7 +231,7 @@ def test_risk_agrees_with_a_linear_program(risk):
         [1.0],
         bounds=[(0, 1)] * 4 + [(None, None)] + [(0, None)] * m,
     )
-    assert best.value.value == pytest.approx(found.fun, abs=1e-5)
+    assert best.value.point == pytest.approx(found.fun, abs=1e-5)
     assert best.violation <= 1e-15
     np.testing.assert_allclose(best.weights, found.x[:4], atol=1e-3)
 
@@ -241,11 +241,11 @@ def test_intervals_and_probability_come_from_the_draws():
     drawn = 3.0 + SLOPES @ best.weights
     other = 3.0 + SLOPES @ best.reference
     assert best.weights[np.argmin(SLOPES.mean(0))] == 1.0
-    np.testing.assert_allclose([best.losses.lower[0], best.losses.upper[0]], np.quantile(drawn, [0.05, 0.95]))
-    np.testing.assert_allclose([best.gain.lower, best.gain.upper], np.quantile(other - drawn, [0.05, 0.95]))
+    np.testing.assert_allclose([best.losses.low[0], best.losses.high[0]], np.quantile(drawn, [0.05, 0.95]))
+    np.testing.assert_allclose([best.gain.low, best.gain.high], np.quantile(other - drawn, [0.05, 0.95]))
     assert best.probability_better == np.mean(drawn < other)
     told = json.loads(json.dumps(best.to_dict(), allow_nan=False))
-    assert told["weights"].keys() == set(Linear.domains) and told["gain"]["value"] > 0
+    assert told["weights"].keys() == set(Linear.domains) and told["gain"]["point"] > 0
     assert "gain over the reference" in best.summary()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from commands import call, own_flags, refused  # noqa: F401  (own_flags is used by its name)
 
-from camel_jax.proxy import sweep
+from camel_jax.proxy import jobs, sweep
 from camel_jax.proxy.corpus import build_corpus
 from camel_jax.proxy.train import Settings
 from camel_jax.recipes.recipe import Recipe
@@ -161,7 +161,7 @@ def test_rows_that_are_there_are_not_trained_again(tmp_path, monkeypatch):
     assert trained == [0, 1, 2] and first.runs.losses.tolist() == [[2.0], [2.125]]
     assert more.runs.losses.tolist() == [[2.0], [2.125], [2.25]] and more.seeds.tolist() == [0, 1, 2]
     assert widths == [2, 2]  # one lane was left: an accelerator may round otherwise in a narrower program
-    other = sweep.make_jobs(recipe, ["a", "b", "c"], [0, 1, 2], corpus, Settings(batch=4, context=32, rate=0.1))
+    other = jobs.make_jobs(recipe, ["a", "b", "c"], [0, 1, 2], corpus, Settings(batch=4, context=32, rate=0.1))
     assert not {job.key for job in other} & {path.stem for path in (tmp_path / "rows").glob("*.json")}
 
 

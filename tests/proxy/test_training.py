@@ -20,7 +20,7 @@ from camel_jax.proxy.batched import train_lanes
 from camel_jax.proxy.corpus import BUILT_IN, build_corpus, load_corpus, save_corpus
 from camel_jax.proxy.language import Language
 from camel_jax.proxy.model import LADDER, SPARSITIES, Block, Shape, apply, count_params, find_shape, make_params
-from camel_jax.proxy.train import Settings, Text, _rates, _schedule, first_state, place_text, programs, sample
+from camel_jax.proxy.train import Settings, Text, first_state, place_text, programs, rates_of, sample, schedule_at
 from camel_jax.proxy.worker import train_one
 
 TINY = Shape(16, 1, 1)
@@ -343,7 +343,7 @@ def test_places_are_paired_over_mixtures(text):
 
 @pytest.mark.parametrize("total", [1, 20, 500])
 def test_schedule_ends_at_zero_at_every_budget(total):
-    rates = np.array([float(_schedule(jnp.int32(i), jnp.int32(total), SETTINGS)) for i in range(total)])
+    rates = np.array([float(schedule_at(jnp.int32(i), jnp.int32(total), SETTINGS)) for i in range(total)])
     warm = max(1, int(np.ceil(0.05 * total)))
     assert rates.argmax() in (warm - 1, warm) and rates.max() == pytest.approx(1.0, abs=1e-6)
     assert np.all(np.diff(rates[:warm]) > 0) and np.all(np.diff(rates[warm:]) < 0)
@@ -353,7 +353,7 @@ def test_schedule_ends_at_zero_at_every_budget(total):
 def test_rates_of_matrices_fall_with_the_width():
     for shape in LADDER[:3]:
         params = jax.eval_shape(lambda shape=shape: first_state(shape, 0)).params
-        rates = _rates(shape, params)
+        rates = rates_of(shape, params)
         rates = {jax.tree_util.keystr(path): rate for path, rate in jax.tree_util.tree_leaves_with_path(rates)}
         slow = {rate for name, rate in rates.items() if "embedding" not in name and "gain" not in name}
         assert len(rates) == 14 and slow == {32 / shape.width}

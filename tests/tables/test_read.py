@@ -226,7 +226,7 @@ def test_any_cell_is_read_right_or_rejected(row, column, cell):
     name = HEADER.split(",")[column]
     text = changed(row, name, cell)
     try:
-        runs = read._to_runs(sheet._from_text(text.encode(), "t.csv", lambda rule: TableError("t.csv", [])))
+        runs = read._to_runs(sheet.sheet_from_text(text.encode(), "t.csv", lambda rule: TableError("t.csv", [])))
     except TableError as error:
         assert "\n" not in str(error) and len(str(error)) < 900
         return
@@ -243,14 +243,14 @@ def test_any_cell_is_read_right_or_rejected(row, column, cell):
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_are_rejected_in_words(raw):
     with pytest.raises(TableError):
-        read._to_runs(sheet._from_text(raw, "t.csv", lambda rule: TableError("t.csv", [])))
+        read._to_runs(sheet.sheet_from_text(raw, "t.csv", lambda rule: TableError("t.csv", [])))
 
 
 @given(st.text(st.sampled_from('run,size;tokens/mix loss"\n\t0.5'), max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_any_near_table_is_rejected_in_words(text):
     with pytest.raises(TableError):
-        read._to_runs(sheet._from_text(text.encode(), "t.csv", lambda rule: TableError("t.csv", [])))
+        read._to_runs(sheet.sheet_from_text(text.encode(), "t.csv", lambda rule: TableError("t.csv", [])))
 
 
 @pytest.mark.parametrize(

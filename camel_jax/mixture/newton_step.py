@@ -1,0 +1,71 @@
+"""The Newton step of the barrier method: which way to go from a mixture, where the curvature may be of any sign.
+
+The matrix is shifted as little as needed to be positive definite (modified Cholesky factorisation: Gill, Murray & Wright, Practical
+Optimization, 4.4.2), and the step keeps the equalities.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from camel_jax.types import Array
+
+
+def modified_cholesky_solve(matrix: Array, right: Array) -> Array:
+    """Solve with a symmetric matrix, shifted as little as needed to be positive definite.
+
+    Args:
+      matrix: (K, K), symmetric, diagonal of order one. right: (K, c).
+    """
+    size = matrix.shape[0]
+    eps = jnp.finfo(matrix.dtype).eps
+    diagonal = jnp.abs(jnp.diagonal(matrix))
+    off = jnp.max(jnp.abs(matrix - jnp.diag(jnp.diagonal(matrix))))
+    bound = jnp.maximum(jnp.maximum(jnp.max(diagonal), off / max(1.0, (size * size - 1.0) ** 0.5)), eps)
+    least = eps * 16 * jnp.maximum(jnp.max(diagonal), 1.0)
+    index = jnp.arange(size)
+
+    def eliminate(j: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        table, pivots = state
+        row = table[j]
+        column = jnp.where(index > j, row[:size], 0.0)  # symmetric: the row is the column
+        pivot = jnp.maximum(jnp.maximum(jnp.abs(row[j]), least), jnp.max(column**2) / bound)
+        return table - (column / pivot)[:, None] * row[None, :], pivots.at[j].set(pivot)
+
+    def substitute(i: int, solution: Array) -> Array:
+        j = size - 1 - i
+        row = table[j]
+        known = jnp.where(index > j, row[:size], 0.0) @ solution
+        return solution.at[j].set((row[size:] - known) / pivots[j])
+
+    table = jnp.concatenate([matrix, right], 1)
+    table, pivots = jax.lax.fori_loop(0, size, eliminate, (table, jnp.ones(size, matrix.dtype)))
+    return jax.lax.fori_loop(0, size, substitute, jnp.zeros_like(right))
+
+
+def _small_solve(matrix: Array, right: Array) -> Array:
+    """Solve with the Schur complement of the equality rows; rows of zeros are padding."""
+    ridge = jnp.where(jnp.diagonal(matrix) > 0, 0.0, 1.0)
+    if matrix.shape[0] == 1:
+        return right / (matrix[0] + ridge)
+    return jnp.linalg.solve(matrix + jnp.diag(ridge), right)
+
+
+def newton_step(matrix: Array, right: Array, equal: Array, free: Array) -> Array:
+    """Direction that solves the Newton system among directions with ``equal @ d = 0``, over the free domains."""
+    matrix = jnp.where(free[:, None] & free[None, :], matrix, 0.0) + jnp.diag(jnp.where(free, 0.0, 1.0))
+    right = jnp.where(free, right, 0.0)
+    # curvature along the equality rows does not matter on them, so it can be made positive
+    lift = 1.0 + jnp.max(jnp.abs(jnp.where(free, jnp.diagonal(matrix), 0.0)) * (jnp.abs(jnp.diagonal(matrix)) < 1e3))
+    matrix = matrix + lift * equal.T @ equal
+    unit = jax.lax.rsqrt(jnp.maximum(jnp.abs(jnp.diagonal(matrix)), 1e-8))
+    scaled = matrix * unit[:, None] * unit[None, :]
+    solved = unit[:, None] * modified_cholesky_solve(
+        scaled, unit[:, None] * jnp.concatenate([right[:, None], equal.T], 1)
+    )
+    plain, moved = solved[:, 0], solved[:, 1:]
+    dw = plain - moved @ _small_solve(equal @ moved, equal @ plain)
+    # round-off against the equality rows must not build up
+    dw = dw - equal.T @ (equal @ dw)
+    return jnp.where(free, dw, 0.0)
