@@ -1,11 +1,11 @@
 """What do the priors allow before the first run? The prior predictive of CAMEL and DML beside the shipped measured table, and the
-list of priors, for the page on the posterior: python benchmarks/prior_predictive.py [--data DIR].
+list of priors, for the page on the posterior: python benchmarks/posterior/prior_predictive.py [--data DIR].
 
 Tables are drawn from the priors at the recipes of camel_jax/data/proxy_runs.csv (dense, longest training, first seed), which chose
 nothing: priors are in units of a table, the geometric means of its sizes, tokens and losses, and are the same for every table. Per law:
 all losses; one mixture over the sizes; and how much mixtures matter, the standard deviation of log loss over mixtures at one size.
 The last is also told for the second smallest size of public tables, which no benchmark holds out.
-Writes notebooks/prior_predictive.png, the list in camel_jax/bayes/README.md and results/prior_predictive.json.
+Writes docs/figures/prior_predictive.png, the list in docs/posterior_model.md and results/prior_predictive.json.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from bayes_sampling import DATA, provenance
 
 ROOT = pathlib.Path(__file__).parents[1]
-FIGURE, PAGE = ROOT / "notebooks" / "prior_predictive.png", ROOT / "camel_jax" / "bayes" / "README.md"
+FIGURE, PAGE = ROOT / "docs" / "figures" / "prior_predictive.png", ROOT / "docs" / "posterior_model.md"
 RESULT = ROOT / "benchmarks" / "results" / "prior_predictive.json"
 DRAWS, LINES, SKILLS = 400, 40, 6
 PUBLIC = "slimpajama", "pile5", "redpajama7"

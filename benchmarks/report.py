@@ -1,7 +1,8 @@
-"""Fill the README's tables and draw its figure from the results of other scripts: python benchmarks/report.py.
+"""Fill the tables of README.md and docs/ from the results of other scripts, and draw one figure: python benchmarks/accuracy/report.py.
 
 Reads the leaderboards (leaderboard_holdout1, leaderboard_holdout2, leaderboard_proxy), proxy_closing, ablations_holdout1,
-bayes_tables and bayes_decisions in benchmarks/results; writes between the README's marks, and notebooks/leaderboard.png.
+bayes_tables, bayes_decisions and few_mixtures in benchmarks/results; writes between the marks of the pages, and
+docs/figures/leaderboard.png.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ LAWS = {
     "boosted_trees": "boosted trees",
     "nearest_run": "nearest run",
 }
+SHORT = ("blend", "sodm_joint", "sodm_joint_published", "dml_published", "boosted_trees", "nearest_run")
 MIXTURES = {
     "camel": "**CAMEL's**",
     "sodm": "SODM's",
@@ -43,6 +45,7 @@ MIXTURES = {
 def main() -> None:
     """Read the results, write the section and the figure."""
     results = {k: read(f"leaderboard_holdout{k}") for k in (1, 2)}
+    fill("short_accuracy", short(results[1]["rows"]))
     fill("accuracy", "\n".join(section(held, result) for held, result in results.items()))
     fill("few_mixtures", few_mixtures(read("few_mixtures")))
     fill("ablations", ablations(read("ablations_holdout1")))
@@ -65,17 +68,31 @@ def few_mixtures(result: dict) -> str:
     return "\n".join([*lines, ""])
 
 
+def short(rows: list[dict]) -> str:
+    """The README's table: a few laws, the largest size held out, all checkpoints."""
+    tables = list(dict.fromkeys(row["table"] for row in rows))
+    by_key = {(row["table"], row["method"]): row for row in rows}
+    lines = [f"| law | {' | '.join(tables)} |", f"|---|{'---|' * len(tables)}"]
+    for law in SHORT:
+        cells = [f"{by_key[table, law]['error']:.2f}" for table in tables]
+        lines.append(f"| {LAWS[law]} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def read(name: str) -> dict:
     """A result by name."""
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def fill(name: str, text: str) -> None:
-    """Put a text between the marks of that name."""
-    path = ROOT / "README.md"
-    head, rest = path.read_text().split(f"<!-- {name} -->\n")
-    _, tail = rest.split(f"<!-- /{name} -->")
-    path.write_text(f"{head}<!-- {name} -->\n{text}<!-- /{name} -->{tail}")
+    """Put a text between the marks of that name, on the one page of README.md and docs/ that has them."""
+    first, last = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    pages = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if first in page.read_text()]
+    if len(pages) != 1:
+        raise ValueError(f"the marks {name} must be on one page, and are on {len(pages)}")
+    head, rest = pages[0].read_text().split(first)
+    _, tail = rest.split(last)
+    pages[0].write_text(f"{head}{first}{text}{last}{tail}")
 
 
 def ablations(result: dict) -> str:
@@ -98,7 +115,7 @@ def ablations(result: dict) -> str:
             parts = [100.0 * (mean(setting, name) / mean(settings[0], name) - 1.0) for name in ("error", "error_final")]
             against = " / ".join(f"{part:+.0f} %" for part in parts)
         lines.append(f"| {'nothing' if setting == 'default' else setting} | {' | '.join(cells)} | {against} |")
-    command = f"python benchmarks/ablations.py FOLDER --tables {','.join(tables)} --starts {result['starts']}"
+    command = f"python benchmarks/accuracy/ablations.py FOLDER --tables {','.join(tables)} --starts {result['starts']}"
     return "\n".join([*lines, "", f"`{command}`, jax {result['jax']} on CPU, {result['dtype']}.", ""])
 
 
@@ -160,7 +177,7 @@ def posterior(tables: dict, decisions: dict) -> str:
     s = decisions["settings"]
     lines += [
         "",
-        "Bootstrap / posterior, final checkpoints, CAMEL with 6 skills (`python benchmarks/bayes_tables.py`).",
+        "Bootstrap / posterior, final checkpoints, CAMEL with 6 skills (`python benchmarks/posterior/tables.py`).",
         "",
         "Decisions from few runs of a planted law:",
         "",
@@ -180,7 +197,7 @@ def posterior(tables: dict, decisions: dict) -> str:
         "",
         "Bootstrap / bootstrap without its discrepancy / posterior, which believes the law; nats. The first two choose the same",
         f"mixture. {s['chains']} chains of {s['draws']} draws; studies with R-hat above 1.05: {rough} runs",
-        "(`python benchmarks/bayes_decisions.py`).",
+        "(`python benchmarks/posterior/decisions.py`).",
         "",
     ]
     return "\n".join(lines)
@@ -225,7 +242,7 @@ def section(held: int, result: dict) -> str:
     ):
         cells = [" / ".join(format(by_key[table, law][name], spec) for law in ("blend", "camel")) for table in tables]
         lines.append(f"| {label} | {' | '.join(cells)} |")
-    command = f"python benchmarks/leaderboard.py FOLDER --tables {settings['tables']} --holdout {held}{asked}"
+    command = f"python benchmarks/accuracy/leaderboard.py FOLDER --tables {settings['tables']} --holdout {held}{asked}"
     lines += ["", f"`{command}`, jax {result['jax']} on CPU, {result['dtype']}.", ""]
     return "\n".join(lines)
 
@@ -240,13 +257,13 @@ def cell(row: dict | None) -> str:
 
 
 def draw(rows: list[dict]) -> None:
-    """The figure of the README."""
+    """The figure of docs/accuracy.md."""
     from camel_jax.leaderboard_figures import leaderboards
 
     tables: dict[str, list] = {}
     for row in rows:
         tables.setdefault(row["table"], []).append(types.SimpleNamespace(**row))
-    leaderboards(tables, title="Error at the largest size, fitted below it").savefig(ROOT / "notebooks/leaderboard.png")
+    leaderboards(tables, title="Error at the largest size, fitted below it").savefig(ROOT / "docs/figures/leaderboard.png")
 
 
 if __name__ == "__main__":
