@@ -263,7 +263,9 @@ def draw(rows: list[dict]) -> None:
     tables: dict[str, list] = {}
     for row in rows:
         tables.setdefault(row["table"], []).append(types.SimpleNamespace(**row))
-    leaderboards(tables, title="Error at the largest size, fitted below it").savefig(ROOT / "docs/figures/leaderboard.png")
+    leaderboards(tables, title="Error at the largest size, fitted below it").savefig(
+        ROOT / "docs/figures/leaderboard.png"
+    )
 
 
 if __name__ == "__main__":

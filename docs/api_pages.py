@@ -1,12 +1,13 @@
 """Pages of the reference, one a wing, from the public names of the package: python docs/api_pages.py.
 
-Nothing is imported: public names and their homes are read from the source. ``mkdocs build`` runs this first, as a hook, and
-``tests/docs`` checks that what is committed is what it writes.
+Nothing is imported: public names and their homes are read from the source. ``mkdocs build`` runs this first, as a hook, which also
+lists reference and notebooks in the navigation; ``tests/docs`` checks that what is committed is what it writes.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import pathlib
 from typing import Any
 
@@ -71,9 +72,9 @@ def listed(module: str) -> list[str]:
     for name in ("__init__.py", "__init__.pyi"):
         path = ROOT.joinpath(*module.split("."), name)
         for node in ast.parse(path.read_text()).body if path.is_file() else ():
-            if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "__all__" for t in node.targets):
-                if isinstance(node.value, ast.List | ast.Tuple):
-                    return [ast.literal_eval(item) for item in node.value.elts]
+            named = isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "__all__" for t in node.targets)
+            if named and isinstance(node.value, ast.List | ast.Tuple):
+                return [ast.literal_eval(item) for item in node.value.elts]
     return [name for name in imports(module) if not name.startswith("_")]
 
 
@@ -135,12 +136,22 @@ def write() -> None:
             path.unlink()
 
 
+def title(notebook: pathlib.Path) -> str:
+    """The first heading of a notebook, or its name."""
+    for cell in json.loads(notebook.read_text())["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and text.startswith("# "):
+            return text.split("\n")[0][2:].strip()
+    return notebook.stem
+
+
 def on_config(config: Any) -> Any:
-    """Called by mkdocs: write the pages, and list them in the navigation."""
+    """Called by mkdocs: write the pages, and list them and the notebooks in the navigation."""
     write()
+    notebooks = [{title(path): f"notebooks/{path.name}"} for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
     names = [wing for wing in WINGS if (FOLDER / f"{wing}.md").is_file()]
     listing = [{"Overview": "api/index.md"}, *({name.capitalize(): f"api/{name}.md"} for name in names)]
-    config["nav"] = [*config["nav"], {"Reference": listing}]
+    config["nav"] = [*config["nav"], {"Notebooks": notebooks}, {"Reference": listing}]
     return config
 
 
