@@ -5,8 +5,6 @@ import csv
 import io
 import json
 import os
-import pathlib
-import re
 import signal
 import subprocess
 import sys

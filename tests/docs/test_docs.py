@@ -1,7 +1,8 @@
 """The README and the pages of docs/: their blocks run, their links lead somewhere, and the reference has every public name.
 
 Blocks fenced as ```bash and ```python are run, page by page, in one folder: first the quickstart's, whose tables and fit the
-how-to pages read. A block after a comment ``<!-- not run: reason -->`` is left out. Other fences (toml, text) and indented blocks are not run.
+how-to pages read. A block after a comment ``<!-- not run: reason -->`` is left out. Other fences and indented
+blocks are not run.
 """
 
 from __future__ import annotations
