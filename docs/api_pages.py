@@ -106,9 +106,27 @@ def public() -> dict[str, dict[str, str]]:
     return {wing: names for wing, names in pages.items() if names}
 
 
+def returned(path: str) -> list[str]:
+    """Full paths of the classes of the package that a function says it returns."""
+    module, name = path.rsplit(".", 1)
+    tree = source(module)
+    body = tree.body if tree else []
+    own = {node.name for node in body if isinstance(node, ast.ClassDef)}
+    found = []
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and node.name == name and node.returns is not None:
+            for inner in ast.walk(node.returns):
+                if isinstance(inner, ast.Name) and inner.id in own:
+                    found.append(f"{module}.{inner.id}")
+                elif isinstance(inner, ast.Name) and inner.id in imports(module) and inner.id[0].isupper():
+                    found.append(home(module, inner.id))
+    return [other for other in found if not other.endswith(".Array")]
+
+
 def pages() -> dict[str, str]:
     """File name -> text of every page of the reference."""
     found = public()
+    shown = {path for names in found.values() for path in names.values()}
     texts = {}
     index = ["# Reference", "", "Public names, as they are called after `import camel_jax as cj`.", ""]
     index += ["| wing | names |", "|---|---|"]
@@ -118,6 +136,10 @@ def pages() -> dict[str, str]:
         lines = [f"# {wing.capitalize()}", "", WINGS[wing], ""]
         for name, path in sorted(names.items(), key=lambda item: item[0].lower()):
             lines += [f"::: {path}", "    options:", f"      heading: cj.{name}", f"      toc_label: {name}", ""]
+        others = sorted({other for path in names.values() for other in returned(path)} - shown)
+        for other in others:  # what functions of this page return: classes that nobody has to import
+            lines += [f"::: {other}", ""]
+        shown |= set(others)
         texts[f"{wing}.md"] = "\n".join(lines)
     texts["index.md"] = "\n".join([*index, ""])
     return texts
