@@ -7,7 +7,7 @@ import gc
 import os
 import pathlib
 
-from camel_jax.cli.console import REPEATABLE, has_accelerator, jaxlib_knows  # which does not import jax
+from camel_jax.runtime import REPEATABLE, has_accelerator, jaxlib_knows
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "XLA_FLAGS" not in os.environ:

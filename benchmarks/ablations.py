@@ -24,7 +24,7 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 
 def variants() -> dict[str, dict[str, Any]]:
     """Settings of a fit by name; the law is under "law"."""
-    from camel_jax.laws import camel
+    from camel_jax.laws.camel import camel
 
     return {
         "default": {"law": camel()},
@@ -43,9 +43,8 @@ def blind_data() -> Any:
     """CAMEL whose data term reads all tokens, D, in place of those that serve a skill, q_s D."""
     import jax.numpy as jnp
 
-    from camel_jax.laws import camel
     from camel_jax.laws.allocation import log_allocate_closed
-    from camel_jax.laws.camel import log_demand
+    from camel_jax.laws.camel import camel, log_demand
 
     law = camel()
 
@@ -64,7 +63,7 @@ def predictions(runs: Any, recipe: Any, seed: int, starts: int, law: Any, per_se
     """Predicted losses (R, V) of a variant fitted to a table."""
     import jax
 
-    from camel_jax import fit
+    from camel_jax.fitting import fit
 
     options = {"key": jax.random.key(seed), "starts": starts, "backtests": 0, "field": False, **options}
     if not per_set:
@@ -89,14 +88,14 @@ def main() -> None:
     asked = ["git", "-C", str(RESULTS.parent), "rev-parse", "HEAD:camel_jax"]  # of the code that fits
     code = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
 
-    from camel_jax.cli.console import start_engine
-    from camel_jax.files import replacing
+    from camel_jax.runtime import start_engine
+    from camel_jax.storage import replacing
 
     start_engine()
     import jax
 
-    from camel_jax.runs import final_rows, split_by_scale
-    from camel_jax.tables import read_runs
+    from camel_jax.tables.read import read_runs
+    from camel_jax.tables.runs import final_rows, split_by_scale
 
     path = RESULTS / f"ablations_holdout{args.holdout}.json"
     rows = []

@@ -37,7 +37,8 @@ def design(law):
 
     from camel_jax.bayes.noise import lay_out
     from camel_jax.bayes.priors import layout
-    from camel_jax.runs import Recipe, Runs
+    from camel_jax.recipes.recipe import Recipe
+    from camel_jax.tables.runs import Runs
 
     rng = np.random.default_rng(0)
     n = MIXTURES * len(SIZES)
@@ -58,7 +59,7 @@ def quantities(plan, table, z):
     from camel_jax.bayes.coordinates import from_raw
     from camel_jax.bayes.model import run_noise
     from camel_jax.bayes.priors import to_raw
-    from camel_jax.runs import Recipe
+    from camel_jax.recipes.recipe import Recipe
 
     raw, noise = to_raw(plan, z, table.mean)
     at = from_raw(plan.law, raw, table.mean)
@@ -179,7 +180,7 @@ def main() -> None:
 
     jax.config.update("jax_enable_x64", True)
     from camel_jax import laws
-    from camel_jax.files import replacing
+    from camel_jax.storage import replacing
 
     settings = {
         "chains": CHAINS,

@@ -37,7 +37,8 @@ def planted(law, key):
     import jax.numpy as jnp
 
     from camel_jax.bayes.priors import layout, to_raw
-    from camel_jax.runs import Recipe, Runs
+    from camel_jax.recipes.recipe import Recipe
+    from camel_jax.tables.runs import Runs
 
     one = np.ones(2)
     names = tuple(f"d{i}" for i in range(DOMAINS)), tuple(f"v{i}" for i in range(SETS))
@@ -69,11 +70,12 @@ def studies(law, n_runs: int, numbers, seed: int) -> list[dict[str, dict[str, fl
     import jax
     import jax.numpy as jnp
 
-    from camel_jax import fit, simulate
     from camel_jax.bayes.nuts import Settings
     from camel_jax.bayes.rounds import in_rounds
     from camel_jax.bayes.sampling import start_at
     from camel_jax.bayes.whitening import whiten
+    from camel_jax.evaluation import simulate
+    from camel_jax.fitting import fit
 
     rows = []
     room = next(n for n in PADDED if n >= n_runs)
@@ -122,7 +124,7 @@ def as_posterior(plan, table, fitted, runs, samples, key):
 @functools.cache
 def at_target(law):
     """Losses at the target, of parameters and a mixture."""
-    from camel_jax.runs import dense
+    from camel_jax.recipes.recipe import dense
 
     return lambda params, w: law.predict(params, dense(TARGET / 1e8, TOKENS / 1e9, w))
 
@@ -185,7 +187,7 @@ def main() -> None:
 
     jax.config.update("jax_enable_x64", True)
     from camel_jax import laws
-    from camel_jax.files import replacing
+    from camel_jax.storage import replacing
 
     settings = {"chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "accept": ACCEPT, "depth": list(DEPTH)}
     settings |= {"resamples": RESAMPLES, "seed": args.seed, "noise": NOISE}

@@ -49,7 +49,7 @@ def provenance(*modules: str, leave_out: tuple[str, ...] = ()) -> dict[str, obje
 def table(folder: pathlib.Path):
     """The first 20 mixtures of the two smallest sizes, last checkpoints."""
     from camel_jax import read_runs, select
-    from camel_jax.runs import final_rows, scales
+    from camel_jax.tables.runs import final_rows, scales
 
     runs = read_runs(folder / "slimpajama.csv", on_ignored=lambda names: None)
     runs = select(runs, final_rows(runs))
@@ -128,7 +128,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     from camel_jax.bayes.rounds import EXPLORE
     from camel_jax.bayes.sampling import SETTINGS
-    from camel_jax.files import replacing
+    from camel_jax.storage import replacing
 
     head = provenance("camel_jax.bayes.sampling")
     runs = table(args.data)

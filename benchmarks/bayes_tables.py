@@ -22,13 +22,16 @@ from tested_code import digest
 
 RESULT = pathlib.Path(__file__).parent / "results" / "bayes_tables.json"
 SKILLS, RESAMPLES = 6, 32
-CODE = "camel_jax.bayes.comparison", "camel_jax.uncertainty"  # a change of them or of what they import starts again
+CODE = (
+    "camel_jax.bayes.comparison",
+    "camel_jax.fitting.intervals",
+)  # a change of them or of what they import starts again
 
 
 def split(path: pathlib.Path, mixtures: int, below_largest: bool):
     """Fitted and held-out runs of a table, final checkpoints."""
     from camel_jax import read_runs, select, split_by_scale
-    from camel_jax.runs import final_rows, scales
+    from camel_jax.tables.runs import final_rows, scales
 
     runs = read_runs(path, on_ignored=lambda names: None)
     runs = select(runs, final_rows(runs))
@@ -72,9 +75,10 @@ def study(
     """One table."""
     import jax
 
-    from camel_jax import fit, laws, load_fit, sample_posterior
+    from camel_jax import laws, load_fit, sample_posterior
     from camel_jax.bayes.comparison import score_at
     from camel_jax.bayes.whitening import unflatten
+    from camel_jax.fitting import fit
 
     below, held = split(folder / f"{name}.csv", mixtures, below_largest)
     law, key = laws.camel(skills=SKILLS), jax.random.key(0)
@@ -144,7 +148,7 @@ def main() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from camel_jax.files import replacing
+    from camel_jax.storage import replacing
 
     settings = {"skills": SKILLS, "resamples": RESAMPLES, "mixtures": args.mixtures, "below_largest": args.below}
     head = provenance(*CODE) | {"settings": settings}

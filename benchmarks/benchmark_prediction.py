@@ -35,8 +35,10 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 import camel_jax
-from camel_jax.benchmark import Task, fit_accuracies, read_tasks
-from camel_jax.runs import Recipe, Runs, scales, select
+from camel_jax.downstream.fit import fit_accuracies
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.tables.runs import Runs, scales, select
+from camel_jax.tables.tasks import Task, read_tasks
 
 DATA = pathlib.Path(camel_jax.__file__).parents[2] / "shared" / "data"
 RESULTS = pathlib.Path(__file__).parent / "results" / "benchmark_prediction.json"

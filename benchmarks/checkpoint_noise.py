@@ -18,9 +18,9 @@ import subprocess
 import jax
 import numpy as np
 
-from camel_jax.files import replacing
-from camel_jax.runs import progress, scales
-from camel_jax.tables import read_runs
+from camel_jax.storage import replacing
+from camel_jax.tables.read import read_runs
+from camel_jax.tables.runs import progress, scales
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 LATE = 0.4  # progress from which a run is taken as smooth

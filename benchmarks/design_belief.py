@@ -25,7 +25,7 @@ def distances(law, raw) -> dict[str, dict[str, float]]:
     import jax
     from jax.flatten_util import ravel_pytree
 
-    from camel_jax.information import prior_precision
+    from camel_jax.design.information import prior_precision
 
     flat, unravel = ravel_pytree(raw)
     slope = ravel_pytree(jax.grad(law.log_prior)(unravel(flat)))[0]
@@ -47,14 +47,14 @@ def main() -> None:
     parser.add_argument("--laws", default="dml,sodm,camel")
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7")
     args = parser.parse_args()
-    from camel_jax.cli.console import start_engine
+    from camel_jax.runtime import start_engine
 
     start_engine()
     import jax
     from design_tables import Market
 
     from camel_jax import laws
-    from camel_jax.fit import fit
+    from camel_jax.fitting.fit import fit
 
     asked = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     told = {

@@ -197,9 +197,9 @@ def reached(rows: list[dict], bars: dict[str, float]) -> list[str]:
 
 def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
     """Error against budget: families of the simulation above, public tables below."""
-    from camel_jax import plots
+    from camel_jax.figures import style
 
-    figure = plots.new_figure(13.2, 7.6)
+    figure = style.new_figure(13.2, 7.6)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.14)
     grid = figure.add_gridspec(2, 12)
     families = [f for f in FAMILIES if budgets(study, f)]
@@ -210,9 +210,9 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
         at = budgets(study, family)
         for i, shape in enumerate(("optimal", *FIXED)):
             mid, low, high = np.asarray([median(errors(study, family, m, shape)) for m in at]).T
-            ax.fill_between(at, low, high, color=plots.color_of(i), alpha=0.15, lw=0)
+            ax.fill_between(at, low, high, color=style.color_of(i), alpha=0.15, lw=0)
             label, width = SHAPES[shape].split(",")[0], 2.4 if shape == "optimal" else 1.3
-            ax.plot(at, mid, "o-", ms=3.5, lw=width, color=plots.color_of(i), label=label)
+            ax.plot(at, mid, "o-", ms=3.5, lw=width, color=style.color_of(i), label=label)
         ax.set(xscale="log", xlabel="budget, runs a size of the uniform shape", title=f"{FAMILIES[family]}, simulated")
         ax.set_xticks(at, map(str, at))
     above[0].set_ylabel("median error at the target, %")
@@ -233,7 +233,7 @@ def draw(study: list[dict], tables: list[dict], bars: dict[str, float]):
             if len(found) < 2:
                 continue
             x, y = [100 * f for f in found], list(found.values())
-            ax.plot(x, y, "o-", ms=3.5, lw=1.3 if i else 2.4, color=plots.color_of(i), label=label)
+            ax.plot(x, y, "o-", ms=3.5, lw=1.3 if i else 2.4, color=style.color_of(i), label=label)
         ax.axhline(bars[table], color="#555555", ls="--", lw=1)
         ax.text(100, bars[table], "SODM joint, all runs", fontsize=8, color="#555555", ha="right", va="top")
         ax.set(xlabel="share of the FLOPs of all runs, %", title=f"{table}, real runs")

@@ -25,16 +25,17 @@ SIZES = ["20M", "60M", "100M", "200M", "400M", "1B"]
 
 def measure(name: str, mixtures: int) -> dict:
     """One design in this process."""
-    from camel_jax.cli.console import start_engine
+    from camel_jax.runtime import start_engine
 
     start_engine(quick=False)
     import jax
     import numpy as np
 
     from camel_jax import laws
-    from camel_jax.design import propose_runs
-    from camel_jax.knowledge import know_nothing, mixtures_around, target_region
-    from camel_jax.ladder import make_ladder
+    from camel_jax.design.candidates import mixtures_around, target_region
+    from camel_jax.design.knowledge import know_nothing
+    from camel_jax.design.ladder import make_ladder
+    from camel_jax.design.propose import propose_runs
 
     jax.block_until_ready(jax.numpy.zeros(1) + 1)
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -47,8 +47,8 @@ def some_rows(folder: pathlib.Path, table: str):
     """Three checkpoints a run and a few sets of a table, and its sizes with their final tokens."""
     import dataclasses
 
-    from camel_jax.runs import select
-    from camel_jax.tables import read_runs
+    from camel_jax.tables.read import read_runs
+    from camel_jax.tables.runs import select
 
     runs = read_runs(folder / f"{table}.csv")
     tokens, run = np.asarray(runs.recipe.tokens), np.asarray(runs.run)
@@ -70,7 +70,8 @@ def plant(family: str, runs, path: pathlib.Path):
     """The fit of a family to a table, with bootstrap draws; made once."""
     import jax
 
-    from camel_jax.fit import fit, load_fit
+    from camel_jax.fitting.fit import fit
+    from camel_jax.fitting.result import load_fit
 
     if not path.exists():
         options = {"starts": 2, "resamples": PLANTED[family], "field": False, "backtests": 0}
@@ -113,7 +114,7 @@ def refit(family: str, law, recipe, losses, domains, sets, at, pad: int):
 
 
 def _table(recipe, losses, domains, sets):
-    from camel_jax.runs import Runs
+    from camel_jax.tables.runs import Runs
 
     n = len(losses)
     return Runs(recipe, losses, np.zeros((n, 0)), np.arange(n), tuple(domains), tuple(sets))
@@ -123,7 +124,7 @@ def _refit_sets(law, recipe, losses, domains, sets, at, pad, family):
     """A separable law: the sets of all planted laws are the sets of one table."""
     import jax
 
-    from camel_jax.fit import fit
+    from camel_jax.fitting.fit import fit
 
     count = len(losses)
     names = [f"{i}/{name}" for i in range(count) for name in sets]
@@ -140,11 +141,11 @@ def _refit_joint(law, recipe, losses, domains, sets, at, pad, family):
     import jax
     import jax.numpy as jnp
 
-    from camel_jax.fit import ROBUST
-    from camel_jax.gauss_newton import minimize_joint
-    from camel_jax.identifiability import check_table
+    from camel_jax.fitting.fit import ROBUST
+    from camel_jax.fitting.identifiability import check_table
+    from camel_jax.fitting.joint_newton import minimize_joint
+    from camel_jax.fitting.objective import as_data
     from camel_jax.laws.law import scale_recipe, scale_runs, table_units
-    from camel_jax.objective import as_data
 
     check_table(law, _table(recipe, losses[0], domains, sets))
     scaled = [scale_runs(table_units(t), t) for t in (_table(recipe, one, domains, sets) for one in losses)]
@@ -172,7 +173,7 @@ def _map(one, given):
 
 def recipe_of(design, domains):
     """The runs of a design, one a row."""
-    from camel_jax.runs import Recipe
+    from camel_jax.recipes.recipe import Recipe
 
     columns = design.to_columns()
     weights = np.stack([columns[f"mix/{d}"] for d in domains], 1)
@@ -185,11 +186,12 @@ def study(
     """All designs of one family on one table that are not there yet."""
     import jax
 
-    from camel_jax.design import compare_shapes
-    from camel_jax.identifiability import FitError
-    from camel_jax.knowledge import know_nothing, mixtures_around, target_region
-    from camel_jax.ladder import make_ladder
-    from camel_jax.runs import Recipe
+    from camel_jax.design.candidates import mixtures_around, target_region
+    from camel_jax.design.knowledge import know_nothing
+    from camel_jax.design.ladder import make_ladder
+    from camel_jax.design.propose import compare_shapes
+    from camel_jax.fitting.identifiability import FitError
+    from camel_jax.recipes.recipe import Recipe
 
     done = {(r["family"], r["table"], r["multiple"], r["shape"]) for r in told["rows"]}
     missing = [m for m in multiples if any((family, table, m, s) not in done for s in shapes)]
@@ -270,7 +272,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     args = parser.parse_args()
-    from camel_jax.cli.console import start_engine
+    from camel_jax.runtime import start_engine
 
     start_engine()
     import jax

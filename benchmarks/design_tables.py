@@ -34,7 +34,7 @@ CHECKPOINTS = 5
 
 def thinned(runs):
     """At most CHECKPOINTS rows a run: evenly spaced, the first and the last among them."""
-    from camel_jax.runs import select
+    from camel_jax.tables.runs import select
 
     tokens, run = np.asarray(runs.recipe.tokens), np.asarray(runs.run)
     keep = np.zeros(len(runs), bool)
@@ -49,8 +49,8 @@ class Market:
     """The runs of a table that are for sale, and the rows they are judged on."""
 
     def __init__(self, folder: pathlib.Path, table: str):
-        from camel_jax.runs import final_rows, select, split_by_scale
-        from camel_jax.tables import read_runs
+        from camel_jax.tables.read import read_runs
+        from camel_jax.tables.runs import final_rows, select, split_by_scale
 
         below, self.above = split_by_scale(read_runs(folder / f"{table}.csv"), 1)
         self.full, self.runs = below, thinned(below)  # the same runs in the same order
@@ -63,14 +63,14 @@ class Market:
 
     def bought(self, chosen: np.ndarray, full: bool = False):
         """The table of some runs, with some checkpoints or all."""
-        from camel_jax.runs import select
+        from camel_jax.tables.runs import select
 
         runs = self.full if full else self.runs
         return select(runs, np.isin(np.asarray(runs.run), np.flatnonzero(chosen)))
 
     def fixed(self, shape: str, budget: float, seed: int) -> np.ndarray:
         """Runs of a fixed shape, (runs,) boolean; sizes that are sold out leave their share to the others."""
-        from camel_jax.ladder import shape_weights
+        from camel_jax.design.ladder import shape_weights
 
         weights = shape_weights(shape, len(self.sizes))
         rank = np.random.default_rng(seed).permutation(self.mixture.max() + 1)[self.mixture]
@@ -97,8 +97,8 @@ class Market:
 
 def target_of(market: Market):
     """The question: all mixtures for sale, at the size and tokens that are held out."""
-    from camel_jax.knowledge import Target
-    from camel_jax.runs import Recipe
+    from camel_jax.design.candidates import Target
+    from camel_jax.recipes.recipe import Recipe
 
     mixtures = market.recipe.weights[np.unique(market.mixture, return_index=True)[1]]
     n = len(mixtures)
@@ -111,9 +111,9 @@ def more_runs(market: Market, law, bought: np.ndarray, fitted, budget: float) ->
     import jax
     import jax.numpy as jnp
 
-    from camel_jax import exchange
-    from camel_jax.knowledge import know_nothing, know_runs
-    from camel_jax.ladder import make_ladder
+    from camel_jax.design import exchange
+    from camel_jax.design.knowledge import know_nothing, know_runs
+    from camel_jax.design.ladder import make_ladder
 
     target = target_of(market)
     tokens = [float(np.median(market.recipe.tokens[market.rung == r])) for r in range(len(market.sizes))]
@@ -141,8 +141,9 @@ def judge(market: Market, fitted, chosen: np.ndarray) -> dict:
     """Scores at the held-out size, without and with the residual field, which reads all checkpoints of the runs bought."""
     import dataclasses
 
-    from camel_jax.evaluate import Prediction, Row, score
-    from camel_jax.field import fit_field
+    from camel_jax.evaluation.methods import Prediction
+    from camel_jax.evaluation.scores import Row, score
+    from camel_jax.prediction.residual_field import fit_field
 
     table = market.bought(chosen, full=True)
     left = np.log(np.asarray(table.losses, float)) - np.log(np.asarray(fitted.predict(table.recipe)))
@@ -167,14 +168,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further fit after so long")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     args = parser.parse_args()
-    from camel_jax.cli.console import start_engine
+    from camel_jax.runtime import start_engine
 
     start_engine()
     import jax
 
     from camel_jax import laws
-    from camel_jax.fit import fit
-    from camel_jax.identifiability import FitError
+    from camel_jax.fitting.fit import fit
+    from camel_jax.fitting.identifiability import FitError
 
     began = time.monotonic()
     asked = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

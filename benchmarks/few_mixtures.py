@@ -19,10 +19,11 @@ import subprocess
 import jax
 import numpy as np
 
-from camel_jax import fit, laws
-from camel_jax.files import replacing
-from camel_jax.runs import final_rows, select, split_by_scale
-from camel_jax.tables import read_runs
+from camel_jax import laws
+from camel_jax.fitting import fit
+from camel_jax.storage import replacing
+from camel_jax.tables.read import read_runs
+from camel_jax.tables.runs import final_rows, select, split_by_scale
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 RATIOS = (1.3, 2.0, 3.0)  # mixtures a domain; then all there are

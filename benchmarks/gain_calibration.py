@@ -44,7 +44,7 @@ def true_losses(truth: dict[str, np.ndarray], weights, size, tokens):
     import jax.numpy as jnp
 
     from camel_jax.laws.allocation import log_allocate
-    from camel_jax.numerics import safe_log
+    from camel_jax.numerics.stable import safe_log
 
     demand = weights @ truth["demand"]
     log_size = jnp.log(size / 1e8)
@@ -63,7 +63,8 @@ def simulate(truth: dict[str, np.ndarray], rng: np.random.Generator):
     """The table of one study."""
     import jax
 
-    from camel_jax.runs import Recipe, Runs
+    from camel_jax.recipes.recipe import Recipe
+    from camel_jax.tables.runs import Runs
 
     size = np.repeat(SIZES, MIXTURES)
     center = rng.dirichlet(np.full(DOMAINS, 2.5))
@@ -86,7 +87,8 @@ def study(seed: int, number: int, resamples: int) -> dict[str, float]:
     """One study: predicted gain with its interval, true gain, and what the best mixture would truly have gained."""
     import jax
 
-    from camel_jax import fit, laws, optimize_mixture
+    from camel_jax import laws, optimize_mixture
+    from camel_jax.fitting import fit
 
     rng = np.random.default_rng([seed, number])
     truth = random_truth(rng)
@@ -140,8 +142,8 @@ def main() -> None:
     asked = ["git", "-C", str(RESULT.parents[1]), "rev-parse", "HEAD:camel_jax"]  # of the code that fits
     code = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
 
-    from camel_jax.cli.console import start_engine
-    from camel_jax.files import replacing
+    from camel_jax.runtime import start_engine
+    from camel_jax.storage import replacing
 
     start_engine()
     import jax

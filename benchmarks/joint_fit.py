@@ -22,10 +22,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize as scipy_minimize
 
-from camel_jax import gauss_newton, laws, solve, tables
+from camel_jax import laws
+from camel_jax.fitting import joint_newton
+from camel_jax.fitting.objective import Robust, as_data, objective
 from camel_jax.laws.law import scale_recipe, scale_runs, table_units
-from camel_jax.objective import Robust, as_data, objective
-from camel_jax.runs import resample_counts, select
+from camel_jax.solvers import minimize
+from camel_jax.tables.read import read
+from camel_jax.tables.runs import resample_counts, select
 
 
 def timed(function, *args):
@@ -49,7 +52,7 @@ def main():
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
 
-    runs = tables.read_runs(pathlib.Path(args.data) / "slimpajama.csv")
+    runs = read.read_runs(pathlib.Path(args.data) / "slimpajama.csv")
     below = np.asarray(runs.recipe.n_active) <= args.cut
     fitted, unseen = select(runs, below), select(runs, ~below)
     units, law, robust = table_units(fitted), laws.camel(args.skills), Robust()
@@ -64,11 +67,11 @@ def main():
         return float(100 * np.mean(np.abs(np.asarray(losses) / unseen.losses - 1)[measured]))
 
     def ours(steps):
-        schedule = gauss_newton.Schedule(max_steps=steps)
-        return jax.jit(lambda raw: gauss_newton.minimize_joint(law, raw, data, robust, schedule)).lower(raws[0])
+        schedule = joint_newton.Schedule(max_steps=steps)
+        return jax.jit(lambda raw: joint_newton.minimize_joint(law, raw, data, robust, schedule)).lower(raws[0])
 
     def optax_fit(steps):
-        return jax.jit(lambda raw: solve.lbfgs(value, raw, max_steps=steps, rtol=0.0)).lower(raws[0])
+        return jax.jit(lambda raw: minimize.lbfgs(value, raw, max_steps=steps, rtol=0.0)).lower(raws[0])
 
     _, unravel = ravel_pytree(raws[0])
     gradient = jax.jit(jax.value_and_grad(lambda x: value(unravel(x))))
@@ -127,7 +130,7 @@ def main():
         @jax.jit
         def refit(start, count):
             lane = data._replace(weights=data.weights * count)
-            return gauss_newton.minimize_joint(law, start, lane, robust, warm=True)
+            return joint_newton.minimize_joint(law, start, lane, robust, warm=True)
 
         def refit_all():
             """One after the other on a CPU, whose cores a single step uses; elsewhere side by side."""

@@ -37,7 +37,8 @@ def main() -> None:
     args = parser.parse_args()
 
     from camel_jax.cli.leaderboard import print_rows
-    from camel_jax.evaluate import Row, methods
+    from camel_jax.evaluation.methods import methods
+    from camel_jax.evaluation.scores import Row
 
     # of the code that runs, so asked before it does
     asked = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -69,15 +70,16 @@ def pin(jobs: int) -> None:
 
 def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[dict, dict]:
     """One law on one table: its row, and the versions that made it."""
-    from camel_jax.cli.console import start_engine
+    from camel_jax.runtime import start_engine
 
     start_engine()
     import jax
     import jaxlib
 
-    from camel_jax.evaluate import judge, methods
-    from camel_jax.runs import split_by_scale
-    from camel_jax.tables import read_runs
+    from camel_jax.evaluation.leaderboard import judge
+    from camel_jax.evaluation.methods import methods
+    from camel_jax.tables.read import read_runs
+    from camel_jax.tables.runs import split_by_scale
 
     args, table, law = task
     runs = read_runs(args.folder / f"{table}.csv")
@@ -108,7 +110,7 @@ def few_large(runs, count: int = 25):
     """The smaller size and the first ``count`` runs of the larger one, and the rest of the larger one."""
     import numpy as np
 
-    from camel_jax.runs import select
+    from camel_jax.tables.runs import select
 
     active = np.asarray(runs.recipe.n_active)
     large = np.flatnonzero(active == active.max())

@@ -16,14 +16,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from camel_jax.files import replacing
 from camel_jax.proxy.corpus import BUILT_IN, Corpus, build_corpus
 from camel_jax.proxy.model import LADDER, Shape
 from camel_jax.proxy.sweep import sweep
 from camel_jax.proxy.train import Settings
-from camel_jax.runs import Recipe
-from camel_jax.simplex import dirichlet_design
-from camel_jax.tables import runs_to_frame, write_frame
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.recipes.simplex import dirichlet_design
+from camel_jax.storage import replacing
+from camel_jax.tables.write import runs_to_frame, write_frame
 
 ROOT = pathlib.Path(__file__).parents[1]
 TABLE = ROOT / "camel_jax" / "data" / "proxy_runs.csv"

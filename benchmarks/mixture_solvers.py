@@ -3,7 +3,7 @@
 Each problem has 2 to 20 domains, floors and caps, two limits on sums or costs, and the mean of several validation losses,
 each a sum of skill terms ``c (q + e)^-a`` plus, in half of the problems, a bump that makes the problem non-convex. SLSQP
 (scipy) gets a numpy objective with its analytic gradient and 16 starts, one problem after the other in one process and thread;
-ours (``camel_jax.many_mixtures``) gets the cost as a function of seven readings of the mixture (six skills and the bump) and
+ours (``camel_jax.mixture.batched``) gets the cost as a function of seven readings of the mixture (six skills and the bump) and
 the first six of the same starts, finds its own inner points and 14 more starts along the readings, and differentiates the
 cost itself. Problems are padded to
 the next of four widths, so that the batch is four programs, spread over the devices (both cores of a CPU). Both sides are
@@ -29,10 +29,10 @@ import scipy
 from jax.sharding import Mesh, PartitionSpec
 from scipy.optimize import minimize
 
-from camel_jax.cli.console import start_engine
-from camel_jax.interior import NO_CAP
-from camel_jax.many_mixtures import Best, Problems, solve_many
-from camel_jax.search import random_starts
+from camel_jax.mixture.barrier import NO_CAP
+from camel_jax.mixture.batched import Best, Problems, solve_many
+from camel_jax.mixture.search import random_starts
+from camel_jax.runtime import start_engine
 
 WIDTHS, SKILLS, ROWS = (5, 10, 15, 20), 6, 2
 RESULT = pathlib.Path(__file__).parent / "results" / "mixture_solvers.json"

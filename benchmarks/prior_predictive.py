@@ -55,7 +55,7 @@ def draw(law, runs):
 def public(law, path: pathlib.Path) -> dict[str, list[float]]:
     """How much mixtures matter at the second smallest size of a table."""
     from camel_jax import read_runs, select
-    from camel_jax.runs import final_rows, scales
+    from camel_jax.tables.runs import final_rows, scales
 
     runs = read_runs(path, on_ignored=lambda names: None)
     runs = select(runs, final_rows(runs) & (np.asarray(runs.recipe.n_active) == scales(runs)[1]))
@@ -73,18 +73,18 @@ def told(prior, seen) -> dict[str, list[float]]:
 
 def panels(law, runs, row, name: str) -> dict[str, list[float]]:
     """One row of the figure: losses, sizes, mixtures; and the numbers behind the last panel, in percent."""
-    from camel_jax import plots
+    from camel_jax.figures import losses, style
     from camel_jax.laws.law import table_units
 
     laid, drawn, measured = draw(law, runs)
-    plots.prior_predictive(drawn, measured, ax=row[0], title=f"{name}: losses")
+    losses.prior_predictive(drawn, measured, ax=row[0], title=f"{name}: losses")
     size = np.asarray(laid.recipe.n_active)
     even = np.flatnonzero(np.ptp(np.asarray(laid.recipe.weights), axis=1) < 1e-3)
     even = even[np.argsort(size[even])]
     x = size[even] * float(table_units(runs).size)
-    row[1].plot(x, np.exp(drawn[:LINES, even, 0]).T, color=plots.COLORS[5], lw=0.7, alpha=0.6)
+    row[1].plot(x, np.exp(drawn[:LINES, even, 0]).T, color=style.COLORS[5], lw=0.7, alpha=0.6)
     for v in range(measured.shape[1]):
-        row[1].plot(x, np.exp(measured[even, v]), color=plots.COLORS[3], marker="o", ms=3, lw=1.2)
+        row[1].plot(x, np.exp(measured[even, v]), color=style.COLORS[3], marker="o", ms=3, lw=1.2)
     row[1].set(xscale="log", xlabel="parameters", ylabel="loss over the mean loss of its set")
     row[1].set_title("the uniform mixture over sizes", loc="left", fontsize=11)
     largest = np.isclose(size, size.max())
@@ -93,10 +93,10 @@ def panels(law, runs, row, name: str) -> dict[str, list[float]]:
         100 * prior,
         bins=np.geomspace(0.2, 100, 41),
         weights=np.full(prior.size, 100 / prior.size),
-        color=plots.COLORS[5],
+        color=style.COLORS[5],
     )
     for v in seen:
-        row[2].axvline(100 * v, color=plots.COLORS[3], lw=1.2)
+        row[2].axvline(100 * v, color=style.COLORS[3], lw=1.2)
     row[2].set(xscale="log", xlabel="deviation of loss over mixtures (%)", ylabel="share (%)")
     row[2].set_title("how much mixtures matter", loc="left", fontsize=11)
     return told(prior, seen)
@@ -132,11 +132,12 @@ def main() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from camel_jax import laws, plots
-    from camel_jax.files import replacing
+    from camel_jax import laws
+    from camel_jax.figures import style
+    from camel_jax.storage import replacing
 
     runs = table()
-    figure = plots.new_figure(11.0, 6.4)
+    figure = style.new_figure(11.0, 6.4)
     rows = figure.subplots(2, 3)
     spread = {
         "camel": panels(laws.camel(skills=SKILLS), runs, rows[0], f"CAMEL, {SKILLS} skills"),
@@ -144,7 +145,7 @@ def main() -> None:
     }
     camel = laws.camel(skills=SKILLS)
     spread |= {f"camel, {name}": public(camel, args.data / f"{name}.csv") for name in PUBLIC}
-    result = provenance("camel_jax.bayes.model", "camel_jax.laws.camel", "camel_jax.laws.mixing")
+    result = provenance("camel_jax.bayes.model", "camel_jax.laws.camel", "camel_jax.laws.dml")
     result |= {"draws": DRAWS, "deviation_over_mixtures_percent": spread}
     with replacing(RESULT) as part:
         part.write_text(json.dumps(result, indent=1) + "\n")

@@ -12,8 +12,8 @@ import json
 import numpy as np
 from make_proxy_table import ROOT, TABLE, current_commit
 
-from camel_jax.cli.console import start_engine
-from camel_jax.files import replacing
+from camel_jax.runtime import start_engine
+from camel_jax.storage import replacing
 
 RESULT = ROOT / "benchmarks" / "results" / "proxy_accuracy.json"
 
@@ -24,7 +24,8 @@ def main() -> None:
     start_engine()
     import jax
 
-    from camel_jax import accuracy_interval, fit, fit_accuracies, laws, read_runs, split_by_scale
+    from camel_jax import accuracy_interval, fit_accuracies, laws, read_runs, split_by_scale
+    from camel_jax.fitting import fit
 
     runs = read_runs(TABLE, on_ignored=lambda names: None)
     below, above = split_by_scale(runs)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from make_proxy_table import LARGEST, ROOT, TABLE, TOKENS, current_commit
 
-from camel_jax.cli.console import start_engine
-from camel_jax.files import replacing
+from camel_jax.runtime import start_engine
+from camel_jax.storage import replacing
 
 RESULT = ROOT / "benchmarks" / "results" / "proxy_closing.json"
 LAWS = ("camel", "dml", "sodm")
@@ -38,8 +38,8 @@ def main() -> None:
     from camel_jax.proxy.corpus import BUILT_IN, build_corpus
     from camel_jax.proxy.sweep import sweep
     from camel_jax.proxy.train import Settings
-    from camel_jax.runs import Recipe
-    from camel_jax.tables import read_runs
+    from camel_jax.recipes.recipe import Recipe
+    from camel_jax.tables.read import read_runs
 
     table = read_runs(TABLE)
     note = args.folder / "laws.txt"  # kept, so that a stopped experiment goes on with the mixtures it began with
@@ -110,11 +110,11 @@ def recommend(table: Any) -> dict[str, dict[str, Any]]:
     """
     import jax
 
-    from camel_jax.fit import fit
-    from camel_jax.goals import mean_loss
+    from camel_jax.fitting.fit import fit
     from camel_jax.laws import CONSTRUCTORS
-    from camel_jax.mixture import optimize_mixture
-    from camel_jax.runs import select
+    from camel_jax.mixture.objectives import mean_loss
+    from camel_jax.mixture.optimize import optimize_mixture
+    from camel_jax.tables.runs import select
 
     active, total = np.asarray(table.recipe.n_active), np.asarray(table.recipe.n_total)
     below = select(table, (active == total) & (active < LARGEST.n_active))

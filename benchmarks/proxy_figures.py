@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from make_proxy_table import ROOT, TABLE, TOKENS, current_commit
 
-from camel_jax import plots
-from camel_jax.files import replacing
-from camel_jax.simplex import lattice
-from camel_jax.sizes import format_count
-from camel_jax.tables import read_runs
+from camel_jax.figures import style
+from camel_jax.recipes.simplex import lattice
+from camel_jax.recipes.sizes import format_count
+from camel_jax.storage import replacing
+from camel_jax.tables.read import read_runs
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 OFFSETS = (0.001, 0.003, 0.01, 0.03, 0.1)  # of a share, inside the logarithm
@@ -133,10 +133,10 @@ def draw(
     sizes: np.ndarray, found: dict[float, dict[str, Any]], cost: dict[float, np.ndarray], domains: tuple[str, ...]
 ) -> None:
     """Shares of the measured optimum against size, and what the smallest size's optimum costs at larger ones."""
-    figure = plots.new_figure(10.0, 4.4)
+    figure = style.new_figure(10.0, 4.4)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     for ax in (left, right):
-        plots._axes(ax)
+        style.given_axes(ax)
         ax.set_xscale("log")
         ax.set_xticks(sizes, [format_count(size) for size in sizes])
         ax.minorticks_off()
@@ -144,7 +144,7 @@ def draw(
     spread = np.linspace(-0.06, 0.06, len(domains))
     ends = []
     for k, domain in enumerate(domains):
-        color, x = plots.color_of(k), sizes * np.exp(spread[k])
+        color, x = style.color_of(k), sizes * np.exp(spread[k])
         middle = np.array([np.median(f["optima"][1:, k]) for f in found.values()])
         low, high = (np.array([np.quantile(f["optima"][1:, k], q) for f in found.values()]) for q in (0.1, 0.9))
         left.vlines(x, low, high, color=color, alpha=0.35, linewidth=4)
@@ -157,17 +157,17 @@ def draw(
     left.set_xlim(sizes[0] * 0.85, sizes[-1] * 2.0)
     left.set_ylim(0, None)
     left.set_ylabel("share in the measured optimum")
-    plots._title(
+    style.put_title(
         left,
         "Best mixture at each size",
         "lowest point of surfaces through the measured losses; bars: 80 % of resamples",
     )
     low, middle, high = (np.array([np.quantile(cost[size][1:], q) for size in sizes]) for q in (0.05, 0.5, 0.95))
-    right.vlines(sizes, low, high, color=plots.COLORS[0], alpha=0.35, linewidth=4)
-    right.plot(sizes, middle, color=plots.COLORS[0], marker="o", markersize=4.5, linewidth=1.8)
+    right.vlines(sizes, low, high, color=style.COLORS[0], alpha=0.35, linewidth=4)
+    right.plot(sizes, middle, color=style.COLORS[0], marker="o", markersize=4.5, linewidth=1.8)
     right.set_ylim(0, None)
     right.set_ylabel("mean loss above own best, nats per byte")
-    plots._title(right, "Cost of the smallest size's mixture", "median; bars: 90 % of resamples")
+    style.put_title(right, "Cost of the smallest size's mixture", "median; bars: 90 % of resamples")
     with replacing(ROOT / "docs" / "figures" / "proxy_optimum.png") as part:
         figure.savefig(part)
 

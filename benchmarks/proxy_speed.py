@@ -42,7 +42,7 @@ def main() -> None:
     from camel_jax.proxy.model import LADDER
     from camel_jax.proxy.sweep import describe_machine, sweep
     from camel_jax.proxy.train import Settings
-    from camel_jax.runs import Recipe
+    from camel_jax.recipes.recipe import Recipe
 
     commit, load = current_commit(), os.getloadavg()[0]
     corpus = build_corpus(BUILT_IN)

@@ -258,7 +258,7 @@ def cell(row: dict | None) -> str:
 
 def draw(rows: list[dict]) -> None:
     """The figure of docs/accuracy.md."""
-    from camel_jax.leaderboard_figures import leaderboards
+    from camel_jax.figures.leaderboard import leaderboards
 
     tables: dict[str, list] = {}
     for row in rows:

@@ -62,8 +62,8 @@ def compare(args, pool, table, which, n_samples):
     """All solvers on the given sets; returns the table of results."""
     import jax
 
-    from camel_jax import least_squares as module
-    from camel_jax.least_squares import least_squares
+    from camel_jax.solvers import projected_starts
+    from camel_jax.solvers.least_squares import least_squares
 
     shares, log_size, losses = table
     losses = losses[:, which]
@@ -72,8 +72,8 @@ def compare(args, pool, table, which, n_samples):
     starts = draw_starts(rng, N_STARTS, losses.shape[1], shares.shape[1])
     flat = flatten(starts, 2)
     law, log_losses = declare(shares, log_size), np.log(losses)
-    project = partial(module._project, law.form, law.data)
-    moved = module._project_all(project, flat[None], losses, np.ones_like(losses, bool), counts)[0]
+    project = partial(projected_starts._project, law.form, law.data)
+    moved = projected_starts._project_all(project, flat[None], losses, np.ones_like(losses, bool), counts)[0]
     set_table(shares, log_size, log_losses)
     list(pool.map(set_table_in_worker, [(shares, log_size, log_losses)] * 16))
     plain = (shares, log_size, log_losses)

@@ -39,7 +39,7 @@ def growth(args, table):
     """Fits per second of the structured solver as one dimension grows; simulated tables where the real one is too small."""
     import jax
 
-    from camel_jax.least_squares import least_squares
+    from camel_jax.solvers.least_squares import least_squares
 
     shares, log_size, losses = table
     rng = np.random.default_rng(args.seed)
@@ -91,7 +91,7 @@ sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 import small_fits_problem as s
-from camel_jax.least_squares import least_squares
+from camel_jax.solvers.least_squares import least_squares
 r, n, y, _ = s.load(pathlib.Path(sys.argv[2]))
 rng = np.random.default_rng(0)
 law, starts, counts = s.declare(r, n), s.draw_starts(rng, 16, 22, 5), s.draw_counts(rng, int(sys.argv[3]), n)

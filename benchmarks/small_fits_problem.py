@@ -66,7 +66,7 @@ def predict(raw, row):
 
 def declare(shares, log_size):
     """The same law by its structure."""
-    from camel_jax.least_squares import Term, structure
+    from camel_jax.solvers.structure import Term, structure
 
     return structure(
         {k: ((shares.shape[1],) if k == "mixture_slope" else ()) for k in LEAVES},

@@ -31,19 +31,6 @@ WINGS = {
     "reports": "What is told to people: a recommendation, its evidence, its panels.",
     "interop": "From trackers and evaluators, to trainers.",
 }
-# wing of a name whose module is not in a wing's folder
-ELSEWHERE = {
-    "recipes": "Recipe Outcome dense",
-    "tables": "Runs read_runs read_recipes read_tasks write_runs runs_to_frame select split_by_scale TableError",
-    "fitting": "fit Fit load_fit FitError predict_interval accuracy_interval",
-    "prediction": "Draws LossesAt Discrepancy",
-    "downstream": "fit_accuracies AccuracyFit OutcomesAt",
-    "mixture": "optimize_mixture near_optimal pareto_front optimum_path probability_best mean_loss mean_accuracy single_set "
-    "weighted_sum MixtureResult InfeasibleError",
-    "budget": "best_recipe budget_path",
-    "design": "make_ladder know_nothing know_runs mixtures_around target_region propose_runs compare_shapes worth",
-    "evaluation": "leaderboard",
-}
 
 
 def source(module: str) -> ast.Module | None:
@@ -98,8 +85,7 @@ def public() -> dict[str, dict[str, str]]:
             inner = {f"{name}.{n}": home(path, n) for n in listed(path) if not n.isupper()}
             pages[path.split(".")[1]] |= {n: p for n, p in inner.items() if p not in pages[path.split(".")[1]].values()}
             continue
-        wing = next((w for w, names in ELSEWHERE.items() if name in names.split()), path.split(".")[1])
-        wing = path.split(".")[1] if path.split(".")[1] in WINGS and path.count(".") > 2 else wing
+        wing = path.split(".")[1]
         if wing not in WINGS:
             raise ValueError(f"docs/api_pages.py: no wing is known for {name}, which is at {path}")
         pages[wing] = {n: p for n, p in pages[wing].items() if p != path} | {name: path}

@@ -1,6 +1,14 @@
-"""Bayes: a posterior over the parameters of a law, in numpyro.
+"""A posterior over the parameters of a law, in numpyro."""
 
-``noise`` what a run measures around a law | ``priors`` what is believed before | ``model`` the numpyro model of every law |
-``sampling`` NUTS from a fit, and a fast approximation | ``convergence`` and ``psis`` whether to trust the draws |
-``posterior`` what decisions use | ``comparison`` which law predicts better.
-"""
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from camel_jax.bayes.posterior import Posterior
+    from camel_jax.bayes.sampling import sample_posterior
+
+__all__ = ["Posterior", "sample_posterior"]
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__, submod_attrs={"posterior": ["Posterior"], "sampling": ["sample_posterior"]}
+)

@@ -23,9 +23,8 @@ from camel_jax.bayes.psis import smooth
 from camel_jax.bayes.sampling import sample_posterior
 from camel_jax.bayes.whitening import unflatten
 from camel_jax.laws.law import Law
-from camel_jax.runs import Runs, split_by_scale
-
-Array = Any
+from camel_jax.tables.runs import Runs, split_by_scale
+from camel_jax.types import Array
 
 
 class Loo(NamedTuple):

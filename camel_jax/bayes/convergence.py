@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from scipy.stats import norm, rankdata
 
-Array = Any
+from camel_jax.types import Array
 
 GOOD_R_HAT, GOOD_ESS = 1.01, 400.0  # Vehtari et al. 2021, arXiv 1903.08008
 POOR_K = 0.7  # Vehtari et al. 2024, arXiv 1507.02646

@@ -19,7 +19,6 @@ The joint form of SODM keeps its capacity and data coefficients; its level is th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +26,10 @@ import jax.numpy as jnp
 from camel_jax.laws.allocation import log_allocate, log_allocate_closed
 from camel_jax.laws.camel import log_demand
 from camel_jax.laws.law import Law
-from camel_jax.runs import Recipe
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.types import Array
 
-Array = Any
 Leaves = Mapping[str, Array]
-
 SAME_CAMEL = (
     "transfer",
     "amplitudes",

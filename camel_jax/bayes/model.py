@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,7 @@ from numpyro.infer.util import potential_energy
 from camel_jax.bayes.noise import RunNoise, Table
 from camel_jax.bayes.priors import Layout, to_raw
 from camel_jax.laws.law import predict_rows
-
-Array = Any
+from camel_jax.types import Array
 
 
 def model(plan: Layout, table: Table, observed: Array | None = None) -> None:

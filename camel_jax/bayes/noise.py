@@ -13,7 +13,7 @@ bad run one outlier and not many. All three effects are integrated out in closed
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,10 @@ import numpy as np
 from jax.scipy.special import gammaln
 from numpyro import distributions as dist
 
-from camel_jax.objective import PROGRESS_POWER
-from camel_jax.runs import Recipe, Runs, progress
-
-Array = Any
+from camel_jax.fitting.objective import PROGRESS_POWER
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.tables.runs import Runs, progress
+from camel_jax.types import Array
 
 
 class Table(NamedTuple):

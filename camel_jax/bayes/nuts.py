@@ -23,11 +23,11 @@ import numpy as np
 import numpyro
 from numpyro.infer import NUTS
 
-from camel_jax.archive import read_archive, write_archive
 from camel_jax.bayes.priors import Layout
 from camel_jax.bayes.whitening import Whitened, whitened_potential
+from camel_jax.storage import read_archive, write_archive
+from camel_jax.types import Array
 
-Array = Any
 Progress = Callable[[int, int], None]
 
 

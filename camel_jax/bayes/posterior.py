@@ -15,14 +15,14 @@ from camel_jax.bayes.convergence import Diagnostics
 from camel_jax.bayes.noise import Noise, Table, noise_deviation
 from camel_jax.bayes.priors import Layout, to_raw
 from camel_jax.bayes.whitening import unflatten
-from camel_jax.draws import Draws, LossesAt, discrepancy_factor
-from camel_jax.field import field_correction, unknown_share
-from camel_jax.fit import Fit
+from camel_jax.fitting.intervals import Interval
+from camel_jax.fitting.result import Fit
 from camel_jax.laws.law import Law, Units, in_units, predict_rows
-from camel_jax.runs import Recipe
-from camel_jax.uncertainty import Interval
-
-Array = Any
+from camel_jax.prediction.discrepancy import discrepancy_factor
+from camel_jax.prediction.draws import Draws, LossesAt
+from camel_jax.prediction.residual_field import field_correction, unknown_share
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.types import Array
 
 KEPT = 256  # draws that go into decisions and files, evenly spaced over all chains
 

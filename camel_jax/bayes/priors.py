@@ -18,10 +18,9 @@ import numpy as np
 from camel_jax.bayes import coordinates
 from camel_jax.bayes.noise import Noise
 from camel_jax.laws.camel import DEFAULT_REPEAT
-from camel_jax.laws.chinchilla import DATA_EXPONENT, SIZE_EXPONENT
 from camel_jax.laws.law import Law
-
-Array = Any
+from camel_jax.laws.scaling import DATA_EXPONENT, SIZE_EXPONENT
+from camel_jax.types import Array
 
 LEARNT = 0.3  # log standard deviation of the spread of a pooled parameter
 

@@ -7,11 +7,11 @@ moments the weights have. Below 0.7 estimates are reliable; above, the approxima
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Array = Any
+from camel_jax.types import Array
 
 
 class Smoothed(NamedTuple):

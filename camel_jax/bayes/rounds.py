@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,8 +10,7 @@ import numpy as np
 from camel_jax.bayes.nuts import Progress, Samples, Settings, run_nuts
 from camel_jax.bayes.priors import Layout
 from camel_jax.bayes.whitening import Whitened, to_whitened, whiten_around
-
-Array = Any
+from camel_jax.types import Array
 
 EXPLORE, LOOK = 3, 100  # rounds that only explore, and iterations of each that are looked at
 POINTS = 24  # draws at which the curvature is measured

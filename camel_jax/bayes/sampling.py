@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.backtest import GROWTH
 from camel_jax.bayes.convergence import Diagnostics, diagnose
 from camel_jax.bayes.noise import Table, lay_out
 from camel_jax.bayes.nuts import Progress, Samples, Settings
@@ -20,14 +19,14 @@ from camel_jax.bayes.priors import Layout, from_raw, layout
 from camel_jax.bayes.psis import smooth
 from camel_jax.bayes.rounds import in_rounds
 from camel_jax.bayes.whitening import Whitened, flat_potential, whiten
-from camel_jax.field import fit_field, no_field, thin
-from camel_jax.fit import Fit
-from camel_jax.fit import fit as fit_law
+from camel_jax.fitting.backtest import GROWTH
+from camel_jax.fitting.fit import fit as fit_law
+from camel_jax.fitting.objective import as_data
+from camel_jax.fitting.result import Fit
 from camel_jax.laws.law import Law, predict_rows, scale_runs
-from camel_jax.objective import as_data
-from camel_jax.runs import Runs, final_rows, select
-
-Array = Any
+from camel_jax.prediction.residual_field import fit_field, no_field, thin
+from camel_jax.tables.runs import Runs, final_rows, select
+from camel_jax.types import Array
 
 METHODS = ("nuts", "laplace")
 SETTINGS = Settings()
@@ -76,7 +75,8 @@ def sample_posterior(
       FitError: the table cannot tell the law.
       ValueError: float64 is off, an unknown method, too few chains or draws, or the fit is of other domains or sets.
 
-    >>> from camel_jax import laws, simulate
+    >>> from camel_jax.laws import __init__ as laws
+    >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=1)
     >>> quick = sample_posterior(laws.chinchilla(), runs, jax.random.key(1), draws=100, method="laplace")
     >>> quick.raw["floor"].shape, quick.losses_at("1B", "20B")(np.array([0.5, 0.5])).shape

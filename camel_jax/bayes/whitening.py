@@ -7,7 +7,7 @@ coordinates u, with z = mode + scale u, all are of order one, so that a sampler 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,7 @@ from jax.flatten_util import ravel_pytree
 from camel_jax.bayes.model import potential
 from camel_jax.bayes.noise import Table
 from camel_jax.bayes.priors import Layout
-
-Array = Any
+from camel_jax.types import Array
 
 LEAST = 0.5  # floor of the curvature: standard normals before the table have 1, so less is the curvature of a saddle
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import typer
 
 from camel_jax.cli import budget, demo, design, fit, front, leaderboard, mix, path, predict, report, sweep
-from camel_jax.files import discard_unfinished
+from camel_jax.storage import discard_unfinished
 
 app = typer.Typer(
     name="camel-jax",

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, print_table, say, working
-from camel_jax.cli.limits import Caps, Fixed, Floors, LimitsFile, MaxEpochs, Supply, gather
-from camel_jax.cli.mix import parse_objective
-from camel_jax.cli.predict import open_fit
-from camel_jax.files import check_target, replacing
-from camel_jax.sizes import format_count, format_size
+from camel_jax.cli.console import as_json, print_json, print_lines, print_table, say, working
+from camel_jax.cli.inputs import open_fit
+from camel_jax.cli.limits import gather
+from camel_jax.cli.options import Caps, Fixed, Floors, Json, LimitsFile, MaxEpochs, Seed, Supply
+from camel_jax.recipes.sizes import format_count, format_size, parse_amount
+from camel_jax.storage import check_target, replacing
 
 
 def budget(
@@ -60,7 +60,7 @@ def budget(
         ends = tuple(part.strip() for part in sizes.split(","))
         if len(ends) != 2:
             raise ValueError(f"--sizes {sizes}: give the smallest and the largest size, as 100M,10B")
-    from camel_jax.costs import Price
+    from camel_jax.recipes.costs import Price
 
     price = None if gpu_hour is None else Price(gpu_hour, peak, utilization)
     fitted = open_fit(fit)
@@ -69,11 +69,14 @@ def budget(
     )
     import jax
 
-    from camel_jax.budget import budget_path
-    from camel_jax.compute_figures import budget_page
-    from camel_jax.cost_curve import reusable
+    from camel_jax.budget.best_recipe import budget_path
+    from camel_jax.budget.cost_curve import reusable
+    from camel_jax.figures.compute import budget_page
+    from camel_jax.mixture.objectives import parse_objective
 
     options |= {"objective": parse_objective(objective), "sizes": ends, "sparsity": sparsity, "starts": starts}
+    from camel_jax.budget.best_recipe import equal_costs
+
     with working("searching sizes and mixtures"):
         draws = reusable(fitted)
         path = budget_path(draws, budgets, key=jax.random.key(seed), **options)
@@ -96,26 +99,6 @@ def budget(
         print_json(told)
     else:
         print_path(path, price)
-
-
-def equal_costs(source: Any, path: Any, options: dict[str, Any]) -> list[Any]:
-    """The curve of equal cost through each of the best recipes."""
-    from camel_jax.budget import iso_cost
-
-    kept = {k: options[k] for k in ("objective", "sparsity")}
-    ends = [(max(r.n_active / 40, 1001.0), r.n_active * 40) for r in path.results]
-    return [iso_cost(source, [r.budget], r.weights, sizes=s, **kept) for r, s in zip(path.results, ends, strict=True)]
-
-
-def parse_amount(option: str, text: str) -> float:
-    """A positive number such as 1e21."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{option} {text!r} is not a number; write it as 1e21") from None
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{option} {text}: must be above zero and finite")
-    return value
 
 
 def _priced(price: Any, cost: float) -> dict[str, float]:

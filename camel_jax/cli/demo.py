@@ -8,11 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, start_engine, working
-from camel_jax.cli.mix import as_dict, print_outcome, print_shares, recommend
-from camel_jax.cli.report import mixture_panel, scale_panels
-from camel_jax.files import check_target, replacing
-from camel_jax.sizes import format_count, parse_tokens
+from camel_jax.cli.console import as_json, print_json, print_lines, working
+from camel_jax.cli.mix import print_outcome, print_shares
+from camel_jax.cli.options import Json, Seed
+from camel_jax.recipes.sizes import format_count, parse_tokens
+from camel_jax.reports.panels import mixture_panel, scale_panels
+from camel_jax.reports.recommend import as_dict, recommend
+from camel_jax.runtime import start_engine
+from camel_jax.storage import check_target, replacing
 
 TABLE = "proxy_runs.csv"
 SIZE, TOKENS = "400K", "2M"
@@ -37,14 +40,14 @@ def demo(
     start_engine()
     import jax
 
-    from camel_jax import tables
-    from camel_jax.fit import fit as fit_law
+    from camel_jax.fitting.fit import fit as fit_law
+    from camel_jax.fitting.intervals import predict_interval
     from camel_jax.laws import camel
-    from camel_jax.runs import scales, select, split_by_scale
-    from camel_jax.uncertainty import predict_interval
+    from camel_jax.tables import read
+    from camel_jax.tables.runs import scales, select, split_by_scale
 
     with importlib.resources.as_file(importlib.resources.files("camel_jax") / "data" / TABLE) as path:
-        table = tables.read_runs(path, name=TABLE, on_ignored=lambda _: None)
+        table = read.read_runs(path, name=TABLE, on_ignored=lambda _: None)
     table = select(table, table.recipe.n_total == table.recipe.n_active)  # the dense models
     law, key = camel(skills=SKILLS), jax.random.key(seed)
     below, held_out = split_by_scale(table)
@@ -99,7 +102,7 @@ def results(table: Any, held_out: Any, seen: Any, result: Any, ranges: Any) -> d
 
 def print_demo(table: Any, told: dict[str, Any], result: Any, ranges: Any) -> None:
     """The recommendation and its evidence for people."""
-    from camel_jax.runs import scales
+    from camel_jax.tables.runs import scales
 
     sizes = scales(table)
     back = told["backtest"]
@@ -123,14 +126,14 @@ def draw(table: Any, held_out: Any, seen: Any, fitted: Any, result: Any, ranges:
     """The figure of the demo."""
     import numpy as np
 
-    from camel_jax import plots
-    from camel_jax.runs import final_rows, scales, select
-    from camel_jax.sizes import parse_size
+    from camel_jax.figures import overview
+    from camel_jax.recipes.sizes import parse_size
+    from camel_jax.tables.runs import final_rows, scales, select
 
     sizes, target = scales(table), (*parse_size(SIZE), parse_tokens(TOKENS))
     ends = select(table, final_rows(table))
     stops = np.concatenate([sizes, [np.sqrt(sizes[-1] * target[1]), target[1]]])
-    return plots.overview(
+    return overview.overview(
         {
             "backtest": {
                 "measured": held_out.losses,

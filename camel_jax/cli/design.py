@@ -7,22 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.budget import parse_amount
-from camel_jax.cli.console import (
-    Json,
-    Map,
-    Seed,
-    parse_map,
-    print_json,
-    print_lines,
-    print_table,
-    say,
-    tell_ignored,
-    working,
-)
+from camel_jax.cli.console import print_json, print_lines, print_table, say, tell_ignored, working
 from camel_jax.cli.fit import make_law, run_fit
-from camel_jax.cli.predict import open_fit
-from camel_jax.files import check_target, replacing
+from camel_jax.cli.inputs import open_fit
+from camel_jax.cli.options import Json, Map, Seed, parse_map
+from camel_jax.recipes.sizes import parse_amount
+from camel_jax.storage import check_target, replacing
 
 
 def design(
@@ -120,16 +110,16 @@ def design(
     )
     key = "worst_after" if criterion == "worst" else "error_after"
     best = min(found, key=lambda one: getattr(one, key))
-    from camel_jax.stopping import worth
+    from camel_jax.design.value_of_runs import worth
 
     told = worth(best)
     if out is not None:
-        from camel_jax.tables import write_columns
+        from camel_jax.tables.write import write_columns
 
         write_columns(best.to_columns(), out)
         say(f"wrote {out}")
     if figure is not None:
-        from camel_jax.compute_figures import design_page
+        from camel_jax.figures.compute import design_page
 
         with replacing(figure) as part:
             design_page(found, best).savefig(part, metadata={} if figure.suffix == ".png" else {"Date": None})
@@ -161,11 +151,12 @@ def propose(
     import jax
     import numpy as np
 
-    from camel_jax.design import compare_shapes
-    from camel_jax.knowledge import know_nothing, know_runs, lattice_mixtures, mixtures_around, target_region
-    from camel_jax.ladder import make_ladder
-    from camel_jax.runs import scales
-    from camel_jax.sizes import parse_size
+    from camel_jax.design.candidates import lattice_mixtures, mixtures_around, target_region
+    from camel_jax.design.knowledge import know_nothing, know_runs
+    from camel_jax.design.ladder import make_ladder
+    from camel_jax.design.propose import compare_shapes
+    from camel_jax.recipes.sizes import parse_size
+    from camel_jax.tables.runs import scales
 
     keys = jax.random.split(jax.random.key(seed), 3)
     if path is None:
@@ -173,7 +164,7 @@ def propose(
             raise ValueError("--domains: name at least two domains, each once")
         table, center = None, np.full(len(domains), 1.0 / len(domains))
     else:
-        from camel_jax.tables import read_runs
+        from camel_jax.tables.read import read_runs
 
         table = read_runs(path, columns=columns, on_ignored=tell_ignored)
         center = np.asarray(table.recipe.weights).mean(0)

@@ -7,25 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.benchmarks import (
-    add_benchmarks,
-    print_benchmarks,
-    read_benchmark_table,
-    summarize_benchmarks,
-)
-from camel_jax.cli.console import (
-    Json,
-    Map,
-    Seed,
-    parse_map,
-    print_json,
-    print_table,
-    say,
-    start_engine,
-    tell_ignored,
-    working,
-)
-from camel_jax.files import check_target
+from camel_jax.cli.console import print_json, print_table, say, tell_ignored, working
+from camel_jax.cli.downstream import add_benchmarks, print_benchmarks, read_benchmark_table, summarize_benchmarks
+from camel_jax.cli.options import Json, Map, Seed, parse_map
+from camel_jax.runtime import start_engine
+from camel_jax.storage import check_target
 
 BAYES_SKILLS = 6  # of camel with --bayes: the posterior of 16 takes far longer
 BAYES_ROWS = 100  # checkpoints that --bayes uses at most; the time of a step grows with them
@@ -99,11 +85,11 @@ def fit(
     if bayes and distributed:
         raise ValueError("--bayes runs in one process: leave out --distributed")
     start_engine()
-    from camel_jax.processes import is_first, join_job
+    from camel_jax.fitting.processes import is_first, join_job
 
     if distributed:
         join_job(coordinator, processes, process_id)
-    from camel_jax.tables import read_runs
+    from camel_jax.tables.read import read_runs
 
     table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
     chosen = make_law(law or ("camel" if bayes else "blend"), skills, BAYES_SKILLS if bayes else None)
@@ -157,7 +143,7 @@ def run_fit(law: Any, table: Any, *, seed: int, resamples: int, starts: int, res
     """Fit with progress on stderr; notes of the fit go there too."""
     import jax
 
-    from camel_jax.fit import fit as fit_law
+    from camel_jax.fitting.fit import fit as fit_law
 
     options: dict[str, Any] = {"key": jax.random.key(seed), "resamples": resamples, "starts": starts, "resume": resume}
 
@@ -222,7 +208,7 @@ def summarize(result: Any, table: Any) -> dict[str, Any]:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """The summary of a fit for people."""
-    from camel_jax.sizes import format_count
+    from camel_jax.recipes.sizes import format_count
 
     low, high = (format_count(x) for x in summary["active_parameters"])
     first, last = (format_count(x) for x in summary["tokens"])

@@ -7,18 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import Json, Seed, print_json, print_table, say, working
-from camel_jax.cli.limits import Caps, Fixed, Floors, LimitsFile, MaxEpochs, Supply, gather
-from camel_jax.cli.mix import Size, Tokens, outcomes_of, parse_objective
-from camel_jax.cli.predict import open_fit
-from camel_jax.files import check_target, replacing
-from camel_jax.sizes import format_count, format_size, parse_size, parse_tokens
-
-TABLE, FIGURE = (".csv", ".parquet", ".pq"), (".png", ".svg", ".pdf")
-Table = Annotated[
-    pathlib.Path | None, typer.Option("--out", help="Table to write, .csv or .parquet.", show_default=False)
-]
-Figure = Annotated[pathlib.Path | None, typer.Option(help="Figure to write, .png, .svg or .pdf.", show_default=False)]
+from camel_jax.cli.console import print_json, print_table, working
+from camel_jax.cli.inputs import open_fit
+from camel_jax.cli.limits import gather
+from camel_jax.cli.options import (
+    Caps,
+    Figure,
+    Fixed,
+    Floors,
+    Json,
+    LimitsFile,
+    MaxEpochs,
+    Seed,
+    Size,
+    Supply,
+    Table,
+    Tokens,
+)
+from camel_jax.cli.output import check_files, rows_of, write_figure, write_table
+from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
+from camel_jax.reports.recommend import outcomes_of
 
 
 def front(
@@ -50,8 +58,9 @@ def front(
     import jax
     import numpy as np
 
-    from camel_jax.decisions import pareto_front
-    from camel_jax.goals import as_outcome
+    from camel_jax.mixture.objectives import parse_objective
+    from camel_jax.mixture.pareto import pareto_front
+    from camel_jax.recipes.outcome import as_outcome
 
     goals = parse_objective(first), parse_objective(second)
     at = outcomes_of(fitted, size, tokens, goals, options.get("supply"))
@@ -76,12 +85,12 @@ def front(
     title = f"{format_size(n_total, n_active)} on {format_count(n_tokens)} tokens ({fitted.law.name})"
     write_table(columns, out)
     if figure is not None:
-        from camel_jax import plots
+        from camel_jax.figures import mixtures, style
 
-        page = plots.new_figure(11.6, 4.6)
+        page = style.new_figure(11.6, 4.6)
         left, right = page.subplots(1, 2)
-        plots.trade_off(found.first, found.second, labels, reference=reference, ax=left, title="Best trade-offs")
-        plots.shares_along(np.asarray(found.first), found.weights, found.domains, labels[0], ax=right, note=title)
+        mixtures.trade_off(found.first, found.second, labels, reference=reference, ax=left, title="Best trade-offs")
+        mixtures.shares_along(np.asarray(found.first), found.weights, found.domains, labels[0], ax=right, note=title)
         write_figure(page, figure)
     if json:
         print_json(told)
@@ -93,37 +102,3 @@ def front(
     ]
     caption = f"the reference, the mean mixture of the fitted table, has {reference[0]:.4f} and {reference[1]:.4f}"
     print_table(f"Best trade-offs for {title}", header, rows, caption=caption, words=0)
-
-
-def check_files(out: pathlib.Path | None, figure: pathlib.Path | None) -> None:
-    """Names that can be written, before any work.
-
-    Raises:
-      ValueError: another suffix, or no such folder.
-    """
-    for option, path, suffixes in (("--out", out, TABLE), ("--figure", figure, FIGURE)):
-        if path is not None:
-            if path.suffix.lower() not in suffixes:
-                raise ValueError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
-            check_target(path)
-
-
-def rows_of(columns: dict[str, Any]) -> list[dict[str, Any]]:
-    """Columns as a list of rows."""
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def write_table(columns: dict[str, Any], out: pathlib.Path | None) -> None:
-    """Write a table where one was asked for."""
-    if out is not None:
-        from camel_jax.tables import write_columns
-
-        write_columns(columns, out)
-        say(f"wrote {out}")
-
-
-def write_figure(page: Any, path: pathlib.Path) -> None:
-    """Write a figure whole or not at all."""
-    with replacing(path) as part:
-        page.savefig(part, format=path.suffix[1:].lower())
-    say(f"wrote {path}")

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import Json, Map, Seed, parse_map, print_json, print_table, say, start_engine, tell_ignored
-from camel_jax.files import check_target, replacing
+from camel_jax.cli.console import print_json, print_table, say, tell_ignored
+from camel_jax.cli.options import Json, Map, Seed, parse_map
+from camel_jax.runtime import start_engine
+from camel_jax.storage import check_target, replacing
 
 COLUMNS = (
     ("error", "error %", ".3f"),
@@ -52,9 +54,10 @@ def leaderboard(
     start_engine()
     import jax
 
-    from camel_jax.evaluate import leaderboard as compare
-    from camel_jax.evaluate import methods
-    from camel_jax.tables import read_runs, write_columns
+    from camel_jax.evaluation.leaderboard import leaderboard as compare
+    from camel_jax.evaluation.methods import methods
+    from camel_jax.tables.read import read_runs
+    from camel_jax.tables.write import write_columns
 
     chosen = methods([name.strip() for name in laws.split(",") if name.strip()], starts=starts, resamples=resamples)
     tables = {path.stem: read_runs(path, columns=parse_map(columns), on_ignored=tell_ignored) for path in runs}
@@ -64,7 +67,7 @@ def leaderboard(
     by_table = {table: [row for row in rows if row.table == table] for table in tables}
     drawn = {table: mine for table, mine in by_table.items() if any(row.error == row.error for row in mine)}
     if figure is not None and drawn:
-        from camel_jax.leaderboard_figures import leaderboards
+        from camel_jax.figures.leaderboard import leaderboards
 
         with replacing(figure) as part:
             leaderboards(drawn).savefig(part)

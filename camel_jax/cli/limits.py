@@ -6,27 +6,11 @@ import json
 import pathlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from camel_jax.sizes import parse_tokens
-
-Pairs = list[str] | None
-Floors = Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")]
-Caps = Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")]
-Fixed = Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")]
-Supply = Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")]
-MaxEpochs = Annotated[float | None, typer.Option(min=0.0, help="How often the supply may be repeated; once if absent.")]
-LimitsFile = Annotated[
-    pathlib.Path | None,
-    typer.Option(
-        "--limits",
-        help="Limits in a .toml or .json file: tables min, max, fix, supply and cost, and cost_budget, max_epochs,"
-        " max_domains, prior, kl and distance.",
-        show_default=False,
-    ),
-]
+from camel_jax.cli.inputs import read_mixture
+from camel_jax.cli.options import Pairs
+from camel_jax.recipes.sizes import number, parse_tokens
 
 _TABLES = ("min", "max", "fix", "supply", "cost")
 _NUMBERS = ("cost_budget", "max_epochs", "kl", "distance", "max_domains")
@@ -144,14 +128,6 @@ def pairs(option: str, items: Sequence[str] | None) -> list[tuple[str, str]]:
     return split
 
 
-def number(option: str, name: str, text: str) -> float:
-    """The number of a NAME=VALUE option."""
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{option} {name}={text}: {text!r} is not a number") from None
-
-
 def share_limits(domains: Sequence[str], floors: Pairs, caps: Pairs, fixed: Pairs) -> dict[str, Any]:
     """Floors, caps and fixed shares as arguments of ``optimize_mixture``; sums are written with ``+``."""
     bounds: dict[str, list[float | None]] = {}
@@ -168,23 +144,3 @@ def share_limits(domains: Sequence[str], floors: Pairs, caps: Pairs, fixed: Pair
     if fixed:
         out["fixed"] = {name: number("--fix", name, text) for name, text in pairs("--fix", fixed)}
     return out
-
-
-def read_mixture(path: pathlib.Path, domains: Sequence[str]) -> Any:
-    """One mixture (K,), from a mixture.json or from a table with mix/ columns (the mean of its rows)."""
-    import numpy as np
-
-    if path.suffix.lower() == ".json":
-        try:
-            weights = json.loads(path.read_text())["weights"]
-            weights = {str(name): float(share) for name, share in weights.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{path}: not a mixture.json") from None
-    else:
-        from camel_jax.tables import read_mixtures
-
-        shares = read_mixtures(path)
-        weights = {name: float(np.mean(column)) for name, column in shares.items()}
-    if set(weights) != set(domains):
-        raise ValueError(f"{path}: its domains are {', '.join(weights)}; those of the fit are {', '.join(domains)}")
-    return np.array([weights[domain] for domain in domains])

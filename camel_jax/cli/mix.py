@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import Json, Seed, as_json, print_json, print_lines, print_table, say, working
-from camel_jax.cli.limits import (
+from camel_jax.cli.console import as_json, print_json, print_lines, print_table, say, working
+from camel_jax.cli.inputs import open_fit, read_mixture
+from camel_jax.cli.limits import gather
+from camel_jax.cli.options import (
     Caps,
     Fixed,
     Floors,
+    Json,
     LimitsFile,
     MaxEpochs,
+    Objective,
     Pairs,
+    Seed,
+    Size,
     Supply,
-    gather,
-    number,
-    read_mixture,
+    Tokens,
 )
-from camel_jax.cli.predict import flagged, open_fit
-from camel_jax.files import check_target, replacing
-from camel_jax.sizes import format_count, format_size, parse_size, parse_tokens
-
-Objective = Annotated[
-    str,
-    typer.Option(help="mean-loss, or sets with weights as in 'code=2,web=1', or accuracy, or tasks as in 'acc/qa=1'."),
-]
-Size = Annotated[str, typer.Option(help="Size of the target: 7B, or 55B-A1.2B (active).", show_default=False)]
-Tokens = Annotated[str, typer.Option(help="Its training tokens, as in 1T.", show_default=False)]
-SAMPLE = 16  # mixtures of the near-optimal set that are told
+from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
+from camel_jax.reports.recommend import as_dict, evidence, recommend
+from camel_jax.storage import check_target, replacing
 
 
 def mix(
@@ -114,6 +109,8 @@ def mix(
             **options,
         )
     told = {"fit": fitted.law.name, "size": size, "tokens": n_tokens, **as_dict(result, ranges, near)}
+    from camel_jax.downstream.result import flagged
+
     if result.accuracies is not None:
         told["flagged_tasks"] = flagged(fitted.benchmarks)
         if named := [task for task in result.tasks if task in told["flagged_tasks"]]:
@@ -126,96 +123,6 @@ def mix(
         print_json(told)
     else:
         print_mixture(fitted, result, ranges, near, size, tokens)
-
-
-def recommend(
-    fitted: Any,
-    size: str,
-    tokens: str,
-    *,
-    supply: dict[str, float] | None = None,
-    objective: str = "mean-loss",
-    near: float = 0.1,
-    seed: int = 0,
-    **options: Any,
-) -> tuple[Any, Any]:
-    """The best mixture of a fit at a target, and the range of those within ``near`` percent of it (None for 0)."""
-    import jax
-
-    from camel_jax.decisions import decide
-    from camel_jax.mixture import optimize_mixture
-
-    goal = parse_objective(objective)
-    at = outcomes_of(fitted, size, tokens, [goal], supply)
-    options |= {"objective": goal, "key": jax.random.key(seed)}
-    if supply:
-        options |= {"supply": supply, "tokens": tokens}
-    return decide(at, near / 100, samples=SAMPLE, **options) if near else (optimize_mixture(at, **options), None)
-
-
-def outcomes_of(fitted: Any, size: str, tokens: Any, goals: Sequence[Any], supply: dict[str, float] | None) -> Any:
-    """What objectives read, as a function of the mixture: losses, and accuracies where the fit has a benchmark law."""
-    import numpy as np
-
-    known = np.array([supply.get(domain, np.inf) for domain in fitted.domains]) if supply else None
-    tasks = tuple(dict.fromkeys(task for goal in goals for task in tasks_to_predict(fitted.benchmarks, goal)))
-    return fitted.outcomes_at(size, tokens, known, tasks=tasks) if tasks else fitted.losses_at(size, tokens, known)
-
-
-def tasks_to_predict(benchmarks: Any, objective: Any) -> tuple[str, ...]:
-    """Tasks without a flag and those that an objective names; none without a benchmark law.
-
-    Raises:
-      ValueError: the objective needs accuracies that the fit cannot give.
-    """
-    wanted = objective.kind == "accuracies"
-    if benchmarks is None:
-        if wanted:
-            from camel_jax.outcomes import NO_BENCHMARKS
-
-            raise ValueError(f"--objective: {NO_BENCHMARKS}: fit such a table, or give one to fit with --benchmarks")
-        return ()
-    usable, named = list(benchmarks.objective_weights()), [task for task, _ in objective.weights]
-    if wanted and not named and not usable:
-        flags = ", ".join(f"{task}: {flag}" for task, flag in list(benchmarks.flags.items())[:8])
-        raise ValueError(f"--objective: every task is flagged ({flags}); name tasks, as in acc/{benchmarks.tasks[0]}=1")
-    return tuple(usable + [task for task in named if wanted and task in benchmarks.tasks and task not in usable])
-
-
-def as_dict(result: Any, ranges: Any, near: float) -> dict[str, Any]:
-    """A recommendation with its near-optimal ranges as data."""
-    out = result.to_dict()
-    if ranges is not None:
-        bounds = zip(ranges.domains, ranges.lower.tolist(), ranges.upper.tolist(), strict=True)
-        out["near_optimal"] = {
-            "within_percent": near,
-            "shares": {name: [low, high] for name, low, high in bounds},
-            "sample": [dict(zip(ranges.domains, row, strict=True)) for row in ranges.samples.tolist()],
-        }
-    return out
-
-
-def parse_objective(text: str) -> Any:
-    """An objective from text: mean-loss, accuracy, or names with weights."""
-    from camel_jax import goals
-
-    plain = text.strip().lower().replace("_", "-")
-    if plain in ("mean-loss", "loss", "mean"):
-        return goals.mean_loss()
-    if plain in ("accuracy", "mean-accuracy"):
-        return goals.mean_accuracy()
-    weights: dict[str, dict[str, float]] = {"loss": {}, "acc": {}}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, weight = item.rpartition("=")
-        name, weight = (name, weight) if equals else (item, "1")
-        kind, _, rest = name.partition("/")
-        kind, name = (kind, rest) if kind in weights and rest else ("loss", name)
-        weights[kind][name.strip()] = number("--objective", name, weight)
-    if weights["loss"] and weights["acc"]:
-        raise ValueError(f"--objective {text!r}: give losses or accuracies, not both")
-    if not weights["loss"] and not weights["acc"]:
-        raise ValueError("--objective is empty")
-    return goals.mean_loss(weights["loss"]) if weights["loss"] else goals.mean_accuracy(weights["acc"])
 
 
 def print_mixture(fitted: Any, result: Any, ranges: Any, near: float, size: str, tokens: str) -> None:
@@ -292,15 +199,3 @@ def print_outcome(result: Any) -> None:
     if result.status != "converged":
         lines.append(f"warning: {result.status}")
     print_lines(lines)
-
-
-def evidence(certificate: Any) -> str:
-    """What speaks for the answer being the best there is, in a line."""
-    if certificate.convex:
-        proof = f"convex on {certificate.chords} chords, where no mixture is better by more than {certificate.gap:.1g}"
-    else:
-        proof = f"not convex (a chord of {certificate.chords} shows it), so other optima are possible"
-    starts = (
-        f"{certificate.agreeing} of {certificate.finished} finished candidates agree, from {certificate.starts} starts"
-    )
-    return f"evidence: {starts}; the objective is {proof}"

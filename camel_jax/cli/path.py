@@ -7,12 +7,27 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import Json, Seed, print_json, print_table, working
-from camel_jax.cli.front import Figure, Table, check_files, rows_of, write_figure, write_table
-from camel_jax.cli.limits import Caps, Fixed, Floors, LimitsFile, MaxEpochs, Supply, gather
-from camel_jax.cli.mix import Objective, Size, Tokens, outcomes_of, parse_objective
-from camel_jax.cli.predict import open_fit
-from camel_jax.sizes import format_count, format_size, parse_size, parse_tokens
+from camel_jax.cli.console import print_json, print_table, working
+from camel_jax.cli.inputs import open_fit
+from camel_jax.cli.limits import gather
+from camel_jax.cli.options import (
+    Caps,
+    Figure,
+    Fixed,
+    Floors,
+    Json,
+    LimitsFile,
+    MaxEpochs,
+    Objective,
+    Seed,
+    Size,
+    Supply,
+    Table,
+    Tokens,
+)
+from camel_jax.cli.output import check_files, rows_of, write_figure, write_table
+from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
+from camel_jax.reports.recommend import outcomes_of
 
 
 def path(
@@ -53,7 +68,8 @@ def path(
     import jax
     import numpy as np
 
-    from camel_jax.decisions import optimum_path
+    from camel_jax.mixture.objectives import parse_objective
+    from camel_jax.mixture.path import optimum_path
 
     goal = parse_objective(objective)
     supplies = options.get("supply")
@@ -82,15 +98,17 @@ def path(
     columns["gain"], columns["gain_lo"], columns["gain_hi"] = (
         np.array([getattr(r.gain, part) for r in results]) for part in ("value", "lower", "upper")
     )
+    from camel_jax.mixture.path import lost_by_staying
+
     columns["lost_by_staying"] = lost_by_staying(functions, found.weights, goal)
     write_table(columns, out)
     if figure is not None:
-        from camel_jax import plots
+        from camel_jax.figures import mixtures, style
 
         same = f"{format_size(n_total, n_active)}" if same_size else f"{format_count(n_tokens)} tokens"
         kept = f"at {same}" if same_size or same_tokens else f"at {n_tokens / n_active:.3g} tokens per parameter"
-        page = plots.new_figure()
-        plots.optimum_path(
+        page = style.new_figure()
+        mixtures.optimum_path(
             seen if same_size else active,
             found.weights,
             found.domains,
@@ -121,20 +139,6 @@ def path(
         "gain: over the reference, the mean mixture of the fitted table; staying: what the first row's mixture loses"
     )
     print_table(f"How the best mixture moves ({fitted.law.name})", header, shares, caption=caption, words=0)
-
-
-def lost_by_staying(functions: list[Any], weights: Any, goal: Any) -> Any:
-    """How much worse the first stop's mixture is at every stop than the best one there, in the objective's unit, (P,)."""
-    import numpy as np
-
-    from camel_jax.goals import as_outcome
-
-    lost = []
-    for function, best in zip(functions, weights, strict=True):
-        bound = goal.bind(function.sets, getattr(function, "tasks", ()))
-        stay, move = (float(bound.cost(as_outcome(function(w)))) for w in (weights[0], best))
-        lost.append(stay - move)
-    return np.array(lost)
 
 
 def stops_of(

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import Json, Map, parse_map, print_json, say, start_engine, tell_ignored, working
-from camel_jax.files import check_target
+from camel_jax.cli.console import print_json, say, tell_ignored, working
+from camel_jax.cli.inputs import open_fit
+from camel_jax.cli.options import Json, Map, parse_map
+from camel_jax.storage import check_target
 
 
 def predict(
@@ -34,13 +36,15 @@ def predict(
             raise ValueError(f"--out {out}: the name must end in .csv or .parquet")
         check_target(out)
     fitted = open_fit(fit)
-    from camel_jax import tables
+    from camel_jax.tables import read, write
 
-    recipe, ids = tables.read_recipes(
+    recipe, ids = read.read_recipes(
         recipes, domains=fitted.domains, columns=parse_map(columns), on_ignored=tell_ignored
     )
     with working(f"predicting {len(ids)} recipes"):
         columns_out = predictions(fitted, recipe, ids, level)
+    from camel_jax.downstream.result import flagged
+
     flags = flagged(fitted.benchmarks)
     if flags:
         shown = ", ".join(list(flags)[:8]) + (f" and {len(flags) - 8} more" if len(flags) > 8 else "")
@@ -50,33 +54,17 @@ def predict(
         told = {"law": fitted.law.name, "level": level, "predictions": rows}
         print_json(told if fitted.benchmarks is None else {**told, "flagged_tasks": flags})
     if out is not None:
-        tables.write_columns(columns_out, out)
+        write.write_columns(columns_out, out)
         say(f"wrote {out}")
     elif not json:
-        tables.write_columns(columns_out, sys.stdout)
-
-
-def open_fit(path: pathlib.Path) -> Any:
-    """Load a fit, with the engine started."""
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
-    start_engine()
-    from camel_jax.fit import load_fit
-
-    return load_fit(path)
-
-
-def flagged(benchmarks: Any) -> dict[str, str]:
-    """Tasks of a benchmark law that should not be relied on, and why; empty without a law."""
-    flags = {} if benchmarks is None else benchmarks.flags
-    return {task: flag for task, flag in flags.items() if flag != "ok"}
+        write.write_columns(columns_out, sys.stdout)
 
 
 def predictions(fitted: Any, recipe: Any, ids: list[str], level: float) -> dict[str, Any]:
     """Columns of the table of predictions."""
     import numpy as np
 
-    from camel_jax.uncertainty import accuracy_interval, predict_interval
+    from camel_jax.fitting.intervals import accuracy_interval, predict_interval
 
     point, low, high = (np.asarray(x) for x in predict_interval(fitted, recipe, level=level))
     table: dict[str, Any] = {"run": ids, "size": recipe.n_active, "tokens": recipe.tokens}

@@ -8,19 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import (
-    Json,
-    Map,
-    as_json,
-    parse_map,
-    print_json,
-    print_table,
-    say,
-    start_engine,
-    tell_ignored,
-    working,
-)
-from camel_jax.files import check_target, replacing
+from camel_jax.cli.console import as_json, print_json, print_table, say, tell_ignored, working
+from camel_jax.cli.options import Json, Map, parse_map
+from camel_jax.runtime import start_engine
+from camel_jax.storage import check_target, replacing
 
 
 def sweep(
@@ -64,14 +55,8 @@ def sweep(
     if curves is not None and curves.suffix.lower() != ".csv":
         raise ValueError(f"--curves {curves}: write a .csv")
     start_engine(quick=False, repeatable=True)  # training computes for long
-    from camel_jax.tables import (
-        read_header,
-        read_recipes,
-        read_whole_numbers,
-        runs_to_frame,
-        write_columns,
-        write_frame,
-    )
+    from camel_jax.tables.read import read_header, read_recipes, read_whole_numbers
+    from camel_jax.tables.write import runs_to_frame, write_columns, write_frame
 
     renamed = parse_map(columns)
     recipe, names = read_recipes(recipes, columns=renamed, on_ignored=_tell_ignored)
@@ -149,7 +134,7 @@ def curve_columns(names: list[str], curves: list[list[tuple[int, float]]]) -> di
 
 def _print_runs(result: Any) -> None:
     """The measured table for people."""
-    from camel_jax.sizes import format_count, format_size
+    from camel_jax.recipes.sizes import format_count, format_size
 
     runs = result.runs
     rows = []

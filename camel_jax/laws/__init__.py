@@ -5,8 +5,8 @@ from collections.abc import Callable
 from camel_jax.laws.blend import blend
 from camel_jax.laws.camel import CamelParams, CamelPrior, camel
 from camel_jax.laws.chinchilla import chinchilla
+from camel_jax.laws.dml import dml
 from camel_jax.laws.law import Law, Units, in_units, predict_rows, table_units
-from camel_jax.laws.mixing import dml
 from camel_jax.laws.sodm import sodm, sodm_joint
 
 CONSTRUCTORS: dict[str, Callable[..., Law]] = {

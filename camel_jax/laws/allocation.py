@@ -20,14 +20,11 @@ argument                meaning                                               un
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from camel_jax.numerics import bracketed_root, logsumexp, safe_log
-
-Array = Any
+from camel_jax.numerics.stable import bracketed_root, logsumexp, safe_log
+from camel_jax.types import Array
 
 
 def log_allocate(log_demand: Array, log_amplitude: Array, exponents: Array, log_capacity: Array) -> Array:

@@ -18,9 +18,9 @@ import numpy as np
 from camel_jax.laws.camel import camel
 from camel_jax.laws.law import Law
 from camel_jax.laws.sodm import sodm
-from camel_jax.runs import Recipe, Runs
-
-Array = Any
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.tables.runs import Runs
+from camel_jax.types import Array
 
 SHARE = "share"  # leaf of the weight of the second part: learnt by ``stacking``, not by the solvers of the parts
 KNOWN = 1e6  # precision of that weight
@@ -30,7 +30,7 @@ EVEN = 2.0  # mixtures a domain up to which both may weigh the same
 def second_share(runs: Runs) -> float:
     """Most weight of SODM on a table: a half up to two distinct mixtures a domain, then less, in proportion.
 
-    >>> from camel_jax import simulate
+    >>> from camel_jax.evaluation import simulate
     >>> [second_share(simulate.study(jax.random.key(0), n_domains=3, n_mixtures=n)) for n in (4, 8)]
     [0.5, 0.375]
     """

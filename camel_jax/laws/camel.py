@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,10 @@ import numpy as np
 
 from camel_jax.laws.allocation import log_allocate, log_allocate_closed
 from camel_jax.laws.law import Law, varies
-from camel_jax.numerics import logsumexp
-from camel_jax.runs import Recipe, Runs
-
-Array = Any
+from camel_jax.numerics.stable import logsumexp
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.tables.runs import Runs
+from camel_jax.types import Array
 
 DEFAULT_REPEAT = 15.4  # epochs after which a repeated token is nearly worthless (Muennighoff et al. 2023, their R*_D)
 

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.runs import Recipe, Runs
-from camel_jax.structure import Structure
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.solvers.structure import Structure
+from camel_jax.tables.runs import Runs
+from camel_jax.types import Array
 
-Array = Any
 Raw = Any  # unconstrained parameters: a pytree of arrays, what optimisers and samplers move
 Params = Any  # constrained parameters: a pytree of arrays, what predict reads
 

@@ -7,13 +7,13 @@ joint      L_v = E + 1 / sum_i C_i r_i^g_i + (sum_i CA_i r_i)^gA N^-a + (sum_i C
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.laws.chinchilla import (
+from camel_jax.laws.law import Law
+from camel_jax.laws.scaling import (
     faint_prior,
     gaussian,
     join_terms,
@@ -23,12 +23,11 @@ from camel_jax.laws.chinchilla import (
     scaling_structure,
     scaling_terms,
 )
-from camel_jax.laws.law import Law
-from camel_jax.numerics import power
-from camel_jax.runs import Recipe, Runs
-from camel_jax.structure import Structure, Term
-
-Array = Any
+from camel_jax.numerics.stable import power
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.solvers.structure import Structure, Term
+from camel_jax.tables.runs import Runs
+from camel_jax.types import Array
 
 
 def _sodm(joint: bool, upgraded: bool) -> Law:

@@ -1,5 +1,12 @@
-"""Real runs: tiny language models, dense and mixture-of-experts, trained on a controlled corpus of several domains.
+"""Real runs from tiny language models, dense and mixture-of-experts, on a controlled corpus of several domains."""
 
-``corpus`` makes the text and the benchmarks, ``model`` the network and the ladder of sizes, ``train`` trains one recipe or
-many of one shape at once, and ``sweep`` turns a table of recipes into a table of runs.
-"""
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from camel_jax.proxy.corpus import build_corpus
+    from camel_jax.proxy.sweep import sweep
+
+__all__ = ["build_corpus", "sweep"]
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs={"corpus": ["build_corpus"], "sweep": ["sweep"]})

@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from camel_jax.files import replacing
-from camel_jax.proxy import problems, sources, tasks
+from camel_jax.proxy import probes, problems, sources
 from camel_jax.proxy.language import Language
-from camel_jax.proxy.tasks import Task
+from camel_jax.proxy.probes import Task
+from camel_jax.storage import replacing
 
 BUILT_IN = ("prose", "code", "math", "knowledge", "language")
 PEOPLE = 120
@@ -91,7 +91,7 @@ def build_corpus(
         raise ValueError(f"domain_bytes {domain_bytes} is below 20000: too little to train on and to measure")
     own = {name: [] for name in domains}
     texts: dict[str, tuple[list[str], list[str]]] = {}
-    questions: dict[str, list[tasks.Item]] = {}
+    questions: dict[str, list[probes.Item]] = {}
     built_in = [name for name in domains if name not in folders]
     if {"prose", "code", "language"} & set(built_in):
         _library(texts, own, built_in, seed, domain_bytes)
@@ -106,20 +106,20 @@ def build_corpus(
         trained = problems.problems(seed, domain_bytes, False)
         sides = [[question + answer for _, question, answer in part] for part in (trained, asked)]
         texts["math"] = (sides[0], sides[1])
-        questions["arithmetic"] = tasks.arithmetic(asked, seed, items)
+        questions["arithmetic"] = probes.arithmetic(asked, seed, items)
     if "knowledge" in built_in:
         known = problems.make_people(seed, people)
         sides = [
             problems.biographies(known, seed, n, held) for n, held in ((domain_bytes, False), (domain_bytes // 8, True))
         ]
         texts["knowledge"] = (sides[0], sides[1])
-        questions["biographies"] = tasks.biographies(known, seed, items)
+        questions["biographies"] = probes.biographies(known, seed, items)
     if "prose" in built_in:
-        questions["prose_words"] = tasks.next_words(texts["prose"][1], seed, items)
+        questions["prose_words"] = probes.next_words(texts["prose"][1], seed, items)
     if "code" in built_in:
-        questions["brackets"] = tasks.brackets(texts["code"][1], seed, items)
+        questions["brackets"] = probes.brackets(texts["code"][1], seed, items)
     if "language" in built_in:
-        questions["language_words"] = tasks.next_words(texts["language"][1], seed + 1, items)
+        questions["language_words"] = probes.next_words(texts["language"][1], seed + 1, items)
     settings = {"seed": seed, "domain_bytes": domain_bytes, "items": items, "people": people}
     return _assemble(tuple(domains), texts, {k: v for k, v in questions.items() if v}, own, settings)
 
@@ -189,7 +189,7 @@ def _assemble(names: tuple[str, ...], texts: dict, questions: dict, files: dict,
     to_symbol = np.zeros(256, np.uint8)
     to_symbol[alphabet] = np.arange(len(alphabet))
     sides = [tuple(to_symbol[np.frombuffer(raw[name][i], np.uint8)] for name in names) for i in (0, 1)]
-    encoded = {name: tasks.encode_items(items, to_symbol) for name, items in sorted(questions.items())}
+    encoded = {name: probes.encode_items(items, to_symbol) for name, items in sorted(questions.items())}
     record: dict[str, Any] = {**settings, "domains": {}}
     for name in names:
         listed = json.dumps([tuple(file) for file in files[name]]).encode()

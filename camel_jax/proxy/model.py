@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Array = Any
+from camel_jax.types import Array
 
 CAPACITY = 1.25  # places of an expert over its even share of the tokens, in training
 

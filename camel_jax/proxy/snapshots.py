@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from camel_jax.files import replacing
+from camel_jax.storage import replacing
 
 
 def save_snapshot(path: str | os.PathLike[str], state: Any, note: dict[str, Any]) -> None:

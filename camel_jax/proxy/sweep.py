@@ -26,15 +26,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from camel_jax.proxy.batched import train_lanes
 from camel_jax.proxy.corpus import Corpus, save_corpus
-from camel_jax.proxy.lanes import train_lanes
 from camel_jax.proxy.model import Shape, find_shape
 from camel_jax.proxy.snapshots import load_row, save_row
 from camel_jax.proxy.train import Settings, place_text
 from camel_jax.proxy.worker import environment
-from camel_jax.runs import Recipe, Runs
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.tables.runs import Runs
 
-Array = Any
 Progress = Callable[[int, int], None]
 
 

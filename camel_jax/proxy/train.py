@@ -22,8 +22,7 @@ import optax
 
 from camel_jax.proxy.corpus import Corpus
 from camel_jax.proxy.model import Shape, apply, make_params
-
-Array = Any
+from camel_jax.types import Array
 
 EVALUATED = 64  # sequences evaluated at once
 

@@ -1,0 +1,110 @@
+"""Public names and where each lives; `__init__.py` loads them from here when they are first used."""
+
+from . import laws as laws
+from .bayes.posterior import Posterior as Posterior
+from .bayes.sampling import sample_posterior as sample_posterior
+from .budget.best_recipe import best_recipe as best_recipe
+from .budget.best_recipe import budget_path as budget_path
+from .design.candidates import mixtures_around as mixtures_around
+from .design.candidates import target_region as target_region
+from .design.knowledge import know_nothing as know_nothing
+from .design.knowledge import know_runs as know_runs
+from .design.ladder import make_ladder as make_ladder
+from .design.propose import compare_shapes as compare_shapes
+from .design.propose import propose_runs as propose_runs
+from .design.value_of_runs import worth as worth
+from .downstream.fit import fit_accuracies as fit_accuracies
+from .downstream.outcomes import OutcomesAt as OutcomesAt
+from .downstream.result import AccuracyFit as AccuracyFit
+from .evaluation.leaderboard import leaderboard as leaderboard
+from .fitting.fit import fit as fit
+from .fitting.identifiability import FitError as FitError
+from .fitting.intervals import accuracy_interval as accuracy_interval
+from .fitting.intervals import predict_interval as predict_interval
+from .fitting.result import Fit as Fit
+from .fitting.result import load_fit as load_fit
+from .laws.law import Law as Law
+from .mixture.feasibility import InfeasibleError as InfeasibleError
+from .mixture.near_optimal import near_optimal as near_optimal
+from .mixture.objectives import mean_accuracy as mean_accuracy
+from .mixture.objectives import mean_loss as mean_loss
+from .mixture.objectives import single_set as single_set
+from .mixture.objectives import weighted_sum as weighted_sum
+from .mixture.optimize import optimize_mixture as optimize_mixture
+from .mixture.optimize import probability_best as probability_best
+from .mixture.pareto import pareto_front as pareto_front
+from .mixture.path import optimum_path as optimum_path
+from .mixture.result import MixtureResult as MixtureResult
+from .prediction.discrepancy import Discrepancy as Discrepancy
+from .prediction.draws import Draws as Draws
+from .prediction.draws import LossesAt as LossesAt
+from .proxy.corpus import build_corpus as build_corpus
+from .proxy.sweep import sweep as sweep
+from .recipes.outcome import Outcome as Outcome
+from .recipes.recipe import Recipe as Recipe
+from .recipes.recipe import dense as dense
+from .tables.read import read_recipes as read_recipes
+from .tables.read import read_runs as read_runs
+from .tables.runs import Runs as Runs
+from .tables.runs import select as select
+from .tables.runs import split_by_scale as split_by_scale
+from .tables.sheet import TableError as TableError
+from .tables.tasks import read_tasks as read_tasks
+from .tables.write import runs_to_frame as runs_to_frame
+from .tables.write import write_runs as write_runs
+
+__version__: str
+__all__ = [
+    "AccuracyFit",
+    "Discrepancy",
+    "Draws",
+    "Fit",
+    "FitError",
+    "InfeasibleError",
+    "Law",
+    "LossesAt",
+    "MixtureResult",
+    "Outcome",
+    "OutcomesAt",
+    "Posterior",
+    "Recipe",
+    "Runs",
+    "TableError",
+    "accuracy_interval",
+    "best_recipe",
+    "budget_path",
+    "build_corpus",
+    "compare_shapes",
+    "dense",
+    "fit",
+    "fit_accuracies",
+    "know_nothing",
+    "know_runs",
+    "laws",
+    "leaderboard",
+    "load_fit",
+    "make_ladder",
+    "mean_accuracy",
+    "mean_loss",
+    "mixtures_around",
+    "near_optimal",
+    "optimize_mixture",
+    "optimum_path",
+    "pareto_front",
+    "predict_interval",
+    "probability_best",
+    "propose_runs",
+    "read_recipes",
+    "read_runs",
+    "read_tasks",
+    "runs_to_frame",
+    "sample_posterior",
+    "select",
+    "single_set",
+    "split_by_scale",
+    "sweep",
+    "target_region",
+    "weighted_sum",
+    "worth",
+    "write_runs",
+]

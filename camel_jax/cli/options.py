@@ -1,0 +1,58 @@
+"""Moved."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="THEIRS=OURS",
+        help="Read column THEIRS of the table as OURS, as in 'val_*=loss/*'; 'THEIRS=' leaves it out. Repeatable.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice; the same seed gives the same bytes.")]
+
+
+def parse_map(pairs: Sequence[str] | None) -> dict[str, str | None]:
+    """``--map`` options as a mapping for ``read_runs``."""
+    columns: dict[str, str | None] = {}
+    for pair in pairs or ():
+        theirs, equals, ours = pair.rpartition("=")
+        if not equals or not theirs:
+            raise ValueError(f"--map {pair!r} is not THEIRS=OURS")
+        columns[theirs] = ours or None
+    return columns
+
+
+Table = Annotated[
+    pathlib.Path | None, typer.Option("--out", help="Table to write, .csv or .parquet.", show_default=False)
+]
+Figure = Annotated[pathlib.Path | None, typer.Option(help="Figure to write, .png, .svg or .pdf.", show_default=False)]
+Pairs = list[str] | None
+Floors = Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")]
+Caps = Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")]
+Fixed = Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")]
+Supply = Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")]
+MaxEpochs = Annotated[float | None, typer.Option(min=0.0, help="How often the supply may be repeated; once if absent.")]
+LimitsFile = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        "--limits",
+        help="Limits in a .toml or .json file: tables min, max, fix, supply and cost, and cost_budget, max_epochs,"
+        " max_domains, prior, kl and distance.",
+        show_default=False,
+    ),
+]
+Objective = Annotated[
+    str,
+    typer.Option(help="mean-loss, or sets with weights as in 'code=2,web=1', or accuracy, or tasks as in 'acc/qa=1'."),
+]
+Size = Annotated[str, typer.Option(help="Size of the target: 7B, or 55B-A1.2B (active).", show_default=False)]
+Tokens = Annotated[str, typer.Option(help="Its training tokens, as in 1T.", show_default=False)]

@@ -1,0 +1,1 @@
+"""Figures from results: they never fit and never write."""

@@ -1,0 +1,167 @@
+"""Figures of where compute goes: a design (allocation, mixtures, expected error), and recipes along budgets (iso-FLOP curves)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from camel_jax.figures.style import INK, color_of, given_axes, new_figure, put_title
+from camel_jax.recipes.recipe import select_recipe
+
+
+def design_page(designs: Sequence[Any], best: Any) -> Any:
+    """Allocation, mixtures and expected error of designs for one budget.
+
+    Args:
+      designs: results of ``design.compare_shapes``. best: the one among them whose mixtures are drawn.
+
+    Returns:
+      A matplotlib Figure.
+    """
+    figure = new_figure(12.6, 4.3)
+    allocation, mixtures, curves = figure.subplots(1, 3, width_ratios=(1.0, 1.25, 1.0))
+    figure.get_layout_engine().set(w_pad=0.14, h_pad=0.1)
+    draw_allocation(allocation, designs)
+    draw_mixtures(mixtures, best)
+    design_curves(designs, ax=curves, title="Expected error, run by run")
+    return figure
+
+
+def budget_page(path: Any, curves: Sequence[Any]) -> Any:
+    """Objective along curves of equal cost, with the best size of each, and the best mixture along budgets.
+
+    Args:
+      path: result of ``budget.budget_path``. curves: an ``IsoCost`` of one budget for each of its results.
+
+    Returns:
+      A matplotlib Figure.
+    """
+    figure = new_figure(11.2, 4.3)
+    left, right = figure.subplots(1, 2)
+    figure.get_layout_engine().set(w_pad=0.14, h_pad=0.1)
+    for i, (one, found) in enumerate(zip(curves, path.results, strict=True)):
+        left.plot(one.n_active[0], one.objective[0], color=color_of(i), lw=2, label=f"{one.budgets[0]:.3g}")
+        left.plot(found.n_active, found.mixture.value.value, "o", ms=6, color=color_of(i))
+        level = [found.mixture.value.value] * 2
+        left.plot(found.sizes_within, level, color=color_of(i), lw=6, alpha=0.35, solid_capstyle="round")
+    best = [r.mixture.value.value for r in path.results]
+    span = max(max(best) - min(best), 0.02 * max(best))
+    left.set(
+        xscale="log",
+        xlabel="active parameters",
+        ylabel=curves[0].label,
+        ylim=(min(best) - 0.15 * span, max(best) + 1.2 * span),
+    )
+    left.set_xlim(min(path.n_active) / 30, max(path.n_active) * 30)
+    left.legend(frameon=False, fontsize=8.5, title="FLOPs", title_fontsize=8.5)
+    left.set_title(
+        "Equal cost, best mixture of each budget", loc="left", fontsize=11, fontweight="bold", color=INK, pad=20
+    )
+    within = f"dot: best size; bar: sizes within {100 * path.results[0].within:g} % of it"
+    note = left.text(0, 1.025, within, transform=left.transAxes, fontsize=8.5, color="#555555", va="bottom")
+    note.set_in_layout(False)
+    for k, domain in enumerate(path.domains):
+        right.plot(path.budgets, path.weights[:, k], "o-", ms=4, lw=2, color=color_of(k), label=domain)
+    right.set(xscale="log", xlabel="budget, FLOPs", ylabel="share", ylim=(0, None))
+    right.legend(frameon=False, fontsize=8.5, ncols=2)
+    right.set_title("Best mixture along budgets", loc="left", fontsize=11, fontweight="bold", color=INK, pad=20)
+    for ax in (left, right):
+        given_axes(ax)
+        ax.grid(color="#f0f0f0", lw=0.8)
+    return figure
+
+
+def draw_allocation(ax: Any, designs: Sequence[Any]) -> None:
+    """Bars: runs of every size, one color a design, with the share of the cost that a size takes."""
+    given_axes(ax)
+    names = list(designs[0].runs_per_size())
+    width = 0.8 / len(designs)
+    for i, one in enumerate(designs):
+        counts = np.asarray(list(one.runs_per_size().values()), float)
+        cost = np.asarray([one.cost[_of_size(one, k)] @ one.counts[_of_size(one, k)] for k in range(len(names))])
+        at = np.arange(len(names)) + (i - (len(designs) - 1) / 2) * width
+        ax.bar(at, counts, 0.92 * width, color=color_of(i), label=one.shape)
+        for x, n, share in zip(at, counts, cost / max(cost.sum(), 1e-300), strict=True):
+            if n:
+                ax.text(x, n, f"{100 * share:.0f}", ha="center", va="bottom", fontsize=6.5, color="#555555")
+    ax.set_xticks(np.arange(len(names)), names)
+    ax.set(xlabel="size", ylabel="runs")
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False, fontsize=8.5)
+    ax.set_title("Runs of every size", loc="left", fontsize=11, fontweight="bold", color=INK, pad=20)
+    note = ax.text(
+        0, 1.025, "numbers: share of the cost, %", transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom"
+    )
+    note.set_in_layout(False)
+
+
+def draw_mixtures(ax: Any, design: Any) -> None:
+    """One column a run, stacked shares of the domains, sizes side by side."""
+    given_axes(ax)
+    names, at, middles = list(design.runs_per_size()), 0.0, []
+    for k in range(len(names)):
+        own = np.repeat(np.flatnonzero(_of_size(design, k)), design.counts[_of_size(design, k)])
+        weights = select_recipe(design.recipe, own).weights
+        weights = weights[np.lexsort(weights.T[::-1])[::-1]]
+        x = at + np.arange(len(own))
+        base = np.zeros(len(own))
+        for d in range(weights.shape[1]):
+            ax.bar(
+                x, weights[:, d], 0.94, bottom=base, color=color_of(d), label=design.domains[d] if not middles else None
+            )
+            base = base + weights[:, d]
+        middles.append(at + (len(own) - 1) / 2)
+        at += len(own) + 1.5
+    kept = [k for k, n in enumerate(design.runs_per_size().values()) if n]
+    ax.set_xticks([middles[k] for k in kept], [names[k] for k in kept])
+    ax.set(xlabel="runs, by size", ylabel="share", ylim=(0, 1))
+    ax.tick_params(axis="x", length=0)
+    handles = [_patch(color_of(d)) for d in range(len(design.domains))]
+    ax.legend(
+        handles, design.domains, frameon=False, fontsize=8, ncols=min(4, len(design.domains)), loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0), handlelength=1.0, columnspacing=1.0, borderaxespad=0.2,
+    )  # fmt: skip
+    rows = -(-len(design.domains) // 4)
+    ax.set_title(
+        f"Mixtures of {design.shape}", loc="left", fontsize=11, fontweight="bold", color=INK, pad=8 + 14 * rows
+    )
+
+
+def _of_size(design: Any, rung: int) -> np.ndarray:
+    """Which distinct runs of a design have a size of the ladder."""
+    first = int(np.flatnonzero(design.ladder.rung == rung)[0])
+    r = design.recipe
+    return (r.n_total == design.ladder.n_total[first]) & (r.n_active == design.ladder.n_active[first])
+
+
+def _patch(color: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(color=color)
+
+
+def design_curves(designs: Sequence[Any], *, ax: Any = None, title: str = "", note: str = "") -> Any:
+    """Expected standard error at the target against the cost of the runs bought so far, one line a design.
+
+    Args:
+      designs: results of ``design.compare_shapes``: ``shape``, ``curve_cost`` and ``curve_error`` are read.
+      ax: Axes to draw on; a new figure if None. title, note: of the panel.
+
+    Returns:
+      The Axes.
+    """
+    ax = given_axes(ax)
+    for i, one in enumerate(designs):
+        cost, error = np.asarray(one.curve_cost, float), 100 * np.asarray(one.curve_error, float)
+        ax.step(cost, error, where="post", color=color_of(i), lw=2, label=one.shape)
+        ax.plot(cost[-1:], error[-1:], "o", ms=5, color=color_of(i))
+    ax.set(
+        xscale="log", yscale="log", xlabel="cost of the runs so far, FLOPs", ylabel="standard error at the target, %"
+    )
+    ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+    ax.grid(color="#f0f0f0", lw=0.8)
+    ax.legend(frameon=False, fontsize=8.5)
+    put_title(ax, title or "What the runs are expected to buy", note)
+    return ax

@@ -1,0 +1,179 @@
+"""Fitting a law to a table of runs: starts x bootstrap resamples (x sets, where a law is separable) as one batch of lanes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from camel_jax.fitting.backtest import GROWTH, LEVEL, backtest_below, backtest_sizes, mixture_share, scale_factor
+from camel_jax.fitting.identifiability import FitError, check_table
+from camel_jax.fitting.lanes import best_solver, solve_lanes
+from camel_jax.fitting.objective import Robust, as_data, log_predictions
+from camel_jax.fitting.plan import Lanes, Progress
+from camel_jax.fitting.result import Fit
+from camel_jax.fitting.stacking import learn_share
+from camel_jax.fitting.starts import best_first, good_starts, seeds, some_lanes
+from camel_jax.laws.blend import with_share
+from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
+from camel_jax.prediction.discrepancy import table_discrepancy
+from camel_jax.prediction.residual_field import fit_field, no_field
+from camel_jax.tables.runs import Runs, resample_counts
+from camel_jax.types import Array
+
+SOLVERS = ("auto", "newton", "lbfgs", "adam", "least_squares")
+ROBUST = Robust()
+
+
+def fit(
+    law: Law,
+    runs: Runs,
+    *,
+    key: Array,
+    resamples: int = 0,
+    starts: int = 4,
+    solver: str = "auto",
+    weighting: str = "balanced",
+    field: bool = True,
+    backtests: int = 1,
+    robust: Robust = ROBUST,
+    max_steps: int | None = None,
+    chunk: int | None = None,
+    pad_rows: int | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Fit:
+    """Fit a law to a table of runs from random starts, and refit it to bootstrap resamples of the runs.
+
+    Minimises ``sum_rv w_r huber(log predicted - log measured) / (delta noise) - log prior`` in unconstrained space. Resamples
+    draw runs (not rows) with replacement within each model size and start from the best fits.
+
+    Args:
+      law: a law, such as ``laws.camel()``.
+      runs: the table; NaN losses are left out.
+      key: a ``jax.random`` key; the same key gives the same numbers.
+      resamples: number of bootstrap resamples B.
+      starts: number of random starts S.
+      solver: "auto" (the fastest that knows the law), "newton" (CAMEL), "least_squares" (separable laws with a Gaussian
+        prior), "lbfgs" or "adam".
+      weighting: row weights, "balanced", "uniform" or "final"; see ``objective.row_weights``.
+      field: correct predictions near measured mixtures by what the law left unexplained there; see ``field``.
+      backtests: how many of the largest sizes to predict from the sizes below them, to scale the intervals; a size with fewer
+        than two below it cannot be tested.
+      robust: settings of the robust objective.
+      max_steps: cap on the iterations of a lane; the solver's default if None.
+      chunk: lanes solved between two reports of progress; bounds the memory whatever the number of resamples.
+      pad_rows: pad the table to this many rows with rows that weigh nothing, so that fits to tables of different lengths share
+        one compiled program; None for no padding. It changes no result beyond round-off.
+      resume: folder in which finished lanes are kept and looked for, so that a fit that was stopped continues; None for none.
+      progress: called as ``progress(lanes done, lanes in all)``; in a job of many processes, lanes of this process.
+
+    In a job of many processes (``processes.join_job``) every process makes the same call and gets the same ``Fit``.
+
+    Returns:
+      A ``Fit``.
+
+    Raises:
+      FitError: the table cannot tell the law (too few runs, nothing measured), or every start failed.
+      ValueError: float64 is off, or an unknown solver or weighting.
+
+    >>> from camel_jax.laws import __init__ as laws
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8))
+    >>> fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=2).check()
+    '2 starts: 2 converged'
+    """
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError("fitting needs float64: call jax.config.update('jax_enable_x64', True) before anything else")
+    if jax.default_backend() == "tpu":
+        raise ValueError(
+            "a TPU has no float64, which fitting needs: fit on its host with JAX_PLATFORMS=cpu; a saved fit predicts in float32"
+        )
+    if solver not in SOLVERS:
+        raise ValueError(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
+    if starts < 1 or resamples < 0:
+        raise ValueError(f"starts must be at least 1 and resamples at least 0; got {starts} and {resamples}")
+    notes = check_table(law, runs)
+    units = table_units(runs)
+    scaled = scale_runs(units, runs)
+    data = as_data(scaled, weighting, pad_rows)
+    start_keys, resample_key, error_seed = seeds(key, starts)
+    raw = jax.vmap(lambda k: law.init(k, scaled))(start_keys)
+
+    n_sets = len(runs.sets) if law.separable else 1
+    total = (starts + resamples) * n_sets
+    if solver == "auto":
+        solver = best_solver(law, data, raw)
+    elif law.parts:
+        raise ValueError(f"the parts of {law.name} each have their own solver: solver='auto', not {solver!r}")
+    settings = Lanes(law, solver, robust, max_steps, None if resume is None else os.fspath(resume))
+
+    def report(offset: int) -> Progress:
+        return lambda done, _: None if progress is None else progress(offset + done, total)
+
+    first = solve_lanes(settings, data, raw, None, chunk=chunk, progress=report(0))
+    objective_of = np.asarray(first.objective)
+    if law.separable:
+        first, objective_of = best_first(first, starts, n_sets)
+    good = good_starts(objective_of)
+    if not np.isfinite(objective_of).any():
+        raise FitError(f"{law.name}: none of {starts} starts reached a finite objective")
+
+    order = good[np.argsort(objective_of[good], kind="stable")]
+    extra: dict[str, Any] = {}
+    if law.parts:
+        extra["share"] = share = learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
+        first = first._replace(params=with_share(first.params, share))
+        raw = with_share(raw, share)
+    take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
+    warm = some_lanes(first.params, take)
+    counts = resample_counts(resample_key, runs, resamples)
+    counts = np.pad(counts, [(0, 0), (0, len(data.weights) - len(runs))])
+    again = solve_lanes(settings, data, warm, counts, warm=True, chunk=chunk, progress=report(starts * n_sets))
+    again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
+    again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
+
+    some = some_lanes(raw, slice(8 if law.separable else 1))
+    tests = [backtest_below(settings, data, some, scaled, size, counts) for size in backtest_sizes(scaled, backtests)]
+    factor = scale_factor(tests)
+    tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
+
+    members = [some_lanes(first.params, i) for i in good]
+    left = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
+        data.log_losses
+    )
+    left = np.where(np.asarray(data.measured), left, np.nan)[: len(runs)]
+    return Fit(
+        law=in_units(law, units),
+        raw=jax.tree.map(np.asarray, first.params),
+        objective=objective_of,
+        status=np.asarray(first.status).reshape(starts, n_sets).max(1),
+        steps=np.asarray(first.steps).reshape(starts, n_sets).max(1),
+        resampled=jax.tree.map(np.asarray, again.params),
+        resampled_objective=again_objective,
+        resampled_status=again_status,
+        inner_law=law,
+        units=Units(*(np.asarray(u) for u in units)),
+        field=fit_field(runs, -left) if field else no_field(len(runs.domains), len(runs.sets)),
+        discrepancy=table_discrepancy(
+            runs,
+            left,
+            np.asarray(data.weights)[: len(runs)],
+            factor * LEVEL,
+            factor * GROWTH,
+            mixture_share(tests, factor),
+        ),
+        domains=runs.domains,
+        sets=runs.sets,
+        size_range=_range(runs.recipe.n_active),
+        tokens_range=_range(runs.recipe.tokens),
+        notes=notes,
+        seed=int(error_seed),
+        extra={"backtests": tests, "factor": factor, **extra},
+    )
+
+
+def _range(values: Array) -> tuple[float, float]:
+    return float(np.min(values)), float(np.max(values))

@@ -1,0 +1,81 @@
+"""What a table can tell a law, and what it cannot: asked before any fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from camel_jax.laws.blend import EVEN, count_mixtures
+from camel_jax.laws.law import Law
+from camel_jax.tables.runs import Runs
+from camel_jax.types import Array
+
+
+class FitError(ValueError):
+    """A table cannot be fitted by a law, and why."""
+
+
+def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
+    """Whether a table can tell a law's parameters, and what it cannot tell.
+
+    Returns:
+      Notes in plain words, one for each thing that the table leaves open.
+
+    Raises:
+      FitError: too few runs, a set without measurements, or domains that never vary where the law needs them to.
+    """
+    n_runs, needed = len(np.unique(runs.run)), law.min_runs(runs)
+    if n_runs < needed:
+        raise FitError(
+            f"{law.name} needs at least {needed} runs for {len(runs.domains)} domains; the table has {n_runs}"
+        )
+    measured = np.isfinite(np.asarray(runs.losses, float))
+    for name, column in zip(runs.sets, measured.T, strict=True):
+        n_seen = len(np.unique(np.asarray(runs.run)[column]))
+        if n_seen < min(needed, 4):
+            raise FitError(f"loss/{name} is measured in {n_seen} runs; {law.name} needs at least {min(needed, 4)}")
+    notes = []
+    held = "the term is dropped" if law.separable else "its exponents rest on the prior"
+    if len(np.unique(np.asarray(runs.recipe.n_active))) == 1:
+        notes.append(
+            f"one model size: the size term cannot be told ({held}); predictions at other sizes are not evidence"
+        )
+    if len(np.unique(np.asarray(runs.recipe.tokens))) == 1:
+        notes.append(f"one token count: the data term cannot be told apart from it ({held})")
+    elif follows_size(runs, runs.recipe.tokens):
+        notes.append(
+            "tokens change only with model size: what size and data are worth is split by the priors; predictions at other "
+            "ratios of tokens to parameters are not evidence"
+        )
+    mixtures = np.asarray(runs.recipe.weights, float)
+    rank = np.linalg.matrix_rank(mixtures - mixtures.mean(0), tol=1e-6 * max(len(mixtures), 1) ** 0.5)
+    if rank < len(runs.domains) - 1:
+        never = [d for d, s in zip(runs.domains, mixtures.std(0), strict=True) if s < 1e-9]
+        what = f"; {', '.join(never)} never vary" if never else ""
+        notes.append(f"the mixtures span {rank} of {len(runs.domains) - 1} directions of the simplex{what}")
+    n_mixtures = count_mixtures(runs)
+    if law.name == "camel" and n_mixtures <= EVEN * len(runs.domains):
+        notes.append(
+            f"{n_mixtures} mixtures of {len(runs.domains)} domains are few for camel: on public tables of two a domain or fewer, "
+            "its blend with sodm, weighted by what it learns from the table, predicted better; try the law blend"
+        )
+    sparsity = np.asarray(runs.recipe.n_total, float) / np.asarray(runs.recipe.n_active, float)
+    if sparsity.max() > 1 + 1e-6 and sparsity.max() <= sparsity.min() * (1 + 1e-6):
+        notes.append(
+            "one sparsity: what inactive parameters are worth cannot be told; capacity is taken as active parameters"
+        )
+    elif sparsity.max() > sparsity.min() * (1 + 1e-6) and follows_size(runs, sparsity):
+        notes.append(
+            "sparsity changes only with model size: what inactive parameters are worth cannot be told from what size is worth, "
+            "and rests on the prior"
+        )
+    return tuple(notes)
+
+
+def follows_size(runs: Runs, values: Array, slack: float = 0.02) -> bool:
+    """Whether a column is, but for ``slack`` in log, a power of active size, over at least two sizes."""
+    size, values = (np.log(np.asarray(x, float)) for x in (runs.recipe.n_active, values))
+    if len(np.unique(size)) < 2:
+        return False
+    design = np.column_stack([np.ones_like(size), size])
+    left = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    return bool(np.abs(left).max() < slack)

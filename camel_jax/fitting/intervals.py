@@ -1,0 +1,147 @@
+"""How sure a prediction is: intervals of bootstrap and discrepancy together, and what they cover."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.downstream.outcomes import NO_BENCHMARKS, columns_read
+from camel_jax.downstream.result import AccuracyDraws
+from camel_jax.fitting.result import Fit
+from camel_jax.fitting.starts import good_starts
+from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows
+from camel_jax.prediction.discrepancy import Discrepancy, discrepancy_scale
+from camel_jax.prediction.draws import Draws
+from camel_jax.prediction.residual_field import unknown_share
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.types import Array
+
+
+class Interval(NamedTuple):
+    """Predictions with an interval: losses (R, V) or (V,) in nats per token, or accuracies (R, T) or (T,) in [0, 1]."""
+
+    point: Array
+    low: Array
+    high: Array
+
+
+def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
+    """Predicted losses with a central interval for a measured loss, log-normal around the point prediction.
+
+    The variance of log loss is that of the bootstrap resamples plus that of the law's discrepancy, which grows with the
+    distance beyond the sizes and tokens of the table and with the distance of the mixture from those of the table. A posterior
+    has the noise of a run in place of the latter, less what the field already knows of it, as ``Posterior.predict`` does.
+
+    Args:
+      fit: a fitted law.
+      recipe: one recipe, or recipes with a leading axis R.
+      level: probability mass of the interval, in (0, 1).
+
+    Raises:
+      ValueError: level outside (0, 1).
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie in (0, 1); got {level}")
+    point = fit.predict(recipe)
+    single, rows = np.ndim(recipe.tokens) == 0, _rows(recipe)
+    usable = np.isfinite(fit.resampled_objective)
+    raw = fit.resampled if usable.sum() >= 2 else fit.raw
+    keep = np.flatnonzero(usable) if usable.sum() >= 2 else good_starts(fit.objective)
+    params = constrain_all(fit.inner_law, jax.tree.map(lambda x: np.asarray(x)[keep], raw))
+    left = unknown_share(fit.field, rows) if "posterior" in fit.extra else np.ones((1, 1))
+    width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows, left)
+    width = width[0] if single else width
+    reach = statistics.NormalDist().inv_cdf(0.5 + level / 2) * width
+    return Interval(point, point * jnp.exp(-reach), point * jnp.exp(reach))
+
+
+@partial(jax.jit, static_argnums=0)
+def _log_spread(law: Law, params: Any, units: Units, discrepancy: Discrepancy, recipe: Recipe, left: Array) -> Array:
+    losses = jax.lax.map(lambda p: predict_rows(in_units(law, units), p, recipe), params)
+    between = jnp.var(jnp.log(losses), axis=0)
+    wrong = jax.vmap(partial(discrepancy_scale, discrepancy))(recipe)
+    return jnp.sqrt(between + wrong**2 * left)
+
+
+def accuracy_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
+    """Predicted benchmark accuracies with a central interval for a measured accuracy.
+
+    The point is the benchmark law at the predicted losses. The bounds are quantiles of draws that carry, each, one draw of
+    the losses (bootstrap and discrepancy, as in ``predict_interval``), one refit and one error of the benchmark law, and the
+    binomial noise of the items where their number is known; widened where they would leave the point outside.
+
+    Args:
+      fit: a fitted law with a benchmark law; see ``Fit.with_benchmarks``.
+      recipe: one recipe, or recipes with a leading axis R.
+      level: probability mass of the interval, in (0, 1).
+
+    Returns:
+      Accuracies (R, T) or (T,) of every task of the law, flagged or not, in the order of ``fit.benchmarks.tasks``.
+
+    Raises:
+      ValueError: level outside (0, 1), or no benchmark law.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie in (0, 1); got {level}")
+    if (benchmarks := fit.benchmarks) is None:
+        raise ValueError(NO_BENCHMARKS)
+    single, rows = np.ndim(recipe.tokens) == 0, _rows(recipe)
+    columns = columns_read(benchmarks, fit.sets)
+    point = benchmarks.predict(jnp.asarray(fit.predict(rows))[:, columns])
+    draws = fit.draws(field=True)
+    copies = -(-ACCURACY_DRAWS // len(draws.bias))
+    law_key, noise_key = jax.random.split(fit.benchmark_key)
+    sampled = benchmarks.sample(law_key, copies * len(draws.bias))
+    noise = benchmarks.noise * jax.random.normal(noise_key, sampled.error.shape)
+    low, high = _accuracy_bounds(draws, sampled, noise, columns, rows, level)
+    found = Interval(point, jnp.minimum(low, point), jnp.maximum(high, point))
+    return Interval(*(x[0] for x in found)) if single else found
+
+
+ACCURACY_DRAWS = (
+    1024  # draws of losses are repeated until there are this many, each with its own error of the benchmark law
+)
+
+
+def _rows(recipe: Recipe) -> Recipe:
+    """Recipes with a leading axis throughout: a single one gets it, a shared supply is repeated."""
+    single = np.ndim(recipe.tokens) == 0
+    rows = jax.tree.map(lambda x: jnp.asarray(x, float)[None], recipe) if single else recipe
+    supply = rows.supply
+    if supply is not None and np.ndim(supply) == 1:
+        rows = dataclasses.replace(rows, supply=jnp.broadcast_to(supply, np.shape(rows.weights)))
+    return rows
+
+
+@jax.jit
+def _accuracy_bounds(
+    draws: Draws, law: AccuracyDraws, noise: Array, columns: Array, recipe: Recipe, level: Array
+) -> tuple[Array, Array]:
+    def one(row: Recipe) -> Array:
+        losses = draws.predict(row)[:, columns]
+        drawn = law.predict(jnp.tile(losses, (len(law.error) // len(losses), 1)), noise)
+        return jnp.quantile(drawn, jnp.stack([0.5 - level / 2, 0.5 + level / 2]), axis=0)
+
+    bounds = jax.lax.map(one, recipe, batch_size=16)
+    return bounds[:, 0], bounds[:, 1]
+
+
+def coverage(interval: Interval, losses: Array, rows: Array | None = None) -> float:
+    """Share of measured losses inside an interval; NaN losses are left out.
+
+    Args:
+      interval: (R, V) prediction.
+      losses: (R, V) measured losses.
+      rows: mask of the rows that count, or None for all.
+    """
+    losses = np.asarray(losses, float)
+    seen = np.isfinite(losses) & (True if rows is None else np.asarray(rows)[:, None])
+    inside = (losses >= np.asarray(interval.low)) & (losses <= np.asarray(interval.high))
+    return float(inside[seen].mean())

@@ -1,0 +1,51 @@
+"""Law, solver and objective of a batch of lanes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from camel_jax.fitting import joint_newton
+from camel_jax.fitting.objective import Data, Robust, objective
+from camel_jax.laws.law import Law
+from camel_jax.solvers.minimize import Solution, adam, lbfgs
+from camel_jax.storage import Kept
+from camel_jax.types import Array
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """What all lanes of one program share; hashable, so that equal settings share one compiled program.
+
+    Attributes:
+      law, solver, robust, max_steps: as for ``fit``.
+      keep: folder in which finished chunks are kept, and looked for before they are solved; None for none.
+    """
+
+    law: Law
+    solver: str
+    robust: Robust
+    max_steps: int | None
+    keep: str | None = dataclasses.field(default=None, compare=False)
+
+    def minimize(self, raw: Any, data: Data, warm: Array = False) -> Solution:
+        """Minimise the objective from one start with the solver of these lanes; ``warm``: the start is near the solution."""
+        limit = {} if self.max_steps is None else {"max_steps": self.max_steps}
+        if self.solver == "newton":
+            schedule = joint_newton.Schedule(**limit)
+            return joint_newton.minimize_joint(self.law, raw, data, self.robust, schedule, warm=warm)
+        function = objective(self.law, data, self.robust)
+        return (adam if self.solver == "adam" else lbfgs)(function, raw, **limit)
+
+    def kept(self, data: Data) -> Kept:
+        """The store of finished chunks of these lanes on one table."""
+        law = self.law
+        code = getattr(law.predict, "__code__", None)
+        settings = (law.name, law.settings, law.predict.__qualname__, self.solver, self.robust, self.max_steps)
+        return Kept(self.keep, (*settings, None if code is None else code.co_code), data)
+
+
+BY_PARTS = "parts"  # the parts of a law, each by its own solver

@@ -1,0 +1,302 @@
+"""Fit: what a fit is, saved and loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from camel_jax import laws
+from camel_jax.downstream.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
+from camel_jax.downstream.result import AccuracyFit
+from camel_jax.fitting.identifiability import FitError
+from camel_jax.fitting.objective import log_predictions
+from camel_jax.fitting.starts import good_starts, some_lanes
+from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_recipe
+from camel_jax.prediction.discrepancy import Discrepancy
+from camel_jax.prediction.draws import Draws, LossesAt, draw_errors
+from camel_jax.prediction.residual_field import ResidualField, corrections, field_correction, no_field
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.solvers import minimize
+from camel_jax.storage import ArchiveError, read_archive, write_archive
+from camel_jax.types import Array
+
+_ARRAYS = ("objective", "status", "steps", "resampled_objective", "resampled_status")
+_HEADER = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "extra")
+_TUPLES: dict[str, Any] = {"units": Units, "discrepancy": Discrepancy, "field": ResidualField}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A law fitted to a table of runs.
+
+    Attributes:
+      law: the law, seen from outside (raw parameters, tokens and nats).
+      raw: unconstrained parameters of the random starts, leaves (S, ...).
+      objective, status, steps: (S,) per start; see ``solve`` for the status codes.
+      resampled: unconstrained parameters of the bootstrap resamples, leaves (B, ...).
+      resampled_objective, resampled_status: (B,).
+      inner_law: the law in units of the table, the one that was fitted.
+      units: the units of the table.
+      discrepancy: expected error of the law within and beyond the table.
+      field: correction near measured mixtures, from the residuals of the law; empty if ``fit(..., field=False)``.
+      domains, sets: names.
+      size_range, tokens_range: smallest and largest active size and token count fitted.
+      notes: what the table could not tell, in plain words.
+      seed: integer from which the errors of draws are made.
+      extra: JSON-able facts that travel with the fit, such as back-test scores.
+      attached: named arrays that travel with the fit, such as a benchmark law.
+    """
+
+    law: Law
+    raw: Any
+    objective: np.ndarray
+    status: np.ndarray
+    steps: np.ndarray
+    resampled: Any
+    resampled_objective: np.ndarray
+    resampled_status: np.ndarray
+    inner_law: Law
+    units: Units
+    discrepancy: Discrepancy
+    field: ResidualField
+    domains: tuple[str, ...]
+    sets: tuple[str, ...]
+    size_range: tuple[float, float]
+    tokens_range: tuple[float, float]
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    attached: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def members(self) -> Any:
+        """Constrained parameters of the starts that count, leaves (S', ...): finite, and near the best objective."""
+        keep = good_starts(self.objective)
+        return constrain_all(self.inner_law, some_lanes(self.raw, keep))
+
+    def best(self) -> Any:
+        """Constrained parameters of the start with the lowest objective, for ``fit.law.predict``."""
+        i = int(np.nanargmin(np.where(np.isfinite(self.objective), self.objective, np.inf)))
+        return jax.tree.map(lambda x: x[0], constrain_all(self.inner_law, some_lanes(self.raw, np.array([i]))))
+
+    def only_best(self) -> Fit:
+        """The same fit with its best start only."""
+        i = int(good_starts(self.objective, 0.0)[0])
+        one = {name: getattr(self, name)[i : i + 1] for name in ("objective", "status", "steps")}
+        return dataclasses.replace(self, raw=jax.tree.map(lambda x: x[i : i + 1], self.raw), **one)
+
+    def predict(self, recipe: Recipe) -> Array:
+        """Point prediction: the geometric mean over the starts that count.
+
+        Args:
+          recipe: one recipe, or recipes with a leading axis R.
+
+        Returns:
+          (V,) or (R, V) losses in nats per token.
+        """
+        if np.ndim(recipe.tokens) == 0:
+            return self.predict(jax.tree.map(lambda x: jnp.asarray(x)[None], recipe))[0]
+        keep = good_starts(self.objective)
+        traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(recipe))
+        if traced or len(keep) > FEW:
+            return _point(self.inner_law, self.members, self.units, self.field, recipe)
+        # the program that the fit itself has compiled, where the table has as many rows
+        scaled = scale_recipe(self.units, recipe)
+        each = [log_predictions(self.inner_law, some_lanes(self.raw, i), scaled) for i in keep]
+        log_losses = np.mean(each, axis=0) + np.log(self.units.losses)
+        return jnp.asarray(np.exp(log_losses + corrections(self.field, recipe)))
+
+    def draws(self, field: bool = False) -> Draws:
+        """The bootstrap resamples (the starts, if there are none) with their errors in scale.
+
+        Args:
+          field: correct near measured mixtures, as ``predict`` does. Off for decisions: a correction that leans towards the
+            mixtures that happened to be measured has bumps of its own, and an optimiser would climb them.
+        """
+        usable = np.isfinite(self.resampled_objective) & (self.resampled_status != minimize.NON_FINITE)
+        if usable.sum() >= 2:
+            raw, keep = self.resampled, np.flatnonzero(usable)
+        else:
+            raw, keep = self.raw, good_starts(self.objective)
+        n = len(keep)
+        copies = -(-MIN_DRAWS // n)
+        bias, slope = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
+        params = constrain_all(self.inner_law, some_lanes(raw, np.tile(keep, copies)))
+        return Draws(
+            params,
+            self.members,
+            self.units,
+            self.discrepancy,
+            self.field if field else no_field(len(self.domains), len(self.sets)),
+            bias,
+            slope,
+            self.inner_law,
+            self.domains,
+            self.sets,
+        )
+
+    def losses_at(
+        self, size: str | float, tokens: str | float, supply: Array | None = None, *, field: bool = False
+    ) -> LossesAt:
+        """Losses as a differentiable function of the mixture at one size and token count.
+
+        See ``Draws.losses_at``, and ``draws`` for ``field``.
+        """
+        return self.draws(field).losses_at(size, tokens, supply)
+
+    @property
+    def benchmarks(self) -> AccuracyFit | None:
+        """The benchmark law that travels with this fit, or None; see ``with_benchmarks``."""
+        return read_benchmarks(self.attached)
+
+    @property
+    def benchmark_key(self) -> Array:
+        """Key of the benchmark law's draws: the same for every recipe, decision and process."""
+        return jax.random.fold_in(jax.random.key(self.seed), 1)
+
+    def with_benchmarks(self, benchmarks: AccuracyFit) -> Fit:
+        """The same fit with a benchmark law, which is saved with it.
+
+        Raises:
+          ValueError: the benchmark law reads validation sets that this fit does not predict; the message names them.
+        """
+        columns_read(benchmarks, self.sets)
+        kept = {name: x for name, x in self.attached.items() if not name.startswith("accuracy/")}
+        return dataclasses.replace(self, attached=kept | benchmarks.to_arrays())
+
+    def outcomes_at(
+        self,
+        size: str | float,
+        tokens: str | float,
+        supply: Array | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
+        field: bool = False,
+    ) -> OutcomesAt:
+        """Losses and benchmark accuracies as a differentiable function of the mixture, at one size and token count.
+
+        Args:
+          size, tokens, supply, field: as for ``losses_at``.
+          tasks: names of the tasks, flagged or not; None for all tasks without a flag.
+
+        Returns:
+          A function from weights (K,) to an ``Outcome`` with losses (V,) in nats per token and accuracies (T,) in [0, 1], for
+          ``optimize_mixture(..., objective=mean_accuracy())``.
+
+        Raises:
+          ValueError: no benchmark law, an unknown task, or every task is flagged and none is named.
+
+        >>> from camel_jax.laws import __init__ as laws
+        >>> from camel_jax.evaluation import simulate
+        >>> from camel_jax.downstream.fit import fit_accuracies
+        >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+        >>> knows = 1 / (1 + np.exp(runs.losses - runs.losses.mean(0)))  # a table of runs would have measured these
+        >>> runs = dataclasses.replace(runs, tasks=("qa", "code"), accuracies=0.25 + 0.5 * knows)
+        >>> fitted = fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+        >>> fitted = fitted.with_benchmarks(fit_accuracies(runs, key=jax.random.key(2), resamples=0, starts=1))
+        >>> outcome = fitted.outcomes_at("300M", "10B")(np.array([0.5, 0.5]))
+        >>> outcome.losses.shape, outcome.accuracies.shape
+        ((2,), (2,))
+        """
+        if (benchmarks := self.benchmarks) is None:
+            raise ValueError(NO_BENCHMARKS)
+        return pair(self.losses_at(size, tokens, supply, field=field), benchmarks, self.benchmark_key, tasks)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one ``.npz`` with a JSON header; it appears whole or not at all, and equal fits give equal bytes.
+
+        Raises:
+          ArchiveError: the law was not built by a constructor of ``laws``, so a header could not name it.
+        """
+        if self.inner_law.name not in laws.CONSTRUCTORS:
+            raise ArchiveError(f"law {self.inner_law.name!r} is not one of {', '.join(laws.CONSTRUCTORS)}")
+        header = {name: getattr(self, name) for name in _HEADER}
+        header |= {"law": self.inner_law.name, "settings": dict(self.inner_law.settings)}
+        groups = {name: getattr(self, name) for name in ("raw", "resampled", "attached")}
+        groups |= {name: getattr(self, name)._asdict() for name in _TUPLES}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"{group}/{leaf}": x for group, leaves in groups.items() for leaf, x in leaves.items()}
+        write_archive(path, header, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], law: Law | None = None) -> Fit:
+        """Read a fit that ``save`` wrote; no code of the file runs.
+
+        Args:
+          path: the ``.npz`` file.
+          law: the law in units of the table; built from the header if None.
+
+        Raises:
+          ArchiveError: not a saved fit, of a newer format, or damaged.
+          OSError: the file cannot be read.
+        """
+        header, arrays = read_archive(path)
+        try:
+            if law is None:
+                if header["law"] not in laws.CONSTRUCTORS:
+                    raise ArchiveError(f"{path}: unknown law {header['law']!r}")
+                settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["settings"].items()}
+                law = laws.CONSTRUCTORS[header["law"]](**settings)
+            groups: dict[str, Any] = {name: {} for name in ("raw", "resampled", "attached", *_TUPLES)}
+            for name in [name for name in arrays if "/" in name]:
+                group, _, leaf = name.partition("/")
+                groups[group][leaf] = arrays.pop(name)
+            groups |= {name: build(**groups[name]) for name, build in _TUPLES.items()}
+            plain = {k: tuple(v) if isinstance(v, list) else v for k, v in header.items() if k in _HEADER}
+            known: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+            return cls(
+                law=in_units(law, groups["units"]),
+                inner_law=law,
+                **groups,
+                **plain,
+                **known,
+            )
+        except (KeyError, TypeError) as error:
+            raise ArchiveError(f"{path}: not a saved fit ({type(error).__name__}: {error})") from None
+
+    def check(self) -> str:
+        """How the lanes ended, counted by status; for draws of a posterior, the verdict on them.
+
+        Raises:
+          FitError: no start ended with finite parameters.
+        """
+        if not np.isfinite(self.objective).any():
+            raise FitError(f"{self.law.name}: none of {len(self.objective)} starts reached a finite objective")
+        if (posterior := self.extra.get("posterior")) is not None:
+            return posterior["verdict"]
+        parts = []
+        for what, status in (("starts", self.status), ("resamples", self.resampled_status)):
+            if len(status):
+                counts = [
+                    f"{np.sum(status == code)} {text}"
+                    for code, text in minimize.STATUS_NAMES.items()
+                    if np.any(status == code)
+                ]
+                parts.append(f"{len(status)} {what}: {', '.join(counts)}")
+        return "; ".join(parts)
+
+
+FEW = 8  # members that are predicted one after the other
+MIN_DRAWS = 128  # draws repeat resamples until there are this many, each with its own error in scale
+
+
+@partial(jax.jit, static_argnums=0)
+def _point(law: Law, members: Any, units: Units, field: ResidualField, recipe: Recipe) -> Array:
+    seen = in_units(law, units)
+    log_losses = jnp.log(jax.vmap(lambda params: predict_rows(seen, params, recipe))(members))
+    bare = dataclasses.replace(recipe, supply=None)  # a shared supply has no leading axis to map over
+    corrections = jax.lax.map(partial(field_correction, field), bare, batch_size=256)
+    return jnp.exp(jnp.mean(log_losses, axis=0) + corrections)
+
+
+def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
+    """Read a fit that ``Fit.save`` wrote; see ``Fit.load``."""
+    return Fit.load(path, law)

@@ -1,0 +1,183 @@
+"""Around the optimum: the near-optimal set, trade-offs between two objectives, and how the optimum moves with scale."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.mixture import barrier, objectives
+from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.objectives import Goal
+from camel_jax.mixture.optimize import describe
+from camel_jax.mixture.problem import Curved, Problem, _problem, inside_curved, split_function
+from camel_jax.mixture.result import MixtureResult
+from camel_jax.mixture.search import Solution, _toward_center, solve
+from camel_jax.recipes.outcome import Outcomes
+from camel_jax.types import Array
+
+
+class NearOptimal(NamedTuple):
+    """All mixtures that are nearly as good as the best.
+
+    Attributes:
+      best: the best mixture, (K,). value: its objective, smaller is better. level: the objective that still counts.
+      lower, upper: range of every share within the set, (K,). domains: names.
+      samples: mixtures spread over the set, (n, K).
+    """
+
+    best: np.ndarray
+    value: float
+    level: float
+    lower: np.ndarray
+    upper: np.ndarray
+    domains: tuple[str, ...]
+    samples: np.ndarray
+
+
+def near_optimal(
+    outcomes: Outcomes,
+    within: float = 0.005,
+    *,
+    samples: int = 256,
+    starts: int = 64,
+    key: Array | None = None,
+    **options: Any,
+) -> NearOptimal:
+    """All mixtures whose objective is within a fraction of the best: ranges per domain and a sample.
+
+    A wide range says that the share hardly matters, or that the runs do not tell; the sample shows which shares can be
+    traded for which. Ranges are exact for convex costs, and at least as wide as the sample otherwise.
+
+    Args:
+      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`. within: relative to the absolute value of the objective.
+      samples: number of mixtures in the sample. starts, key: of the search. options: objective, limits, risk and so on.
+
+    Raises:
+      ValueError: ``within`` is not above zero, or as for ``optimize_mixture``.
+
+    >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
+    >>> flat = near_optimal(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
+    >>> flat.upper.round(3).tolist()
+    [0.441, 0.441, 0.6]
+    """
+    _check_within(within)
+    key = jax.random.key(0) if key is None else key
+    problem = _problem(outcomes, options)
+    return _near(problem, solve(problem, key, starts), within, samples, key)
+
+
+def decide(
+    outcomes: Outcomes,
+    within: float = 0.005,
+    *,
+    samples: int = 256,
+    starts: int = 64,
+    key: Array | None = None,
+    **options: Any,
+) -> tuple[MixtureResult, NearOptimal]:
+    """``optimize_mixture`` and ``near_optimal`` of the same search; arguments as for ``near_optimal``.
+
+    >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
+    >>> best, flat = decide(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
+    >>> best.weights.round(3).tolist(), flat.upper.round(3).tolist()
+    ([0.3, 0.3, 0.4], [0.441, 0.441, 0.6])
+    """
+    _check_within(within)
+    key = jax.random.key(0) if key is None else key
+    problem = _problem(outcomes, options)
+    solution = solve(problem, key, starts)
+    return describe(problem, solution), _near(problem, solution, within, samples, key)
+
+
+def _check_within(within: float) -> None:
+    if not (np.isfinite(within) and within > 0):
+        raise ValueError(f"within must be above zero, as in 0.005 for half a percent; got {within!r}")
+
+
+def _near(problem: Problem, solution: Solution, within: float, samples: int, key: Array) -> NearOptimal:
+    level = solution.cost + within * abs(solution.cost)
+    sign = -1.0 if problem.goal.objective.maximize else 1.0
+    done = (solution.weights, sign * solution.cost, sign * level)
+    region, names = solution.region, problem.limits.domains
+    if not np.any(region.free) or level == solution.cost:
+        return NearOptimal(
+            *done, solution.weights, solution.weights, names, np.repeat(solution.weights[None], samples, 0)
+        )
+    inner = _toward_center(problem, region, solution.weights, problem.goal, 0.5 * (solution.cost + level))
+    still, moving = split_function(problem.outcomes)
+    found = _extremes(still, moving, problem.goal, region, problem.curved, inner, level)
+    found = np.asarray(found)[np.all(np.isfinite(found), 1)]
+    drawn = np.asarray(_spread(still, moving, problem.goal, region, problem.curved, inner, level, key, samples))
+    # the barrier stops a hair short of the edge of the set
+    everything = np.concatenate([solution.weights[None], found, drawn])
+    return NearOptimal(*done, everything.min(0), everything.max(0), names, drawn)
+
+
+@functools.partial(jax.jit, static_argnames=("still", "goal"))
+def _extremes(still: Any, moving: Any, goal: Goal, region: Region, curved: Curved, inner: Array, level: Array) -> Array:
+    """Mixtures of least and largest share of every domain within the set, (2K, K)."""
+    outcomes = moving if still is None else still
+    unit = jnp.maximum(jnp.abs(level - objectives.goal_cost(goal, outcomes, inner, jnp.zeros(()))), 1e-12)
+
+    def inside(w: Array, args: Array) -> Array:
+        del args
+        room = (level - objectives.goal_cost(goal, outcomes, w, 1e-6 * unit)) / unit
+        return jnp.append(inside_curved(w, curved), room)
+
+    def one(direction: Array) -> Array:
+        finish = barrier.interior_finish(
+            lambda w, d, _: d @ w, inside, inner, region, direction, jnp.ones(()), last_barrier=1e-8
+        )
+        return jnp.where(jnp.isfinite(finish.value), finish.weights, jnp.nan)
+
+    eye = jnp.eye(inner.shape[0])
+    return jax.vmap(one)(jnp.concatenate([eye, -eye]))
+
+
+@functools.partial(jax.jit, static_argnames=("still", "goal", "samples"))
+def _spread(
+    still: Any,
+    moving: Any,
+    goal: Goal,
+    region: Region,
+    curved: Curved,
+    inner: Array,
+    level: Array,
+    key: Array,
+    samples: int,
+    steps: int = 100,
+) -> Array:
+    """Hit-and-run with a shrinking slice: mixtures spread evenly over the near-optimal set, (samples, K)."""
+    outcomes = moving if still is None else still
+
+    def good(w: Array) -> Array:
+        legal = jnp.all(inside_curved(w, curved) > 0)
+        return legal & (objectives.goal_cost(goal, outcomes, w, jnp.zeros(())) <= level)
+
+    def step(w: Array, key: Array) -> tuple[Array, None]:
+        turn, pick = jax.random.split(key)
+        # mixtures of directions across the whole region and along pairs of domains, so that narrow sets are crossed too
+        d = jax.random.normal(turn, w.shape) * jax.random.exponential(pick, w.shape) * region.free
+        d = d - region.equal.T @ (region.equal @ d)
+        ahead = barrier.longest_step(w, d, region)
+        behind = barrier.longest_step(w, -d, region)
+
+        def shrink(state: tuple) -> tuple:
+            low, high, _, key, _, i = state
+            key, use = jax.random.split(key)
+            t = jax.random.uniform(use, (), w.dtype, low, high)
+            ok = good(w + t * d)
+            return jnp.where(t < 0, t, low), jnp.where(t < 0, high, t), jnp.where(ok, t, 0.0), key, ok, i + 1
+
+        first = (-behind, ahead, jnp.zeros((), w.dtype), pick, jnp.zeros((), bool), 0)
+        t = jax.lax.while_loop(lambda s: ~s[4] & (s[5] < 60), shrink, first)[2]
+        return w + t * d, None
+
+    def chain(key: Array) -> Array:
+        return jax.lax.scan(step, inner, jax.random.split(key, steps))[0]
+
+    return jax.vmap(chain)(jax.random.split(key, samples))

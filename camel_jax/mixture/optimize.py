@@ -1,0 +1,246 @@
+"""Which mixture to train on: the best one under limits, what it is worth, and how sure that is.
+
+A decision takes a differentiable function from a mixture to its outcome, not a fit, so it works for any law, for draws
+of one, or for a user's own function. Many starts descend in softmax coordinates, the best are finished by a barrier
+method with exact Hessians, and the answer is put exactly on the limits that bind.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.mixture import barrier, limits, objectives, optimality
+from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.objectives import Goal, Objective
+from camel_jax.mixture.problem import Curved, Problem, inside_curved, make_problem, split_function
+from camel_jax.mixture.result import Binding, Certificate, Interval, MixtureResult
+from camel_jax.mixture.search import Solution, costs_and_slopes, random_starts, solve
+from camel_jax.recipes import outcome
+from camel_jax.recipes.outcome import Outcomes
+from camel_jax.types import Array
+
+
+def optimize_mixture(
+    outcomes: Outcomes,
+    *,
+    objective: Objective | None = None,
+    domains: Sequence[str] | None = None,
+    bounds: Mapping[str, Any] | None = None,
+    groups: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    supply: Mapping[str, Any] | Array | None = None,
+    tokens: Any = None,
+    max_epochs: float = 1.0,
+    kl: tuple[Array, float] | None = None,
+    distance: tuple[Array, float] | None = None,
+    cost: tuple[Array, float] | None = None,
+    max_domains: int | None = None,
+    reference: Array | None = None,
+    risk: str = "mean",
+    tail: float = 0.1,
+    starts: int = 64,
+    key: Array | None = None,
+) -> MixtureResult:
+    """The best mixture under limits, compared with a reference mixture.
+
+    Args:
+      outcomes: function from weights (K,) to losses (V,), to draws of losses (M, V), or to an object with ``losses`` and
+        perhaps ``accuracies``; differentiable and vmappable. Optional attributes: ``draws(weights)`` with a leading axis of
+        draws, ``domains``, ``sets``, ``tasks``, ``reference``, and ``interval_scale`` (V,), a standard deviation of log loss
+        that widens the intervals of losses. If it is a pytree, other parameters of it compile nothing new.
+      objective: what to improve; mean validation loss by default.
+      domains: names of the K domains; default ``outcomes.domains``.
+      bounds, groups, fixed, supply, tokens, max_epochs, kl, distance, cost, max_domains: limits; see
+        :func:`camel_jax.mixture.limits.parse_limits`.
+      reference: mixture to compare with, (K,); default ``outcomes.reference``, else uniform. It need not meet the limits.
+      risk: "mean" for the point prediction (the mean of draws where only draws are given), "cvar" for the mean of the
+        worst ``tail`` of draws, "worst" for the worst draw.
+      tail: share of draws that "cvar" averages.
+      starts: number of random starts.
+      key: a ``jax.random`` key; fixed by default, so that the same call gives the same answer.
+
+    Returns:
+      MixtureResult.
+
+    Raises:
+      InfeasibleError: no mixture meets all limits; the message names the limits that exclude each other.
+      ValueError: a name, share or option that makes no sense, or float64 is off.
+
+    >>> losses = lambda w: (2.0 + jnp.array([0.1, 0.2, 0.1]) @ (w + 0.05) ** -0.5)[None]
+    >>> best = optimize_mixture(losses, domains=["web", "code", "wiki"], bounds={"code": (None, 0.3)}, starts=4)
+    >>> best.weights.round(4).tolist(), best.limits[0].binds
+    ([0.35, 0.3, 0.35], True)
+    """
+    problem = make_problem(
+        outcomes,
+        objective=objective,
+        domains=domains,
+        reference=reference,
+        risk=risk,
+        tail=tail,
+        limits={
+            "bounds": bounds,
+            "groups": groups,
+            "fixed": fixed,
+            "supply": supply,
+            "tokens": tokens,
+            "max_epochs": max_epochs,
+            "kl": kl,
+            "distance": distance,
+            "cost": cost,
+            "max_domains": max_domains,
+        },
+    )
+    key = jax.random.key(0) if key is None else key
+    solution = solve(problem, key, starts)
+    return describe(problem, solution)
+
+
+def probability_best(
+    outcomes: Outcomes,
+    mixtures: Mapping[str, Any],
+    *,
+    objective: Objective | None = None,
+    domains: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """How probable it is that each of several named mixtures is the best of them: the share of draws in which it is.
+
+    Args:
+      outcomes: as for :func:`optimize_mixture`, with draws. mixtures: name to shares (K,), two or more.
+      objective: what to improve; mean validation loss by default. domains: names of the K domains.
+
+    Returns:
+      Name to probability; they sum to 1, and mixtures that are equal in a draw share it.
+
+    Raises:
+      ValueError: fewer than two mixtures, shares that are no mixture, or outcomes without draws.
+
+    >>> losses = lambda w: 2.0 + jnp.array([[0.1], [0.2], [-0.1]]) * (w[0] - w[1])  # three draws of one loss
+    >>> probability_best(losses, {"web": [1.0, 0.0], "code": [0.0, 1.0]}, domains=["web", "code"])
+    {'web': 0.333..., 'code': 0.666...}
+    """
+    if len(mixtures) < 2:
+        raise ValueError(f"give two or more mixtures to compare, got {len(mixtures)}")
+    problem = make_problem(outcomes, objective=objective, domains=domains, limits={})
+    names = problem.limits.domains
+    shares = [limits.mixture(weights, names, f"mixture {name}") for name, weights in mixtures.items()]
+    drawn = _report(*split_function(problem.outcomes), problem.goal, jnp.asarray(np.stack(shares)))[3]
+    if drawn is None:
+        raise ValueError("these outcomes have no draws, so there is no probability; give a fit's losses_at")
+    costs = np.asarray(drawn)
+    wins = costs == costs.min(0)
+    return dict(zip(mixtures, (wins / wins.sum(0)).mean(1).tolist(), strict=True))
+
+
+@functools.partial(jax.jit, static_argnames=("still", "goal"))
+def _report(still: Any, moving: Any, goal: Goal, weights: Array) -> tuple[Any, Any, Array, Array | None]:
+    """Of mixtures (n, K): point outcomes, draws of outcomes or None, and the plain objective as a cost of both."""
+    outcomes = moving if still is None else still
+
+    def one(w: Array) -> tuple[Any, Any, Array, Array | None]:
+        point, draws = outcome.as_outcome(outcomes(w)), None
+        if point.losses.ndim == 2:
+            point, draws = jax.tree.map(lambda a: a.mean(0), point), point
+        elif hasattr(outcomes, "draws"):
+            draws = outcome.draws_of(outcomes, w)
+        drawn = None if draws is None else jax.vmap(goal.objective.cost)(draws)
+        return point, draws, goal.objective.cost(point), drawn
+
+    return jax.lax.map(one, weights)
+
+
+@functools.partial(jax.jit, static_argnames=("still", "goal", "chords"))
+def _chords_are_convex(still: Any, moving: Any, goal: Goal, region: Region, curved: Curved, chords: int) -> Array:
+    """Midpoint test of convexity on random chords of a region."""
+    outcomes = moving if still is None else still
+    points = random_starts(jax.random.key(1), 2 * chords, region.center.shape[0])
+    points = jax.vmap(lambda w: barrier.retract(w, region, inside_curved, curved))(points)
+    one, two = points[:chords], points[chords:]
+    stacked = jnp.concatenate([one, two, 0.5 * (one + two)])
+    costs = jax.lax.map(lambda w: objectives.goal_cost(goal, outcomes, w, jnp.zeros(())), stacked, batch_size=64)
+    a, b, middle = jnp.split(costs, 3)
+    return jnp.all(middle <= 0.5 * (a + b) + 1e-9 * (1.0 + jnp.abs(middle)))
+
+
+def describe(problem: Problem, solution: Solution) -> MixtureResult:
+    """Everything worth saying about a solution: outcome, comparison with the reference, limits, certificate."""
+    still, moving = split_function(problem.outcomes)
+    objective, weights = problem.goal.objective, solution.weights
+    pair = jnp.asarray(np.stack([weights, problem.reference]))
+    point, draws, plain, drawn = jax.tree.map(np.asarray, _report(still, moving, problem.goal, pair))
+    costs, slopes = (np.asarray(a) for a in costs_and_slopes(still, moving, problem.goal, pair, solution.smoothing))
+    sign = -1.0 if objective.maximize else 1.0
+    if draws is None:
+        drawn = np.full((2, 1), np.nan)
+        better = math.nan
+    else:
+        better = float(np.mean(drawn[0] < drawn[1]) + 0.5 * np.mean(drawn[0] == drawn[1]))
+    losses, difference = _compare(point.losses, None if draws is None else draws.losses)
+    losses = losses if draws is None else _widen(losses, getattr(problem.outcomes, "interval_scale", None))
+    accuracies, accuracy_gap = None, None
+    if point.accuracies is not None:
+        accuracies, accuracy_gap = _compare(point.accuracies, None if draws is None else draws.accuracies)
+    risky = problem.goal.risk != "mean"
+    bindings, residual, gap = optimality.multipliers(problem.limits, weights, slopes[0])
+    region, chords = problem.regions[0], 128
+    convex = _chords_are_convex(still, moving, problem.goal, region, problem.curved, chords)
+    near = np.abs(solution.costs - solution.cost) <= 1e-6 * max(1.0, abs(solution.cost))
+    certificate = Certificate(
+        gap, bool(convex), chords, residual, solution.starts, int(near.sum()), len(solution.costs)
+    )
+    status = "converged" if solution.converged else "not converged: the optimality conditions are not met to 1e-4"
+    if not np.isfinite(solution.cost):
+        status = "failed: the objective is not finite at any candidate"
+    value = _interval(sign * (costs[0] if risky else plain[0]), sign * drawn[0])
+    return MixtureResult(
+        weights=weights,
+        domains=problem.limits.domains,
+        objective=objective.label,
+        maximize=objective.maximize,
+        risk=problem.goal.risk,
+        value=value,
+        losses=losses,
+        accuracies=accuracies,
+        sets=problem.sets,
+        tasks=problem.tasks,
+        reference=problem.reference,
+        reference_value=float(sign * (costs[1] if risky else plain[1])),
+        reference_losses=point.losses[1],
+        gain=_interval((costs[1] - costs[0]) if risky else plain[1] - plain[0], drawn[1] - drawn[0]),
+        loss_difference=difference,
+        reference_accuracies=None if point.accuracies is None else point.accuracies[1],
+        accuracy_difference=accuracy_gap,
+        probability_better=better,
+        limits=tuple(Binding(*binding) for binding in bindings),
+        violation=limits.violation(problem.limits, weights),
+        certificate=certificate,
+        status=status,
+    )
+
+
+def _compare(point: Array, draws: np.ndarray | None) -> tuple[Interval, Interval]:
+    """Of outcomes at the mixture and the reference, (2, V) and draws (2, M, V): those at the mixture, and how far apart."""
+    drawn = np.full((2, 1, *point.shape[1:]), np.nan) if draws is None else draws
+    return _interval(point[0], drawn[0]), _interval(point[0] - point[1], drawn[0] - drawn[1])
+
+
+def _interval(value: Array, draws: np.ndarray) -> Interval:
+    lower, upper = np.quantile(draws, [0.05, 0.95], axis=0) if np.isfinite(draws).all() else (draws[0] * np.nan,) * 2
+    return Interval(np.asarray(value)[()], np.asarray(lower)[()], np.asarray(upper)[()])
+
+
+def _widen(interval: Interval, scale: Array | None) -> Interval:
+    if scale is None:
+        return interval
+    half = 1.6448536 * np.asarray(scale)  # independent of the draws: half-widths add in squares, in log loss
+    log = np.log(interval.value)
+    down = np.sqrt((log - np.log(interval.lower)) ** 2 + half**2)
+    up = np.sqrt((np.log(interval.upper) - log) ** 2 + half**2)
+    return Interval(interval.value, np.exp(log - down), np.exp(log + up))

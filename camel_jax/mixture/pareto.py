@@ -1,0 +1,146 @@
+"""Moved."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.mixture import barrier, objectives
+from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.objectives import Goal, Objective
+from camel_jax.mixture.problem import Curved, _problem, inside_curved, split_function
+from camel_jax.mixture.search import _toward_center, costs_and_slopes, random_starts, solve
+from camel_jax.recipes.outcome import Outcomes
+from camel_jax.types import Array
+
+
+class ParetoFront(NamedTuple):
+    """Best trade-offs between two objectives, from the best of the first to the best of the second.
+
+    Attributes:
+      weights: (P, K). first, second: objectives at them, (P,), in their own units. labels: their names. domains: names.
+    """
+
+    weights: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    labels: tuple[str, str]
+    domains: tuple[str, ...]
+
+
+def pareto_front(
+    outcomes: Outcomes,
+    first: Objective,
+    second: Objective,
+    points: int = 11,
+    *,
+    starts: int = 64,
+    key: Array | None = None,
+    **options: Any,
+) -> ParetoFront:
+    """The best first objective for every level of the second (epsilon-constraint, so dents in the front are found too).
+
+    Args:
+      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`. first, second: the two objectives.
+      points: number of mixtures on the front, the two optima included; at least 2. options: limits, risk and so on.
+
+    Returns:
+      ParetoFront; dominated points are dropped, so there may be fewer than ``points``.
+    """
+    if points < 2:
+        raise ValueError(f"a front needs at least 2 points, got {points!r}")
+    key = jax.random.key(0) if key is None else key
+    one = _problem(outcomes, {**options, "objective": first})
+    two = _problem(outcomes, {**options, "objective": second})
+    if len(two.regions) > 1:
+        raise ValueError("a front needs one set of domains, not 'at most k': fix the shares of the others at 0")
+    best_one, best_two = solve(one, key, starts), solve(two, key, starts)
+    still, moving = split_function(outcomes)
+    ends = np.stack([best_one.weights, best_two.weights])
+    worst, least = np.asarray(costs_and_slopes(still, moving, two.goal, ends)[0])
+    weights = ends
+    if worst - least > 1e-7 * max(1.0, abs(worst)) and np.any(best_two.region.free):
+        levels = least + (worst - least) * np.linspace(0, 1, points)[1:-1]
+        region = best_two.region
+        center = (
+            _toward_center(two, region, best_two.weights, two.goal, least + 0.3 * (levels[0] - least))
+            if points > 2
+            else best_two.weights
+        )
+        if points > 2:
+            found = np.asarray(
+                _trade(
+                    still,
+                    moving,
+                    one.goal,
+                    two.goal,
+                    region._replace(center=center),
+                    one.curved,
+                    np.concatenate([best_one.weights[None], random_starts(key, 7, len(center))]),
+                    levels,
+                )
+            )
+            weights = np.concatenate([ends[1:], found[np.all(np.isfinite(found), 1)], ends[:1]])[::-1]
+    a, b = (np.asarray(costs_and_slopes(still, moving, p.goal, weights)[0]) for p in (one, two))
+    beaten = [
+        bool(np.any((a <= a[i]) & (b <= b[i]) & ((a < a[i] - 1e-12) | (b < b[i] - 1e-12)))) for i in range(len(a))
+    ]
+    apart = (
+        np.abs(np.diff(weights, axis=0, prepend=np.inf)).max(1) > 1e-6
+    )  # objectives that agree have one best mixture
+    keep = ~np.asarray(beaten) & apart
+    signs = [-1.0 if p.goal.objective.maximize else 1.0 for p in (one, two)]
+    labels = (first.label, second.label)
+    return ParetoFront(weights[keep], signs[0] * a[keep], signs[1] * b[keep], labels, one.limits.domains)
+
+
+@functools.partial(jax.jit, static_argnames=("still", "one", "two"))
+def _trade(
+    still: Any,
+    moving: Any,
+    one: Goal,
+    two: Goal,
+    region: Region,
+    curved: Curved,
+    targets: Array,
+    levels: Array,
+) -> Array:
+    """For every level of the second cost, the mixture of least first cost, (P, K), from starts toward targets (n, K)."""
+    outcomes = moving if still is None else still
+    unit = jnp.maximum(levels[-1] - levels[0], 1e-12)
+
+    def function(w: Array, level: Array, smoothing: Array) -> Array:
+        del level
+        return objectives.goal_cost(one, outcomes, w, smoothing)
+
+    def inside(w: Array, level: Array) -> Array:
+        room = (level - objectives.goal_cost(two, outcomes, w, 1e-6 * unit)) / unit
+        return jnp.append(inside_curved(w, curved), room)
+
+    def best(level: Array) -> Array:
+        starts = jax.vmap(lambda target: barrier.retract(target, region, inside, level))(targets)
+        scale = barrier.objective_scale(function, starts[:2], region, level)
+        slow = one.risk != "mean"
+
+        def finish(start: Array) -> barrier.Finish:
+            return barrier.interior_finish(
+                function,
+                inside,
+                start,
+                region,
+                level,
+                scale,
+                max_steps=150 if slow else 80,
+                last_barrier=1e-7 if slow else 1e-9,
+                power=1.0 if slow else 1.5,
+            )
+
+        found = jax.vmap(finish)(starts)
+        pick = jnp.argmin(found.value)
+        return jnp.where(jnp.isfinite(found.value[pick]), found.weights[pick], jnp.nan)
+
+    return jax.vmap(best)(levels)

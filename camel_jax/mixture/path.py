@@ -1,0 +1,59 @@
+"""Moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from camel_jax.mixture.optimize import optimize_mixture
+from camel_jax.mixture.result import MixtureResult
+
+
+def lost_by_staying(functions: list[Any], weights: Any, goal: Any) -> Any:
+    """How much worse the first stop's mixture is at every stop than the best one there, in the objective's unit, (P,)."""
+    import numpy as np
+
+    from camel_jax.recipes.outcome import as_outcome
+
+    lost = []
+    for function, best in zip(functions, weights, strict=True):
+        bound = goal.bind(function.sets, getattr(function, "tasks", ()))
+        stay, move = (float(bound.cost(as_outcome(function(w)))) for w in (weights[0], best))
+        lost.append(stay - move)
+    return np.array(lost)
+
+
+class OptimumPath(NamedTuple):
+    """The optimum at several scales.
+
+    Attributes:
+      sizes, tokens: as given, P entries each. weights: (P, K). results: a ``MixtureResult`` for each. domains: names.
+    """
+
+    sizes: tuple[Any, ...]
+    tokens: tuple[Any, ...]
+    weights: np.ndarray
+    results: tuple[MixtureResult, ...]
+    domains: tuple[str, ...]
+
+
+def optimum_path(
+    at: Callable[[Any, Any], Any], sizes: Sequence[Any], tokens: Sequence[Any] | Any, **options: Any
+) -> OptimumPath:
+    """The optimum at every step of a ladder of sizes and token counts.
+
+    Args:
+      at: function of (size, tokens) that gives outcomes for ``optimize_mixture``, such as ``fit.losses_at``. Functions
+        that are pytrees of one structure share one compiled program.
+      sizes: model sizes. tokens: token counts, one per size or one for all. options: as for ``optimize_mixture``.
+    """
+    sizes = list(sizes)
+    tokens = list(tokens) if isinstance(tokens, list | tuple | np.ndarray) else [tokens] * len(sizes)
+    if not sizes or len(tokens) != len(sizes):
+        raise ValueError(f"give as many token counts as sizes, or one; got {len(tokens)} for {len(sizes)} sizes")
+    extra = [{**options, "tokens": t} if options.get("supply") is not None else options for t in tokens]
+    results = tuple(optimize_mixture(at(n, t), **more) for n, t, more in zip(sizes, tokens, extra, strict=True))
+    weights = np.stack([result.weights for result in results])
+    return OptimumPath(tuple(sizes), tuple(tokens), weights, results, results[0].domains)

@@ -1,0 +1,125 @@
+"""Function, goal and limits, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camel_jax.mixture import objectives
+from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.limits import Limits, parse_limits
+from camel_jax.mixture.limits import mixture as check_mixture
+from camel_jax.mixture.objectives import Goal, Objective, mean_loss
+from camel_jax.mixture.regions import regions as feasible_regions
+from camel_jax.recipes.outcome import Outcomes, as_outcome
+from camel_jax.types import Array
+
+_OPTIONS = ("objective", "domains", "reference", "risk", "tail")
+
+
+def _problem(outcomes: Outcomes, options: dict[str, Any]) -> Problem:
+    main = {name: value for name, value in options.items() if name in _OPTIONS}
+    return make_problem(outcomes, **main, limits={k: v for k, v in options.items() if k not in _OPTIONS})
+
+
+class Curved(NamedTuple):
+    """Curved limits as arrays: a KL limit to a prior and a Euclidean limit to an anchor; None where absent."""
+
+    prior: Array | None = None
+    kl: Array | None = None
+    anchor: Array | None = None
+    distance: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A decision ready to be solved: the function, the goal and the limits.
+
+    Attributes:
+      outcomes: the function. goal: objective and risk. limits: named limits. regions: one region, or one per choice of
+      domains that may be above zero. curved: KL and distance limits. reference: (K,).
+    """
+
+    outcomes: Outcomes
+    goal: Goal
+    limits: Limits
+    regions: tuple[Region, ...]
+    curved: Curved
+    reference: np.ndarray
+    sets: tuple[str, ...]
+    tasks: tuple[str, ...]
+    has_draws: bool
+
+
+def make_problem(
+    outcomes: Outcomes,
+    *,
+    objective: Objective | None = None,
+    domains: Sequence[str] | None = None,
+    reference: Array | None = None,
+    risk: str = "mean",
+    tail: float = 0.1,
+    limits: Mapping[str, Any] | None = None,
+) -> Problem:
+    """Check a decision and find where it is feasible; arguments as in :func:`optimize_mixture`, limits as a mapping."""
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError('choosing a mixture needs float64: call jax.config.update("jax_enable_x64", True) first')
+    if reference is None:
+        reference = getattr(outcomes, "reference", None)
+    names = getattr(outcomes, "domains", None) if domains is None else domains
+    if names is None and reference is None:
+        raise ValueError("the domains are not known: pass domains=[...] or a reference mixture")
+    named = parse_limits(len(np.asarray(reference)) if names is None else names, **(limits or {}))
+    size = len(named.domains)
+    reference = np.full(size, 1.0 / size) if reference is None else check_mixture(reference, named.domains, "reference")
+    if risk not in objectives.RISKS:
+        raise ValueError(f"risk must be one of {', '.join(objectives.RISKS)}, got {risk!r}")
+    if not 0.0 < tail <= 1.0:
+        raise ValueError(f"tail must be above 0 and at most 1, got {tail!r}")
+    shape = jax.eval_shape(lambda w: as_outcome(outcomes(w)), jax.ShapeDtypeStruct((size,), float))
+    if shape.losses.ndim not in (1, 2):
+        raise ValueError(f"the function must give losses (V,) or draws (M, V), got shape {shape.losses.shape}")
+    has_draws = hasattr(outcomes, "draws") or shape.losses.ndim == 2
+    if risk != "mean" and not has_draws:
+        raise ValueError(f"risk={risk!r} needs draws, and the function gives only a point prediction")
+    n_tasks = 0 if shape.accuracies is None else shape.accuracies.shape[-1]
+    sets = tuple(getattr(outcomes, "sets", None) or (f"set {i}" for i in range(shape.losses.shape[-1])))
+    tasks = tuple(getattr(outcomes, "tasks", None) or (f"task {i}" for i in range(n_tasks)))
+    goal = Goal((mean_loss() if objective is None else objective).bind(sets, tasks), risk, float(tail))
+    cost_shape = jax.eval_shape(
+        lambda w: objectives.goal_cost(goal, outcomes, w, jnp.ones(())), jax.ShapeDtypeStruct((size,), float)
+    )
+    if cost_shape.shape != ():
+        raise ValueError(f"the objective must be one number per mixture, got shape {cost_shape.shape}")
+    found = feasible_regions(named)
+    kl_limit, distance_limit = named.find("kl"), named.find("distance")
+    curved = Curved(
+        None if kl_limit is None else jnp.asarray(named.prior),
+        None if kl_limit is None else jnp.asarray(kl_limit.value),
+        None if distance_limit is None else jnp.asarray(named.anchor),
+        None if distance_limit is None else jnp.asarray(distance_limit.value),
+    )
+    return Problem(outcomes, goal, named, found, curved, reference, sets, tasks, has_draws)
+
+
+def inside_curved(weights: Array, curved: Curved) -> Array:
+    """Room left under the KL and distance limits, shape (number of them,); positive inside."""
+    out = []
+    if curved.prior is not None and curved.kl is not None:
+        live = (curved.prior > 0) & (weights > 0)
+        ratio = jnp.where(live, weights, 1.0) / jnp.where(live, curved.prior, 1.0)
+        out.append(curved.kl - jnp.sum(jnp.where(live, weights * jnp.log(ratio), 0.0)))
+    if curved.anchor is not None and curved.distance is not None:
+        # squared, so that it is smooth at the anchor; over 2 limit, so that its slope is that of the distance
+        out.append((curved.distance**2 - jnp.sum((weights - curved.anchor) ** 2)) / (2 * curved.distance))
+    return jnp.stack(out) if out else jnp.zeros((0,), weights.dtype)
+
+
+def split_function(outcomes: Outcomes) -> tuple[Any, Any]:
+    """(static function, moving pytree): one of the two is None. Pytree functions travel as arrays and share programs."""
+    return (outcomes, None) if jax.tree_util.all_leaves([outcomes]) else (None, outcomes)

@@ -1,0 +1,139 @@
+"""Moved."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+
+import numpy as np
+
+from camel_jax.mixture.barrier import NO_CAP, Region
+from camel_jax.mixture.feasibility import (
+    _TOLERANCE,
+    InfeasibleError,
+    _linear_program,
+    _possible,
+    find_conflicts,
+    nearest,
+)
+from camel_jax.mixture.limits import Limit, Limits, curved_value
+
+
+def feasible_region(limits: Limits, support: np.ndarray | None = None) -> Region:
+    """The region of the linear limits with a strictly inner point; curved limits must be checked by the caller.
+
+    Args:
+      limits: parsed limits. support: boolean (K,), domains allowed above zero, or None for all.
+
+    Raises:
+      InfeasibleError: naming every minimal contradiction found.
+    """
+    items = list(limits.items)
+    if support is None and not _possible(limits, items):
+        raise InfeasibleError(*find_conflicts(limits))
+    size = len(limits.domains)
+    lower, upper = np.zeros(size), np.full(size, NO_CAP)
+    rows: list[np.ndarray] = []
+    values: list[float] = []
+    for limit in items:
+        if limit.row is None:
+            continue
+        if limit.domain >= 0:
+            if limit.kind == "fixed":
+                lower[limit.domain] = max(lower[limit.domain], limit.value)
+                upper[limit.domain] = min(upper[limit.domain], limit.value)
+            elif limit.row[limit.domain] < 0:
+                lower[limit.domain] = max(lower[limit.domain], -limit.value)
+            else:
+                upper[limit.domain] = min(upper[limit.domain], limit.value)
+        else:
+            rows.append(limit.row)
+            values.append(limit.value)
+    if limits.prior is not None:
+        upper = np.where(limits.prior > 0, upper, 0.0)
+    if support is not None:
+        upper = np.where(support, upper, 0.0)
+    region = _with_inner_point(lower, upper, np.reshape(rows, (-1, size)), np.asarray(values, float))
+    curved = [limit for limit in items if limit.kind in ("kl", "distance")]
+    if not curved:
+        return region
+    shut = [Limit("", "cap", row, 0.0) for row in np.eye(size)[~support]] if support is not None else []
+    near, reach = nearest(limits, [limit for limit in items if limit.kind != "count"] + shut)
+    if reach >= 1.0:
+        raise InfeasibleError([tuple(limit.name for limit in curved)])
+    # between the nearest mixture, inside the curved limits, and the inner point, inside the linear ones
+    for t in 0.5 ** np.arange(1, 60):
+        center = np.where(region.free, near + t * (region.center - near), region.center)
+        center = center + np.linalg.pinv(region.equal * region.free) @ (region.equal @ (region.center - center))
+        if all(curved_value(limits, c.kind, center) <= (0.25 + 0.75 * max(reach, 0.0)) * c.value for c in curved):
+            return region._replace(center=center)
+    raise InfeasibleError([tuple(limit.name for limit in curved)])
+
+
+def regions(limits: Limits, most: int = 64) -> tuple[Region, ...]:
+    """One region per set of domains that may be above zero; a single one where their number is not limited.
+
+    With more than ``most`` such sets the one region leaves the number of domains open.
+
+    Raises:
+      InfeasibleError: no mixture meets all limits.
+    """
+    count = limits.find("count")
+    whole = feasible_region(limits)
+    if count is None:
+        return (whole,)
+    size, k = len(limits.domains), int(count.value)
+    if math.comb(size, k) > most:
+        return (whole,)
+    out = []
+    for members in itertools.combinations(range(size), k):
+        support = np.isin(np.arange(size), members)
+        with contextlib.suppress(InfeasibleError):
+            out.append(feasible_region(limits, support))
+    if not out:
+        raise InfeasibleError([tuple(limit.name for limit in limits.items)], complete=False)
+    return tuple(out)
+
+
+def _with_inner_point(lower: np.ndarray, upper: np.ndarray, rows: np.ndarray, values: np.ndarray) -> Region:
+    """Split limits into those with room and those that hold with equality everywhere, and find a point between."""
+    size = len(lower)
+    if (lower > upper + _TOLERANCE).any():
+        raise InfeasibleError([("floors above caps",)])
+    norm = np.maximum(np.linalg.norm(rows, axis=1), 1e-300)
+    rows, values = rows / norm[:, None], values / norm
+    table = np.concatenate([-np.eye(size), np.eye(size), rows])
+    bound = np.concatenate([-lower, upper, values])
+    points, room = [], np.full(len(bound), np.inf)
+    for i in range(len(bound)):
+        if size <= i < 2 * size and upper[i - size] >= 1.0:
+            continue
+        found = _linear_program(table[i], table, bound)  # least value of the left side: most room
+        if found is None:
+            raise InfeasibleError([("the limits together",)])
+        points.append(found)
+        room[i] = bound[i] - table[i] @ found
+    center = np.mean(points, axis=0)
+    tight = room <= _TOLERANCE
+    free = ~(tight[:size] | tight[size : 2 * size])
+    center = np.where(tight[:size], lower, np.where(tight[size : 2 * size], upper, center))
+    if free.any():
+        equal = np.concatenate([np.ones((1, size)), rows[tight[2 * size :]]]) * free
+        goal = np.concatenate([[1.0], values[tight[2 * size :]]])
+        goal -= np.concatenate([np.ones((1, size)), rows[tight[2 * size :]]]) @ np.where(free, 0.0, center)
+        center = center + np.linalg.pinv(equal) @ (goal - equal @ center) * free
+    loose = ~tight[2 * size :]
+    keep_rows = np.where(loose[:, None], rows, 0.0)
+    keep_values = np.where(loose, values, 1.0)
+    if not len(rows):
+        keep_rows, keep_values = np.zeros((1, size)), np.ones(1)
+    equal = np.concatenate([np.ones((1, size)), np.where(loose[:, None], 0.0, rows)])
+    return Region(lower, upper, free, keep_rows, keep_values, _independent(equal, free), center)
+
+
+def _independent(equal: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Orthonormal rows with the span of the equality rows over the free domains, (rank, K)."""
+    _, s, vt = np.linalg.svd(equal * free, full_matrices=False)
+    rank = int((s > 1e-10 * max(s.max(initial=0.0), 1e-300)).sum())
+    return vt[:rank] if rank else np.zeros((1, equal.shape[1]))

@@ -1,0 +1,139 @@
+"""Moved."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from camel_jax.types import Array
+
+
+class Binding(NamedTuple):
+    """One limit at the answer.
+
+    Attributes:
+      name: the limit. slack: how far the answer is from it, in its own unit. binds: whether it is reached.
+      multiplier: what relaxing it by one unit (a share of 1, a unit of cost, a nat) gains in the objective, to first order.
+    """
+
+    name: str
+    slack: float
+    binds: bool
+    multiplier: float
+
+
+class Interval(NamedTuple):
+    """A value with its 90 % interval; scalars or arrays. NaN bounds where there are no draws."""
+
+    value: Array
+    lower: Array
+    upper: Array
+
+
+class Certificate(NamedTuple):
+    """Evidence that the answer is the best there is.
+
+    Attributes:
+      gap: no feasible mixture is better by more than this if the cost is convex (Frank-Wolfe gap, in objective units).
+      convex: whether no random chord of the region showed the cost to be non-convex. chords: how many were tried.
+      residual: violation of the optimality conditions, relative to the slope of the cost.
+      starts: number of starts. agreeing: how many finished candidates reached the same objective within 1e-6 of its
+        size. finished: how many candidates were finished.
+    """
+
+    gap: float
+    convex: bool
+    chords: int
+    residual: float
+    starts: int
+    agreeing: int
+    finished: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureResult:
+    """A recommended mixture with what it is predicted to give; plain data.
+
+    Attributes:
+      weights: (K,), sums to 1, meets every limit. domains: K names.
+      objective: label. maximize: whether larger is better. risk: mean, cvar or worst.
+      value: objective at the mixture (under the risk), with the interval of the plain objective over draws.
+      losses, accuracies: predicted outcome per set and per task (None if there are none). sets, tasks: names.
+      reference: (K,) mixture to compare with. reference_value: its objective. reference_losses: (V,).
+      gain: how much better the objective is than at the reference; positive is better.
+      loss_difference: losses minus those of the reference, (V,); negative is better.
+      reference_accuracies, accuracy_difference: the same for accuracies, (T,), where positive is better; None without.
+      probability_better: share of draws in which the mixture beats the reference; NaN without draws.
+      limits: every limit with slack and multiplier. violation: largest violation of any limit or of the sum.
+      certificate: evidence of global optimality. status: "converged" or what went wrong.
+    """
+
+    weights: np.ndarray
+    domains: tuple[str, ...]
+    objective: str
+    maximize: bool
+    risk: str
+    value: Interval
+    losses: Interval
+    accuracies: Interval | None
+    sets: tuple[str, ...]
+    tasks: tuple[str, ...]
+    reference: np.ndarray
+    reference_value: float
+    reference_losses: np.ndarray
+    gain: Interval
+    loss_difference: Interval
+    reference_accuracies: np.ndarray | None
+    accuracy_difference: Interval | None
+    probability_better: float
+    limits: tuple[Binding, ...]
+    violation: float
+    certificate: Certificate
+    status: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain lists, numbers and text, ready for JSON (NaN becomes None)."""
+        out = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        out["weights"] = dict(zip(self.domains, self.weights.tolist(), strict=True))
+        out["reference"] = dict(zip(self.domains, self.reference.tolist(), strict=True))
+        return _plain(out)
+
+    def summary(self) -> str:
+        """A few lines of text: the mixture beside the reference, the gain and the limits that bind."""
+        width = max(map(len, self.domains))
+        lines = [f"{'domain':<{width}}  share  reference"]
+        for name, share, other in zip(self.domains, self.weights, self.reference, strict=True):
+            lines.append(f"{name:<{width}}  {share:5.3f}  {other:9.3f}")
+        lines.append(f"{self.objective}: {_text(self.value)}; reference {self.reference_value:.4f}")
+        sure = "" if math.isnan(self.probability_better) else f", better in {self.probability_better:.0%} of draws"
+        lines.append(f"gain over the reference: {_text(self.gain)}{sure}")
+        for limit in self.limits:
+            if limit.binds:
+                lines.append(f"binds: {limit.name} (relaxing it by 0.01 gains {0.01 * limit.multiplier:.2g})")
+        if self.status != "converged":
+            lines.append(f"warning: {self.status}")
+        return "\n".join(lines)
+
+
+def _text(interval: Interval) -> str:
+    if not np.isfinite(interval.lower):
+        return f"{interval.value:.4f}"
+    return f"{interval.value:.4f} (90 %: {interval.lower:.4f} to {interval.upper:.4f})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""Arithmetic that stays finite, and small linear algebra with lanes last."""

@@ -1,0 +1,1 @@
+"""What is told to people: a recommendation, its evidence, its panels, the page."""

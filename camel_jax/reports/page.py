@@ -1,0 +1,107 @@
+"""Moved."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from camel_jax.recipes.sizes import format_count, format_size
+from camel_jax.reports.panels import NEAR
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 64rem; margin: 2.5rem auto; padding: 0 1.2rem; }
+h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; margin: .8rem 0; } td, th { padding: .28rem .9rem .28rem 0; text-align: right; }
+th { border-bottom: 1px solid #999; font-weight: 600; } td { border-bottom: 1px solid #eee; }
+td:first-child, th:first-child { text-align: left; } img { width: 100%; } .lead { color: #555; } .note { color: #8a5a00; }
+"""
+
+
+def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float, float], picture: bytes) -> str:
+    """The page as HTML; everything it shows is inside it."""
+    n_total, n_active, n_tokens = target
+    sizes, seen = ([format_count(x) for x in pair] for pair in (fitted.size_range, fitted.tokens_range))
+    title = f"{fitted.law.name}: mixture for {format_size(n_total, n_active)} on {format_count(n_tokens)} tokens"
+    gain = result.gain
+    better = f"better in {result.probability_better:.0%} of draws"
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        f'<p class="lead">Fitted on {sizes[0]} to {sizes[1]} parameters and {seen[0]} to {seen[1]} tokens, '
+        f"{len(fitted.domains)} training domains, {len(fitted.sets)} validation sets. {html.escape(fitted.check())}.</p>",
+        f"<p>{html.escape(result.objective)}: {result.value.value:.4f}, {gain.value:.4f} better than the reference "
+        f"(90 % interval {gain.lower:.4f} to {gain.upper:.4f}; {better}). "
+        "The reference is the mean mixture of the fitted table.</p>",
+        "<h2>Recommended mixture</h2>",
+        _table(
+            ["domain", "share", f"within {NEAR:g} % of the best", "reference"],
+            [
+                [name, f"{100 * w:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %", f"{100 * r:.1f} %"]
+                for name, w, low, high, r in zip(
+                    result.domains, result.weights, ranges.lower, ranges.upper, result.reference, strict=True
+                )
+            ],
+        ),
+        f'<img alt="recommended mixture, loss curves, path of the optimum" src="data:image/png;base64,'
+        f'{base64.b64encode(picture).decode()}">',
+        "<h2>Predicted losses, nats per token</h2>",
+        _table(
+            ["validation set", "loss", "90 % interval", "reference", "difference", "90 % interval"],
+            _rows(result.sets, result.losses, result.reference_losses, result.loss_difference),
+        ),
+    ]
+    if result.accuracies is not None:
+        rows = _rows(result.tasks, result.accuracies, result.reference_accuracies, result.accuracy_difference)
+        header = ["task", "accuracy", "90 % interval", "reference", "difference", "90 % interval"]
+        parts += ["<h2>Predicted benchmark accuracies</h2>", _table(header, rows)]
+    tests = fitted.extra.get("backtests", [])
+    if tests:
+        parts.append("<h2>How it did at a size it had not seen</h2>")
+        rows = [
+            [format_count(t["size"]), f"{100 * t['mean_relative_error']:.2f} %", f"{t['ratio']:.2f}"] for t in tests
+        ]
+        parts.append(
+            _table(["size predicted from the sizes below", "mean relative error", "error over interval"], rows)
+        )
+        parts.append(
+            f"<p>Intervals beyond the table are scaled by {fitted.extra['factor']:.2f} for it. They carry the bootstrap "
+            "over runs and an error of the law that grows with the distance in scale.</p>"
+        )
+    from camel_jax.downstream.result import flagged
+
+    notes = [*fitted.notes, *(f"{task}: {why}" for task, why in flagged(fitted.benchmarks).items())]
+    if (far := n_active / fitted.size_range[1]) > 4:
+        notes.append(f"The target is {far:.0f} x the largest fitted size; intervals that far out are little tested.")
+    if result.status != "converged":
+        notes.append(result.status)
+    if notes:
+        listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+        parts.append(f'<h2>To know</h2><ul class="note">{listed}</ul>')
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _rows(names: Sequence[str], here: Any, reference: Any, difference: Any) -> list[list[str]]:
+    """Outcome at the mixture and at the reference, with intervals."""
+    return [
+        [
+            name,
+            f"{here.value[i]:.3f}",
+            f"{here.lower[i]:.3f} to {here.upper[i]:.3f}",
+            f"{reference[i]:.3f}",
+            f"{difference.value[i]:+.3f}",
+            f"{difference.lower[i]:+.3f} to {difference.upper[i]:+.3f}",
+        ]
+        for i, name in enumerate(names)
+    ]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table of text."""
+    head = "".join(f"<th>{html.escape(x)}</th>" for x in header)
+    lines = ("<tr>" + "".join(f"<td>{html.escape(x)}</td>" for x in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"

@@ -1,0 +1,1 @@
+"""Minimisers that know no law."""

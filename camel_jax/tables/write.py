@@ -1,0 +1,86 @@
+"""Moved."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from camel_jax.storage import replacing
+from camel_jax.tables.runs import Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def runs_to_frame(runs: Runs) -> pd.DataFrame:
+    """The table of ``runs`` as a DataFrame in the schema that ``read_runs`` reads."""
+    import pandas as pd
+
+    recipe = runs.recipe
+    weights = np.asarray(recipe.weights)
+    names = runs.run_names or tuple(str(i) for i in range(int(np.max(runs.run)) + 1))
+    data: dict[str, Any] = {"run": [names[i] for i in np.asarray(runs.run)], "size": _whole(recipe.n_active)}
+    if np.any(np.asarray(recipe.n_total) != np.asarray(recipe.n_active)):
+        data["size_total"] = _whole(recipe.n_total)
+    data["tokens"] = _whole(recipe.tokens)
+    data |= {f"mix/{d}": weights[:, k] for k, d in enumerate(runs.domains)}
+    if recipe.supply is not None:
+        supply = np.broadcast_to(np.asarray(recipe.supply), weights.shape)
+        data |= {
+            f"supply/{d}": np.where(np.isinf(supply[:, k]), np.nan, supply[:, k]) for k, d in enumerate(runs.domains)
+        }
+    data |= {f"loss/{s}": np.asarray(runs.losses)[:, v] for v, s in enumerate(runs.sets)}
+    data |= {f"acc/{t}": np.asarray(runs.accuracies)[:, v] for v, t in enumerate(runs.tasks)}
+    return pd.DataFrame(data)
+
+
+def write_runs(runs: Runs, path: str | os.PathLike[str]) -> None:
+    """Write a table of runs as CSV or Parquet, by suffix; what was not measured stays blank."""
+    write_frame(runs_to_frame(runs), path)
+
+
+def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write any table as CSV or Parquet, by suffix, without leaving half a file behind.
+
+    Raises:
+      ValueError: another suffix, or a folder that is not there.
+    """
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in (".csv", ".parquet", ".pq"):
+        raise ValueError(f"cannot write {path}: the name must end in .csv or .parquet")
+    with replacing(path) as part:
+        if suffix == ".csv":
+            frame.to_csv(part, index=False, lineterminator="\n")
+        else:
+            frame.to_parquet(part, index=False)
+
+
+def write_columns(columns: Mapping[str, Any], target: str | os.PathLike[str] | TextIO) -> None:
+    """Write named columns, such as predictions, to a CSV or Parquet file, or as CSV to an open stream.
+
+    Whole numbers are written without a point; others in a CSV with eight significant digits.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame({name: _written(column) for name, column in columns.items()})
+    if not isinstance(target, (str, os.PathLike)):
+        target.write(frame.to_csv(index=False, lineterminator="\n", float_format="%.8g"))
+    elif pathlib.Path(target).suffix.lower() == ".csv":
+        with replacing(target) as part:
+            frame.to_csv(part, index=False, lineterminator="\n", float_format="%.8g")
+    else:
+        write_frame(frame, target)
+
+
+def _written(column: Any) -> Any:
+    values = np.asarray(column)
+    return _whole(values) if values.dtype.kind in "iuf" else column
+
+
+def _whole(values: Any) -> np.ndarray:
+    values = np.asarray(values, float)
+    return values.astype(np.int64) if np.all((values == np.round(values)) & (np.abs(values) < 2**62)) else values

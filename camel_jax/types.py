@@ -1,0 +1,5 @@
+"""Array types."""
+
+from typing import Any, TypeAlias
+
+Array: TypeAlias = Any

@@ -1,0 +1,41 @@
+"""Calling the command line in process, as the tests of commands share it."""
+
+import contextlib
+import io
+import os
+
+import pytest
+
+from camel_jax import cli
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_flags():
+    """A command adds flags for XLA to the environment; other tests do not see them. Its cache is that of all tests."""
+    assert "JAX_COMPILATION_CACHE_DIR" in os.environ  # not the user's
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+        yield
+
+
+def call(*arguments):
+    """(exit code, stdout, stderr) of a command."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+        cli.main([str(a) for a in arguments])
+    return end.value.code, out.getvalue(), err.getvalue()
+
+
+def refused(*arguments):
+    """The one line of a command that must refuse its input."""
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    lines = [line for line in err.splitlines() if not line.endswith(" ...")]  # progress, where the machine is slow
+    assert len(lines) == 1 and lines[0].startswith("error: ") and "Traceback" not in err
+    return lines[0]
+
+
+def put(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
