@@ -1,7 +1,8 @@
-"""Fill the README's tables and draw its figure from the results of other scripts: python benchmarks/accuracy/report.py.
+"""Fill the tables of README.md and docs/ from the results of other scripts, and draw one figure: python benchmarks/accuracy/report.py.
 
 Reads the leaderboards (leaderboard_holdout1, leaderboard_holdout2, leaderboard_proxy), proxy_closing, ablations_holdout1,
-bayes_tables and bayes_decisions in benchmarks/results; writes between the README's marks, and notebooks/leaderboard.png.
+bayes_tables, bayes_decisions and few_mixtures in benchmarks/results; writes between the marks of the pages, and
+docs/figures/leaderboard.png.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LAWS = {
     "boosted_trees": "boosted trees",
     "nearest_run": "nearest run",
 }
+SHORT = ("blend", "sodm_joint", "sodm_joint_published", "dml_published", "boosted_trees", "nearest_run")
 MIXTURES = {
     "camel": "**CAMEL's**",
     "sodm": "SODM's",
@@ -45,6 +47,7 @@ MIXTURES = {
 def main() -> None:
     """Read the results, write the section and the figure."""
     results = {k: read(f"leaderboard_holdout{k}") for k in (1, 2)}
+    fill("short_accuracy", short(results[1]["rows"]))
     fill("accuracy", "\n".join(section(held, result) for held, result in results.items()))
     fill("few_mixtures", few_mixtures(read("few_mixtures")))
     fill("ablations", ablations(read("ablations_holdout1")))
@@ -64,6 +67,17 @@ def few_mixtures(result: dict) -> str:
     for place, draws in sorted(groups.items(), key=lambda group: (tables.index(group[0][0]), group[0])):
         means = ([statistics.mean(e[law][what] for e in draws) for what in ("all", "final")] for law in names)
         lines.append(f"| {' | '.join(map(str, place))} | " + " | ".join(f"{a:.2f} / {b:.2f}" for a, b in means) + " |")
+    return "\n".join([*lines, ""])
+
+
+def short(rows: list[dict]) -> str:
+    """The README's table: a few laws, the largest size held out, all checkpoints."""
+    tables = list(dict.fromkeys(row["table"] for row in rows))
+    by_key = {(row["table"], row["method"]): row for row in rows}
+    lines = [f"| law | {' | '.join(tables)} |", f"|---|{'---|' * len(tables)}"]
+    for law in SHORT:
+        cells = [f"{by_key[table, law]['error']:.2f}" for table in tables]
+        lines.append(f"| {LAWS[law]} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
@@ -229,13 +243,15 @@ def cell(row: dict | None) -> str:
 
 
 def draw(rows: list[dict]) -> None:
-    """The figure of the README."""
+    """The figure of docs/accuracy.md."""
     from camel_jax.figures.leaderboard import leaderboards
 
     tables: dict[str, list] = {}
     for row in rows:
         tables.setdefault(row["table"], []).append(types.SimpleNamespace(**row))
-    leaderboards(tables, title="Error at the largest size, fitted below it").savefig(ROOT / "notebooks/leaderboard.png")
+    leaderboards(tables, title="Error at the largest size, fitted below it").savefig(
+        ROOT / "docs/figures/leaderboard.png"
+    )
 
 
 if __name__ == "__main__":

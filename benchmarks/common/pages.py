@@ -13,8 +13,11 @@ def read(name: str) -> dict:
 
 
 def fill(name: str, text: str) -> None:
-    """Put a text between the marks of that name in the README."""
-    path = ROOT / "README.md"
-    head, rest = path.read_text().split(f"<!-- {name} -->\n")
-    _, tail = rest.split(f"<!-- /{name} -->")
-    path.write_text(f"{head}<!-- {name} -->\n{text}<!-- /{name} -->{tail}")
+    """Put a text between the marks of that name, on the one page of README.md and docs/ that has them."""
+    first, last = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    pages = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if first in page.read_text()]
+    if len(pages) != 1:
+        raise ValueError(f"the marks {name} must be on one page, and are on {len(pages)}")
+    head, rest = pages[0].read_text().split(first)
+    _, tail = rest.split(last)
+    pages[0].write_text(f"{head}{first}{text}{last}{tail}")

@@ -1,4 +1,5 @@
-"""What the two design studies say: python benchmarks/design/report.py. Prints tables, fills the README, draws notebooks/design.png.
+"""What the two design studies say: python benchmarks/design/report.py. Prints tables, fills docs/design_study.md, draws
+docs/figures/design.png.
 
 Reads design_study.json, design_tables.json and leaderboard_holdout1.json in benchmarks/results. Intervals are 90 % bootstrap
 intervals over planted laws; ratios are paired by planted law.
@@ -37,7 +38,7 @@ def main() -> None:
     text = "\n".join([*simulated(study["rows"]), "", *real(tables["rows"], bars), ""])
     print(text)
     fill("design", text)
-    draw(study["rows"], tables["rows"], bars).savefig(ROOT / "notebooks/design.png")
+    draw(study["rows"], tables["rows"], bars).savefig(ROOT / "docs/figures/design.png")
 
 
 def errors(rows: list[dict], family: str, multiple: int, shape: str, what: str = "error") -> np.ndarray:

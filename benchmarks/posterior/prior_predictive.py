@@ -5,7 +5,7 @@ Tables are drawn from the priors at the recipes of camel_jax/data/proxy_runs.csv
 nothing: priors are in units of a table, the geometric means of its sizes, tokens and losses, and are the same for every table. Per law:
 all losses; one mixture over the sizes; and how much mixtures matter, the standard deviation of log loss over mixtures at one size.
 The last is also told for the second smallest size of public tables, which no benchmark holds out.
-Writes notebooks/prior_predictive.png, the list in camel_jax/bayes/README.md and results/prior_predictive.json.
+Writes docs/figures/prior_predictive.png, the list in docs/posterior_model.md and results/prior_predictive.json.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from common.provenance import DATA, RESULTS, ROOT, provenance
 from common.results import write
 
-FIGURE, PAGE = ROOT / "notebooks" / "prior_predictive.png", ROOT / "camel_jax" / "bayes" / "README.md"
+FIGURE, PAGE = ROOT / "docs" / "figures" / "prior_predictive.png", ROOT / "docs" / "posterior_model.md"
 DRAWS, LINES, SKILLS = 400, 40, 6
 PUBLIC = "slimpajama", "pile5", "redpajama7"
 HEAD = "| coordinate | center | deviation | spread over sets or skills |", "|---|---|---|---|"

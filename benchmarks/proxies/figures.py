@@ -3,7 +3,7 @@
 At each dense size of camel_jax/data/proxy_runs.csv a smooth surface is fitted to each measured loss over mixtures, no law of scale in
 it: ridge regression on the shares, the logarithm of the set's own share and its square, with the offset of the logarithm and the
 penalty chosen by leaving one mixture out. The lowest point of their mean on the simplex is that size's best mixture; bands come from
-resampling mixtures. Draws notebooks/proxy_optimum.png and writes benchmarks/results/proxy_optimum.json.
+resampling mixtures. Draws docs/figures/proxy_optimum.png and writes benchmarks/results/proxy_optimum.json.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def draw(
     right.set_ylim(0, None)
     right.set_ylabel("mean loss above own best, nats per byte")
     style.put_title(right, "Cost of the smallest size's mixture", "median; bars: 90 % of resamples")
-    with replacing(ROOT / "notebooks" / "proxy_optimum.png") as part:
+    with replacing(ROOT / "docs" / "figures" / "proxy_optimum.png") as part:
         figure.savefig(part)
 
 

@@ -1,12 +1,9 @@
 """The command line in process: exit codes, one-line errors, files that are whole or absent, the same bytes twice."""
 
-import contextlib
 import csv
 import io
 import json
 import os
-import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -286,22 +283,6 @@ def test_what_is_no_fit(study):
     ):
         assert "wrong.npz" in refused(*arguments)
     assert "no such file" in refused("mix", study / "none.npz", "--size", "1B", "--tokens", "1B")
-
-
-def test_ten_lines_of_the_readme_run(study, monkeypatch):
-    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
-    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert block is not None
-    lines = [line for line in block[1].splitlines() if line.strip()]
-    assert len(lines) <= 11
-    quick = block[1].replace("skills=10", "skills=2").replace("starts=4, resamples=16", "starts=1, resamples=2")
-    quick = quick.replace("objective=cj.mean_loss()", "objective=cj.mean_loss(), starts=16")
-    assert quick != block[1]
-    monkeypatch.chdir(study)
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(quick, "README.md", "exec"), {})
-    assert "gain over the reference" in out.getvalue()
 
 
 def test_leaderboard_judges_at_the_largest_size(study, tmp_path):
