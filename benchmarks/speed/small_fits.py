@@ -86,7 +86,7 @@ def compare(args, pool, table, which, n_samples):
     compile_seconds = {}
     variants = {
         "camel_jax structured": (law, None, None),
-        "camel_jax plain function": (predict, (shares, log_size), None),
+        "camel_jax any function": (predict, (shares, log_size), None),
         "camel_jax structured, 1 device": (law, None, 1),
     }
     for name, variant in variants.items():

@@ -2,14 +2,14 @@
 
 For every resample b, start s and validation set v, find the raw parameters x that minimise
 
-    1/2 sum_r weights_br rho(log prediction_r(x) - log targets_rv) + 1/2 (x - mean)' precision (x - mean)
+    1/2 sum_r weights_br rho(link(prediction_r(x)) - link(targets_rv)) + 1/2 (x - mean)' precision (x - mean)
 
-with rho(e) = e^2, or Huber's function (e^2 up to delta, then 2 delta |e| - delta^2) by iteratively re-weighted least squares. A law is
-given either by its ``Structure`` (no Jacobian is formed: see ``structure``), or as any function ``predict(raw, row) -> scalar``,
-differentiated row by row in reverse mode.
+with rho(e) = e^2, or Huber's function (e^2 up to delta, then 2 delta |e| - delta^2) by iteratively re-weighted least squares, and
+link the logarithm or the identity. A law is given either by its ``Structure`` (no Jacobian is formed: see ``structure``), or as any
+function ``predict(raw, row) -> scalar``, differentiated row by row in reverse mode.
 
 Method: Marquardt's scaling, damping updated by the gain ratio (Nielsen 1999), one evaluation a step for the objective and the
-normal equations together; lanes are refilled as they finish (``queue``).
+normal equations together; lanes are refilled as they finish (``refill``).
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from camel_jax.runtime import require_float64
-from camel_jax.solvers.autodiff import Rowwise
+from camel_jax.solvers.autodiff import Grouped, Rowwise, Whole
+from camel_jax.solvers.discover import Found, discover
 from camel_jax.solvers.prior import Prior, prior_arrays
-from camel_jax.solvers.projected_starts import project_all, project_starts
+from camel_jax.solvers.projected_starts import project_all, project_function, project_starts
+from camel_jax.solvers.projection import Scale
 from camel_jax.solvers.queue import Batch, Controls, Settings, in_order, run_queue
-from camel_jax.solvers.structure import Structure
+from camel_jax.solvers.structure import Structure, group_products
 from camel_jax.types import Array
+
+ANALYZED = 24  # parameters of a function that is analysed: beyond, compiling what is found takes longer than it saves
 
 
 class LeastSquares(NamedTuple):
@@ -56,6 +60,9 @@ def least_squares(
     weights: Array | None = None,
     prior: Prior | None = None,
     huber: float | None = None,
+    link: str = "log",
+    by_row: bool = True,
+    analyze: bool = True,
     starts_by_resample: bool = False,
     project: bool | None = None,
     max_steps: int = 200,
@@ -67,17 +74,20 @@ def least_squares(
     """Fit one law to every resample x start x validation set.
 
     Args:
-      law: a ``Structure``, or ``predict(raw, row) -> scalar`` giving the prediction for one set. Pass the same function object
-        again and nothing is compiled again.
+      law: a ``Structure``, or ``predict(raw, row) -> scalar`` (``predict(raw, rows) -> (R,)`` with ``by_row=False``) giving the
+        prediction for one set. Pass the same function object again and nothing is compiled again.
       starts: raw parameters, pytree of leaves (S, V, ...), shared by the resamples.
       targets: (R, V) measured values, in the unit of the predictions; NaN where not measured.
       rows: pytree with leading axis R, the table as ``predict`` reads it; unused with a ``Structure``.
       weights: (B, R) weights of the rows, such as bootstrap multiplicities; any numeric type (int8 saves memory). None for ones.
       prior: quadratic penalty on the raw parameters.
       huber: delta of Huber's function in the unit of the residuals; None for plain squares.
+      link: "log" for residuals of logarithms, "identity" for plain ones (functions only).
+      by_row: False for a function whose rows depend on one another.
+      analyze: look for parameters that share slopes or scale a term, numerically, at a few points (``discover``).
       starts_by_resample: starts have leaves (B, S, V, ...): each resample its own, such as warm starts.
-      project: scale the terms of every start of a ``Structure`` by linear least squares first, with the mean weights. Default:
-        where the starts are shared by the resamples.
+      project: scale the terms of every start by linear least squares first, with the mean weights. Default: where the starts
+        are shared by the resamples.
       max_steps: most trial points after the start.
       rtol: stop when the actual and the promised decrease of the objective are both below this fraction of it.
       damping: first damping, relative to the diagonal of J'WJ.
@@ -102,6 +112,8 @@ def least_squares(
     """
     targets = np.asarray(targets, float)
     require_float64("least squares")
+    if link not in ("log", "identity"):
+        raise ValueError(f"link is 'log' or 'identity', not {link!r}")
     leaves, treedef = jax.tree.flatten(starts)
     leaves = [np.asarray(leaf, float) for leaf in leaves]
     n_rows, n_sets = targets.shape
@@ -125,15 +137,27 @@ def least_squares(
     seen = ~np.isnan(targets)
     project = not starts_by_resample if project is None else project
     if isinstance(law, Structure):
+        if link != "log":
+            raise ValueError("a structured law is fitted in logarithms; give a function for link='identity'")
         model, data = law.form, law.data
         if model.n_params != n_params:
             raise ValueError(f"starts hold {n_params} parameters a set, the structure {model.n_params}")
         if project:
             flat = project_all(partial(project_starts, law.form, law.data), flat, targets, seen, counts)
     else:
-        model, data = Rowwise(law, treedef, shapes), rows
+        model, data = (Rowwise if by_row else Whole)(law, treedef, shapes, link == "log"), rows
+        if isinstance(model, Rowwise) and analyze and n_params <= ANALYZED:
+            found = _discover(model, rows, flat)
+            if project and found.amplitudes and link == "log":
+                flat = project_all(
+                    partial(project_function, model, found.amplitudes, rows), flat, targets, seen, counts
+                )
+            if len(found.groups) < n_params:
+                group_features = [found.features[list(g)] for g in found.groups]
+                model = Grouped(model, found.groups, found.reference, _scales_found(found) if link == "log" else ())
+                data = {"rows": rows, "group_features": group_features, "products": group_products(group_features)}
     with np.errstate(all="ignore"):
-        log_targets = np.log(targets)
+        linked = np.log(targets) if link == "log" else targets
     devices = list(devices) if devices is not None else jax.local_devices()
     mesh = Mesh(np.array(devices), ("lanes",)) if len(devices) > 1 else None
     if lanes is None:
@@ -144,7 +168,7 @@ def least_squares(
     controls = Controls(np.int32(max_steps), *np.array([rtol, 1e-12, damping, 1.0 if huber is None else huber]))
     mean, precision = prior_arrays(prior, n_params, flat.dtype)
     packed = precision[tuple(np.array(model.pairs).T)]
-    batch = Batch(flat, np.where(seen, log_targets, 0.0), seen, counts, mean, precision, packed, controls)
+    batch = Batch(flat, np.where(seen, linked, 0.0), seen, counts, mean, precision, packed, controls)
     with jax.default_device(devices[0]):
         out = run_queue(model, settings, mesh, data, batch)
     shape = (n_resamples, n_starts, n_sets)
@@ -152,3 +176,32 @@ def least_squares(
     split = np.split(best, np.cumsum([int(np.prod(s, dtype=int)) for s in shapes])[:-1], axis=1)
     params = jax.tree.unflatten(treedef, [p.reshape(*shape, *s) for p, s in zip(split, shapes, strict=True)])
     return LeastSquares(params, objective.reshape(shape), status.reshape(shape), steps.reshape(shape))
+
+
+def _scales_found(found: Found) -> tuple[Scale, ...]:
+    """Amplitudes of a function, each with the groups that it alone scales."""
+    pairs = [(i, groups) for i, groups in zip(found.amplitudes, found.scaled, strict=True) if groups is not None]
+    taken = [g for _, groups in pairs for g in groups]
+    return tuple(Scale(((i, 1.0),), groups) for i, groups in pairs if all(taken.count(g) == 1 for g in groups))
+
+
+_found: dict[Any, Found] = {}
+
+
+def _discover(model: Rowwise, rows: Any, flat: np.ndarray) -> Found:
+    """What is found about a function on a table, remembered for the next call."""
+    leaves, treedef = jax.tree.flatten(rows)
+    key = model, treedef, tuple((np.shape(x), np.asarray(x).tobytes()) for x in leaves)
+    if key not in _found:
+        points = flat.reshape(-1, flat.shape[-1])
+        points = points[np.all(np.isfinite(points), 1)]
+        if not len(points):
+            return Found(
+                tuple((i,) for i in range(model.n_params)), np.ones((model.n_params, 1)), (-1,) * model.n_params, ()
+            )
+        rng = np.random.default_rng(0)
+        points = points[rng.integers(len(points), size=6)] + 0.1 * rng.standard_normal((6, flat.shape[-1]))
+        while len(_found) >= 32:
+            _found.pop(next(iter(_found)))
+        _found[key] = discover(lambda x, row: model.scalar(tuple(x), row), rows, points)
+    return _found[key]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from camel_jax.solvers.autodiff import Rowwise
 from camel_jax.solvers.structure import Form
 from camel_jax.types import Array
 
@@ -55,6 +56,20 @@ def project_starts(form: Form, data: Any, starts: Array, targets: Array, weights
         for k in form.amplitudes[i]:
             # every branch of a term moves together: the term is homogeneous of degree 1 (coupled) or `power`
             moved = moved.at[k].add(factor / (1.0 if form.couplings[i] >= 0 else form.powers[i]))
+    return jnp.where(jnp.all(jnp.isfinite(moved), 0), moved, starts)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def project_function(
+    model: Rowwise, amplitudes: tuple[int, ...], rows: Any, starts: Array, targets: Array, weights: Array
+) -> Array:
+    """The same for a function, at the parameters found to be logarithms of amplitudes: the derivative is the term."""
+    one = jax.value_and_grad(model.scalar)
+    over_lanes = jax.vmap(one, in_axes=(0, None))
+    value, slopes = jax.vmap(over_lanes, in_axes=(None, 0))(tuple(starts), rows)
+    terms = jnp.stack([slopes[i] for i in amplitudes])
+    factors = _scales(terms, value - jnp.sum(terms, 0), targets, weights)
+    moved = starts.at[np.array(amplitudes)].add(factors)
     return jnp.where(jnp.all(jnp.isfinite(moved), 0), moved, starts)
 
 

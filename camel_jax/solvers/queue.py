@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 
     Attributes:
       starts: (B or 1, S, V, P).
-      targets: (R, V), log losses, 0 where not measured.
+      targets: (R, V), linked (log losses), 0 where not measured.
       seen: (R, V) boolean, where measured.
       weights: (B, R), any numeric type.
       prior_mean: (P,).

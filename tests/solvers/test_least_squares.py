@@ -17,6 +17,7 @@ import camel_jax
 from camel_jax.numerics.batched import fast_log, lower_pairs, solve_packed
 from camel_jax.solvers import least_squares as module
 from camel_jax.solvers import projected_starts, queue, status
+from camel_jax.solvers.discover import discover
 from camel_jax.solvers.least_squares import least_squares
 from camel_jax.solvers.prior import Prior, quadratic_prior
 from camel_jax.solvers.projection import LARGEST, rescale
@@ -210,6 +211,16 @@ def test_warm_starts_stay_where_they_are(problem, structured):
     np.testing.assert_allclose(fit.objective, structured.objective, rtol=1e-9)
 
 
+def test_rows_that_depend_on_one_another(problem, generic):
+    rows, losses, starts, counts, _ = problem
+
+    def whole(raw, rows):
+        return jax.vmap(lambda row: predict(raw, row))(rows)
+
+    fit = least_squares(whole, starts, losses, rows=rows, weights=counts, prior=PRIOR, by_row=False, rtol=1e-12)
+    np.testing.assert_allclose(fit.objective, generic.objective, rtol=1e-9)
+
+
 def sodm(raw, row):
     mixture, n, d, _ = row
     present = mixture > 0
@@ -264,7 +275,7 @@ def test_inverse_sums_couplings_and_absent_branches_have_the_derivatives_of_auto
     law = structure(shapes, terms, positive=["g", "alpha", "beta"])
     names = sorted(shapes)
     tree = jax.tree.structure(dict.fromkeys(names, 0))
-    auto = module.Rowwise(sodm, tree, tuple(shapes[k] for k in names))
+    auto = module.Rowwise(sodm, tree, tuple(shapes[k] for k in names), True)
     raw = 0.5 * rng.standard_normal((auto.n_params, 4))
     weights, residual = rng.uniform(size=(2, R, 4))
     data = (mixture, n, d, np.ones(R))
@@ -319,6 +330,8 @@ def test_wrong_input_is_named(problem):
         least_squares(predict, starts, losses, rows=rows, weights=counts[:, :-1])
     with pytest.raises(ValueError, match="leading axes"):
         least_squares(predict, starts, losses[:, :2], rows=rows)
+    with pytest.raises(ValueError, match="link"):
+        least_squares(predict, starts, losses, rows=rows, link="sqrt")
     with pytest.raises(ValueError, match="exactly one branch"):
         structure({"a": (), "b": ()}, [Term([{"a": 1.0}])])
 
@@ -397,3 +410,21 @@ def test_two_devices_do_not_wait_for_each_other_over_laws_of_many_parameters():
         check=False,
     )
     assert done.stdout.split() == ["2", "512"], done.stderr
+
+
+def test_structure_is_found_in_a_plain_function(problem, structured):
+    rows, _, starts, _, _ = problem
+    shapes = tuple(np.shape(starts[k])[2:] for k in NAMES)
+    model = module.Rowwise(predict, jax.tree.structure(dict.fromkeys(NAMES, 0)), shapes, True)
+    points = np.random.default_rng(1).standard_normal((5, model.n_params))
+    found = discover(lambda x, row: model.scalar(tuple(x), row), rows, points)
+    assert {frozenset(g) for g in found.groups} == {frozenset({1}), frozenset({2, 4, 5, 6}), frozenset({0, 3})}
+    assert found.amplitudes == (1, 2, 3)
+    owners = [{i for g in groups for i in found.groups[g]} for groups in found.scaled]
+    assert owners == [{1}, {2, 4, 5, 6}, {0, 3}]
+
+    def curved(x, row):  # no two slopes are proportional, nothing is an amplitude
+        return jnp.sin(x[0] * row) + jnp.cos(x[1] + x[0] * row**2) + 3.0
+
+    alone = discover(curved, np.linspace(0.1, 1.0, 7), points[:, :2])
+    assert alone.groups == ((0,), (1,)) and alone.amplitudes == ()
