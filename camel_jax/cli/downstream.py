@@ -71,30 +71,6 @@ def add_benchmarks(fitted: Any, table: Any, known: dict[str, Any], *, given: boo
     return fitted.with_benchmarks(law)
 
 
-def summarize_benchmarks(law: Any, table: Any) -> dict[str, Any]:
-    """What a benchmark law is, which tasks it cannot tell, and how close it is to its own table, in points."""
-    import numpy as np
-
-    measured = np.asarray(table.accuracies, float)
-    error = np.abs(np.asarray(law.predict(table.losses)) - measured)
-    seen = np.isfinite(error)
-    by_task = 100 * np.where(seen, error, 0.0).sum(0) / np.maximum(seen.sum(0), 1)
-    usable = law.usable
-    return {
-        "rows": int(np.isfinite(measured).any(1).sum()),
-        "tasks": list(law.tasks),
-        "sets": list(law.sets),
-        "weights": law.choice,
-        "in_sample_error_points": {t: e for t, e, ok in zip(law.tasks, by_task.tolist(), usable, strict=True) if ok},
-        "next_scale_error_points": {t: 100 * e for t, e, ok in zip(law.tasks, law.spread, usable, strict=True) if ok},
-        "flagged": {
-            t: {"flag": law.flags[t], "reason": law.reasons[t]}
-            for t, ok in zip(law.tasks, usable, strict=True)
-            if not ok
-        },
-    }
-
-
 def print_benchmarks(summary: dict[str, Any]) -> None:
     """The summary of a benchmark law for people: usable tasks, then the flagged ones with the reason."""
     errors, expected = summary["in_sample_error_points"], summary["next_scale_error_points"]

@@ -1,4 +1,4 @@
-"""Moved."""
+"""What commands read: a mixture, a fit."""
 
 from __future__ import annotations
 

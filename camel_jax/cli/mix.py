@@ -25,7 +25,7 @@ from camel_jax.cli.options import (
     Tokens,
 )
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
-from camel_jax.reports.recommend import as_dict, evidence, recommend
+from camel_jax.reports.recommend import as_dict, far_beyond, recommend
 from camel_jax.storage import check_target, replacing
 
 
@@ -132,8 +132,8 @@ def print_mixture(fitted: Any, result: Any, ranges: Any, near: float, size: str,
     title = f"Mixture for {format_size(n_total, n_active)} on {format_count(count)} tokens ({fitted.law.name})"
     print_shares(title, result, ranges, near)
     print_outcome(result)
-    if (far := n_active / fitted.size_range[1]) > 4:
-        say(f"note: the target is {far:.0f} x the largest fitted size; intervals that far out are little tested")
+    if far := far_beyond(fitted, n_active):
+        say(f"note: {far}")
 
 
 def print_shares(title: str, result: Any, ranges: Any, near: float) -> None:
@@ -195,6 +195,8 @@ def print_outcome(result: Any) -> None:
     for limit in result.limits:
         if limit.binds:
             lines.append(f"limit reached: {limit.name}; relaxing it by 0.01 gains {0.01 * limit.multiplier:.2g}")
+    from camel_jax.reports.evidence import evidence
+
     lines.append(evidence(result.certificate))
     if result.status != "converged":
         lines.append(f"warning: {result.status}")

@@ -1,4 +1,4 @@
-"""Moved."""
+"""What commands write: tables and figures, whole or not at all."""
 
 from __future__ import annotations
 

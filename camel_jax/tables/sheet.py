@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from camel_jax.runtime import require
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -131,6 +133,7 @@ def _load(source: Source, name: str | None) -> Sheet:
     if not path.exists():
         raise fail("no such file")
     if suffix in (".parquet", ".pq"):
+        require("parquet", "pyarrow", f"reading {path}")
         import pandas as pd
 
         try:
