@@ -78,7 +78,7 @@ def print_benchmarks(summary: dict[str, Any]) -> None:
     title = f"Benchmark law: {len(errors)} of {n_tasks} tasks usable, from {n_sets} losses in {summary['rows']} rows"
     rows = [[t, f"{e:.1f}", f"{expected[t]:.1f}"] for t, e in errors.items()]
     if rows:
-        print_table(title, ["task", "error within the table, points", "expected at the next size, points"], rows)
+        print_table(title, ["task", "mean error, points", "expected at the next size, points"], rows)
     flagged = summary["flagged"]
     if flagged:
         print_table(
@@ -86,6 +86,8 @@ def print_benchmarks(summary: dict[str, Any]) -> None:
             ["task", "flag", "reason"],
             [[task, why["flag"], why["reason"]] for task, why in flagged.items()],
             words=3,
-            caption="best: accuracy of the quarter with the lowest losses; rise: to there from the highest, as fitted;"
-            " noise: of items and misfit.",
+            caption="best: mean accuracy of the quarter of the rows with the lowest losses;"
+            " chance: accuracy of a guess, as told or as fitted;\n"
+            "rise: how far the fitted curve climbs from the quarter with the highest losses to there;\n"
+            "noise: standard error of one accuracy, from its number of questions and the misfit of the curve",
         )

@@ -182,10 +182,13 @@ def print_summary(summary: dict[str, Any]) -> None:
     low, high = (format_count(x) for x in summary["active_parameters"])
     first, last = (format_count(x) for x in summary["tokens"])
     errors = summary["in_sample_error_percent"]
-    share = f" Weight of sodm: {summary['share_of_sodm']:.2f}." if "share_of_sodm" in summary else ""
+    share = (
+        f" Weight of the law sodm in the blend: {summary['share_of_sodm']:.2f}." if "share_of_sodm" in summary else ""
+    )
     print_table(
         f"{summary['law']} on {summary['runs']} runs ({summary['rows']} rows): {low} to {high} parameters, {first} to {last} tokens",
-        ["validation set", "error within the table"],
+        ["validation set", "mean error"],
         [[s, f"{e:.2f} %"] for s, e in errors.items()] + [["mean", f"{sum(errors.values()) / len(errors):.2f} %"]],
-        caption=f"{summary['status']}.{share} How it does at a size it has not seen is the question; see the leaderboard.",
+        caption=f"{summary['status']}.{share}\nmean error: relative, on the runs it was fitted to;"
+        " camel-jax leaderboard measures it at a size held out",
     )

@@ -52,7 +52,7 @@ def compare_designs(
       options: as for ``compare_shapes``.
 
     Raises:
-      ValueError: fewer than two domains, or one that is named twice.
+      ValueError: fewer than two domains, one that is named twice, or no sizes.
     """
     keys = jax.random.split(jax.random.key(seed), 3)
     if table is None:
@@ -63,7 +63,9 @@ def compare_designs(
         center = np.asarray(table.recipe.weights).mean(0)
         center = center / center.sum()
     parse_size(target[0])
-    sizes = list(ladder) if ladder is not None else [float(x) for x in scales(table)]
+    if ladder is None and table is None:
+        raise ValueError("--ladder: name the sizes that may be run, where there is no table")
+    sizes: list[Any] = [float(x) for x in scales(table)] if ladder is None and table is not None else list(ladder or ())
     rungs = make_ladder(sizes, tokens_per_parameter=list(tokens_per_parameter))
     aim = target_region(*target, mixtures_around(keys[1], 32, center, 2.0))
     lattice = candidates == "lattice"

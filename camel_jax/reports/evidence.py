@@ -14,18 +14,18 @@ def evidence(certificate: Any) -> str:
     Args:
       certificate: of a ``MixtureResult``.
     """
-    agree = f"{certificate.agreeing} of {certificate.finished} searches that finished found this mixture"
+    agree = f"{certificate.agreeing} of the {certificate.finished} best candidates, searched to the end, are as good as this mixture"
     if certificate.convex:
         proof = (
-            f"the objective was convex along all {certificate.chords} lines that were tried between mixtures,"
-            f" and then no mixture is better by more than {certificate.gap:.1g}"
+            f"the objective was convex along all {certificate.chords} random lines between mixtures that were tried;"
+            f" if it is convex everywhere, no mixture is better by more than {certificate.gap:.1g}"
         )
     else:
         proof = (
             f"the objective is not convex (one of {certificate.chords} lines between mixtures shows it),"
             " so another optimum may exist"
         )
-    return f"evidence: {agree} ({certificate.starts} starts); {proof}"
+    return f"evidence: {agree} (of {certificate.starts} starts); {proof}"
 
 
 def summarize(result: Any, table: Any) -> dict[str, Any]:

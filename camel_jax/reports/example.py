@@ -12,6 +12,7 @@ from camel_jax.storage import replacing
 
 N_RECIPES = 6
 N_ITEMS = 240  # questions of every task of the package's table
+CHOICES = {"brackets": 3}  # answers to choose from; four elsewhere
 LIMITS = """\
 # Limits on a mixture, for camel-jax mix, front, path and budget: --limits limits.toml
 # A share is a fraction of the training tokens; all shares sum to 1.
@@ -54,14 +55,14 @@ def write_example(folder: pathlib.Path) -> dict[str, str]:
     write_columns(recipe_columns(held), folder / "recipes.csv")
     with replacing(folder / "tasks.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["task", "n_items"])
-        writer.writerows([task, N_ITEMS] for task in table.tasks)
+        writer.writerow(["task", "n_choices", "n_items"])
+        writer.writerows([task, CHOICES.get(task, 4), N_ITEMS] for task in table.tasks)
     with replacing(folder / "limits.toml") as part:
         part.write_text(LIMITS, encoding="utf-8")
     return {
         "runs.csv": f"{int((~largest).sum())} runs of tiny language models, one a row, without the largest size",
         "recipes.csv": f"{len(held)} recipes of the largest size, to predict",
-        "tasks.csv": "how many questions each task has",
+        "tasks.csv": "answers to choose from and questions of each task",
         "limits.toml": "limits on a mixture",
     }
 

@@ -159,7 +159,7 @@ def trade(
     at = outcomes_of(fitted, size, tokens, goals, options.get("supply"))
     if "supply" in options:
         options["tokens"] = tokens
-    front = pareto_front(at, *goals, points, **options)
+    front = pareto_front(at, goals[0], goals[1], points, **options)
     outcome, tasks = as_outcome(at(at.reference)), getattr(at, "tasks", ())
     return front, [float(goal.bind(fitted.sets, tasks).value(outcome)) for goal in goals]
 
