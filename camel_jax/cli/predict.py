@@ -50,7 +50,7 @@ def predict(
     flags = flagged(fitted.benchmarks)
     if flags:
         shown = ", ".join(list(flags)[:8]) + (f" and {len(flags) - 8} more" if len(flags) > 8 else "")
-        say(f"note: do not rely on the accuracies of these tasks, which camel-jax fit flagged: {shown}")
+        say(f"note: flagged tasks (camel-jax fit says why), whose accuracies are not to be relied on: {shown}")
     if json:
         told = {"law": fitted.law.name, "level": level, "predictions": rows_of(columns_out)}
         print_json(told if fitted.benchmarks is None else {**told, "flagged_tasks": flags})

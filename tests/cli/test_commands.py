@@ -289,7 +289,7 @@ def test_what_is_no_fit(study):
 
 
 def test_ten_lines_of_the_readme_run(study, monkeypatch):
-    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    text = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
     block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert block is not None
     lines = [line for line in block[1].splitlines() if line.strip()]

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,9 +57,9 @@ def test_same_seed_same_bytes(corpus, tmp_path):
     save_corpus(corpus, tmp_path / "c.npz")
     back = load_corpus(tmp_path / "c.npz")
     assert back.record == corpus.record and back.domains == corpus.domains
-    jax.tree.map(np.testing.assert_array_equal, back.train + back.validation, corpus.train + corpus.validation)
+    chex.assert_trees_all_equal(back.train + back.validation, corpus.train + corpus.validation)
     for name, task in corpus.tasks.items():
-        jax.tree.map(np.testing.assert_array_equal, back.tasks[name], task)
+        chex.assert_trees_all_equal(back.tasks[name], task)
 
 
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "code"])
