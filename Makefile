@@ -1,11 +1,15 @@
-# make test   everything CI runs          make demo       the pipeline on the embedded table
-# make format ruff's fixes                make notebooks  run the notebooks in place
+# make test      lint and the quick tests       make demo           the pipeline on the package's table
+# make test-all  what `make test` leaves out    make notebooks      run the notebooks in place
+# make docs      the documentation, strictly    make release-check  the wheel, alone in an empty environment
+# make format    ruff's fixes                   make wheel          dist/camel_jax-VERSION-py3-none-any.whl
 
 PYTHON ?= python3
 PY := .venv/bin/python
 JOBS ?= 2
+TAG ?=
+PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install test lint format demo notebooks proxies clean
+.PHONY: install lint test test-all format demo notebooks docs wheel release-check proxies clean
 .DEFAULT_GOAL := test
 
 install: .venv/.installed
@@ -24,7 +28,11 @@ lint: install
 	$(PY) -m pyright
 
 test: lint
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+# studies, many processes, notebooks; with `make test`, every test there is
+test-all: install
+	$(PYTEST) -m slow
 
 format: install
 	$(PY) -m ruff check --fix .
@@ -36,9 +44,21 @@ demo: install
 notebooks: install
 	$(PY) notebooks/execute.py
 
+docs: install
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(PY) -m mkdocs build --strict
+
+wheel:
+	rm -rf build dist
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+# make release-check TAG=v0.1.0 asks whether the tag is the version, too
+release-check: wheel
+	PYTHON=$(PYTHON) .ci/release-check dist/*.whl $(TAG)
+
 # the measured table of tiny models: about an hour on one core, and it goes on where it was stopped
 proxies: install
 	$(PY) benchmarks/proxies/make_table.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist *.egg-info demo_out
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist site *.egg-info demo_out

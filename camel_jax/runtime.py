@@ -16,6 +16,34 @@ QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_backend_optimization_leve
 REPEATABLE = ("--xla_gpu_deterministic_ops=true",)
 
 
+class MissingExtraError(ImportError):
+    """A package that only some commands need is not installed; the message names the extra that brings it."""
+
+
+def require(extra: str, package: str, what: str) -> None:
+    """Go on only where a package of an extra is installed.
+
+    Args:
+      extra: of this distribution, such as ``bayes``.
+      package: that the extra brings.
+      what: needs it.
+
+    Raises:
+      MissingExtraError: the package is not there.
+
+    >>> require("bayes", "json", "reading JSON")
+    >>> require("bayes", "no_such_package", "sampling a posterior")
+    Traceback (most recent call last):
+    camel_jax.runtime.MissingExtraError: sampling a posterior needs no_such_package: pip install 'camel-jax[bayes]'
+    """
+    try:
+        there = importlib.util.find_spec(package) is not None
+    except ValueError:  # kept from being imported
+        there = False
+    if not there:
+        raise MissingExtraError(f"{what} needs {package}: pip install 'camel-jax[{extra}]'")
+
+
 def start_engine(quick: bool = True, repeatable: bool = False) -> None:
     """Float64, one virtual device a core and a compilation cache that lasts: for programs, never on import.
 

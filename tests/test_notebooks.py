@@ -21,6 +21,7 @@ def test_committed_with_outputs(path):
     assert "/tmp/" not in text and "/home/" not in text and "/root/" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))

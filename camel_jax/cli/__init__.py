@@ -1,7 +1,7 @@
 """The command line: ``camel-jax``. It parses, calls and prints; every command is a thin function in a file of its own.
 
-Exit codes: 0 success, 2 bad input (one line on stderr), 130 interrupted. Anything else is a bug, and shows its traceback
-(CAMEL_JAX_DEBUG=1 shows that of bad input too).
+Exit codes: 0 success; 2 bad input, or a package that is not installed (one line on stderr); 130 interrupted. Anything else
+is a bug, and shows its traceback (CAMEL_JAX_DEBUG=1 shows that of bad input too).
 """
 
 from __future__ import annotations
@@ -11,35 +11,48 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from camel_jax.cli import budget, demo, design, fit, front, leaderboard, mix, path, predict, report, sweep
+from camel_jax.cli import budget, demo, design, example, fit, front, leaderboard, mix, path, predict, report, sweep
+from camel_jax.cli.examples import epilog
+from camel_jax.cli.options import by_topic
+from camel_jax.runtime import MissingExtraError
 from camel_jax.storage import discard_unfinished
 
+COMMANDS = {
+    "Start here": {"demo": demo.demo, "example": example.example},
+    "From runs to a mixture": {"fit": fit.fit, "predict": predict.predict, "mix": mix.mix, "report": report.report},
+    "Other decisions": {"front": front.front, "path": path.path, "budget": budget.budget, "design": design.design},
+    "Evidence and runs": {"leaderboard": leaderboard.leaderboard, "sweep": sweep.sweep},
+}
 app = typer.Typer(
     name="camel-jax",
     help="Data-mixture scaling laws: from a table of small runs to the mixture for the large one, with intervals.",
-    add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("fit")(fit.fit)
-app.command("predict")(predict.predict)
-app.command("mix")(mix.mix)
-app.command("front")(front.front)
-app.command("path")(path.path)
-app.command("budget")(budget.budget)
-app.command("design")(design.design)
-app.command("leaderboard")(leaderboard.leaderboard)
-app.command("report")(report.report)
-app.command("sweep")(sweep.sweep)
+for panel, commands in COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, epilog=epilog(name), rich_help_panel=panel)(by_topic(command))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from camel_jax import __version__
+
+        print(f"camel-jax {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Data-mixture scaling laws: from a table of small runs to the mixture for the large one, with intervals."""
 
 
@@ -65,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         code = 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         if os.environ.get("CAMEL_JAX_DEBUG"):
             raise
         _say(f"error: {error}")

@@ -85,12 +85,9 @@ def budget(
             with replacing(figure) as part:
                 page.savefig(part, metadata={} if figure.suffix == ".png" else {"Date": None})
             say(f"wrote {figure}")
-    told = {
-        "fit": fitted.law.name,
-        "results": [result.to_dict() | _priced(price, result.cost) for result in path.results],
-        "size_exponent": path.size_exponent,
-        "tokens_exponent": path.tokens_exponent,
-    }
+    from camel_jax.reports.recommend import budget_as_dict
+
+    told = budget_as_dict(path, fitted.law.name, price)
     if out is not None:
         with replacing(out) as part:
             part.write_text(as_json(told) + "\n")
@@ -99,10 +96,6 @@ def budget(
         print_json(told)
     else:
         print_path(path, price)
-
-
-def _priced(price: Any, cost: float) -> dict[str, float]:
-    return {} if price is None else {"gpu_hours": price.gpu_hours(cost), "price": price.of(cost)}
 
 
 def print_path(path: Any, price: Any) -> None:

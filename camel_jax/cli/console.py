@@ -99,7 +99,7 @@ def print_table(
     console.print(title, style="bold", markup=False)
     console.print(table, soft_wrap=False)
     if caption:
-        console.print(caption, style="dim", markup=False)
+        console.print(f"{caption}\n", style="dim", markup=False)
 
 
 def print_lines(lines: Sequence[str]) -> None:

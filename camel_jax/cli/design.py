@@ -10,7 +10,7 @@ import typer
 from camel_jax.cli.console import print_json, print_lines, print_table, say, tell_ignored, working
 from camel_jax.cli.fit import make_law, run_fit
 from camel_jax.cli.inputs import open_fit
-from camel_jax.cli.options import Json, Map, Seed, parse_map
+from camel_jax.cli.options import Json, Map, Seed, parse_map, split_names
 from camel_jax.recipes.sizes import parse_amount
 from camel_jax.storage import check_target, replacing
 
@@ -87,27 +87,36 @@ def design(
     ratios = [parse_amount("--tokens-per-parameter", text) for text in tokens_per_parameter.split(",")]
     if noise is not None and not noise > 0:
         raise ValueError("--noise must be above zero")
-    names = [shape.strip() for shape in shapes.split(",") if shape.strip()]
+    names = split_names(shapes)
     if candidates not in ("dirichlet", "lattice"):
         raise ValueError(f"--candidates {candidates}: dirichlet or lattice")
-    found = propose(
-        make_law(law),
-        fit,
-        runs,
-        [name.strip() for name in (domains or "").split(",") if name.strip()],
-        amount,
-        (target_size, target_tokens),
-        None if ladder is None else [size.strip() for size in ladder.split(",")],
-        ratios,
-        (candidates, mixtures),
-        names,
-        noise,
-        parse_map(columns),
-        seed,
-        criterion=criterion,
-        min_runs=min_runs,
-        max_runs=max_runs,
-    )
+    if runs is None:
+        asked: dict[str, Any] = {"law": make_law(law), "domains": split_names(domains or "")}
+    else:
+        chosen = make_law(law)
+        from camel_jax.tables.read import read_runs
+
+        table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
+        fitted = run_fit(chosen, table, seed=seed, resamples=0, starts=2) if fit is None else open_fit(fit)
+        asked = {"table": table, "fitted": fitted}
+    from camel_jax.design.request import compare_designs
+
+    with working("designing runs"):
+        found = compare_designs(
+            amount,
+            (target_size, target_tokens),
+            ladder=None if ladder is None else split_names(ladder),
+            tokens_per_parameter=ratios,
+            candidates=candidates,
+            mixtures=mixtures,
+            noise=noise,
+            seed=seed,
+            shapes=names,
+            criterion=criterion,
+            min_runs=min_runs,
+            max_runs=max_runs,
+            **asked,
+        )
     key = "worst_after" if criterion == "worst" else "error_after"
     best = min(found, key=lambda one: getattr(one, key))
     from camel_jax.design.value_of_runs import worth
@@ -129,60 +138,6 @@ def design(
         print_json({"designs": [one.to_dict() for one in found], "written": best.shape, "worth": data})
     else:
         print_designs(found, best, told)
-
-
-def propose(
-    law: Any,
-    fit: pathlib.Path | None,
-    path: pathlib.Path | None,
-    domains: list[str],
-    budget: float,
-    target: tuple[str, str | None],
-    ladder: list[str] | None,
-    ratios: list[float],
-    mixtures: tuple[str, int],
-    shapes: list[str],
-    noise: float | None,
-    columns: dict[str, str | None],
-    seed: int,
-    **limits: Any,
-) -> Any:
-    """Designs of every shape, from a table of runs or from nothing."""
-    import jax
-    import numpy as np
-
-    from camel_jax.design.candidates import lattice_mixtures, mixtures_around, target_region
-    from camel_jax.design.knowledge import know_nothing, know_runs
-    from camel_jax.design.ladder import make_ladder
-    from camel_jax.design.propose import compare_shapes
-    from camel_jax.recipes.sizes import parse_size
-    from camel_jax.tables.runs import scales
-
-    keys = jax.random.split(jax.random.key(seed), 3)
-    if path is None:
-        if len(set(domains)) < max(len(domains), 2):
-            raise ValueError("--domains: name at least two domains, each once")
-        table, center = None, np.full(len(domains), 1.0 / len(domains))
-    else:
-        from camel_jax.tables.read import read_runs
-
-        table = read_runs(path, columns=columns, on_ignored=tell_ignored)
-        center = np.asarray(table.recipe.weights).mean(0)
-        center = center / center.sum()
-    parse_size(target[0])
-    sizes: list[Any] = ladder if ladder is not None else [float(x) for x in scales(table)]  # type: ignore[arg-type]
-    rungs = make_ladder(sizes, tokens_per_parameter=ratios)
-    aim = target_region(*target, mixtures_around(keys[1], 32, center, 2.0))
-    kind, count = mixtures
-    lattice = kind == "lattice"
-    candidates = lattice_mixtures(keys[0], count, len(center)) if lattice else mixtures_around(keys[0], count, center)
-    if table is None:
-        known = know_nothing(law, rungs, aim, domains, key=keys[2], noise=noise)
-    else:
-        fitted = run_fit(law, table, seed=seed, resamples=0, starts=2) if fit is None else open_fit(fit)
-        known = know_runs(fitted, table, rungs, aim, noise=noise)
-    with working("designing runs"):
-        return compare_shapes(known, rungs, budget, aim, candidates, shapes=shapes, **limits)
 
 
 def print_designs(found: Any, best: Any, told: Any) -> None:

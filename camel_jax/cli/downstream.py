@@ -71,30 +71,6 @@ def add_benchmarks(fitted: Any, table: Any, known: dict[str, Any], *, given: boo
     return fitted.with_benchmarks(law)
 
 
-def summarize_benchmarks(law: Any, table: Any) -> dict[str, Any]:
-    """What a benchmark law is, which tasks it cannot tell, and how close it is to its own table, in points."""
-    import numpy as np
-
-    measured = np.asarray(table.accuracies, float)
-    error = np.abs(np.asarray(law.predict(table.losses)) - measured)
-    seen = np.isfinite(error)
-    by_task = 100 * np.where(seen, error, 0.0).sum(0) / np.maximum(seen.sum(0), 1)
-    usable = law.usable
-    return {
-        "rows": int(np.isfinite(measured).any(1).sum()),
-        "tasks": list(law.tasks),
-        "sets": list(law.sets),
-        "weights": law.choice,
-        "in_sample_error_points": {t: e for t, e, ok in zip(law.tasks, by_task.tolist(), usable, strict=True) if ok},
-        "next_scale_error_points": {t: 100 * e for t, e, ok in zip(law.tasks, law.spread, usable, strict=True) if ok},
-        "flagged": {
-            t: {"flag": law.flags[t], "reason": law.reasons[t]}
-            for t, ok in zip(law.tasks, usable, strict=True)
-            if not ok
-        },
-    }
-
-
 def print_benchmarks(summary: dict[str, Any]) -> None:
     """The summary of a benchmark law for people: usable tasks, then the flagged ones with the reason."""
     errors, expected = summary["in_sample_error_points"], summary["next_scale_error_points"]
@@ -102,7 +78,7 @@ def print_benchmarks(summary: dict[str, Any]) -> None:
     title = f"Benchmark law: {len(errors)} of {n_tasks} tasks usable, from {n_sets} losses in {summary['rows']} rows"
     rows = [[t, f"{e:.1f}", f"{expected[t]:.1f}"] for t, e in errors.items()]
     if rows:
-        print_table(title, ["task", "error within the table, points", "expected at the next size, points"], rows)
+        print_table(title, ["task", "mean error, points", "expected at the next size, points"], rows)
     flagged = summary["flagged"]
     if flagged:
         print_table(
@@ -110,6 +86,8 @@ def print_benchmarks(summary: dict[str, Any]) -> None:
             ["task", "flag", "reason"],
             [[task, why["flag"], why["reason"]] for task, why in flagged.items()],
             words=3,
-            caption="best: accuracy of the quarter with the lowest losses; rise: to there from the highest, as fitted;"
-            " noise: of items and misfit.",
+            caption="best: mean accuracy of the quarter of the rows with the lowest losses;"
+            " chance: accuracy of a guess, as told or as fitted;\n"
+            "rise: how far the fitted curve climbs from the quarter with the highest losses to there;\n"
+            "noise: standard error of one accuracy, from its number of questions and the misfit of the curve",
         )

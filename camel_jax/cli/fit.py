@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from camel_jax.cli.console import print_json, print_table, say, tell_ignored, working
-from camel_jax.cli.downstream import add_benchmarks, print_benchmarks, read_benchmark_table, summarize_benchmarks
+from camel_jax.cli.downstream import add_benchmarks, print_benchmarks, read_benchmark_table
 from camel_jax.cli.options import Json, Map, Seed, parse_map
 from camel_jax.runtime import start_engine
 from camel_jax.storage import check_target
@@ -106,6 +106,8 @@ def fit(
         result = add_benchmarks(result, accuracies, known, given=given, seed=seed, resamples=resamples)
     result.save(out)
     say(f"wrote {out}")
+    from camel_jax.reports.evidence import summarize, summarize_benchmarks
+
     summary = summarize(result, table)
     if (law_of_tasks := result.benchmarks) is not None:
         summary["benchmarks"] = summarize_benchmarks(law_of_tasks, accuracies)
@@ -127,16 +129,9 @@ def check_npz(path: pathlib.Path) -> None:
 def make_law(name: str, skills: int | None = None, default: int | None = None) -> Any:
     """A law by name, with the engine started; default: skills of camel where none are given."""
     start_engine()
-    from camel_jax.laws import CONSTRUCTORS
+    from camel_jax.laws.by_name import law_by_name
 
-    key = name.strip().lower().replace("-", "_")
-    if key not in CONSTRUCTORS:
-        raise ValueError(f"--law {name}: the laws are {', '.join(sorted(CONSTRUCTORS))}")
-    if skills is not None and key not in ("camel", "blend"):
-        raise ValueError(f"--skills is for camel; {key} has none")
-    if skills is None and key == "camel":
-        skills = default
-    return CONSTRUCTORS[key]() if skills is None else CONSTRUCTORS[key](skills=skills)
+    return law_by_name(name, skills, default)
 
 
 def run_fit(law: Any, table: Any, *, seed: int, resamples: int, starts: int, resume: pathlib.Path | None = None) -> Any:
@@ -180,32 +175,6 @@ def run_bayes(
     return posterior.fit
 
 
-def summarize(result: Any, table: Any) -> dict[str, Any]:
-    """What a fit is, and how close it is to the table it has seen."""
-    import numpy as np
-
-    predicted = np.asarray(result.predict(table.recipe))
-    measured = np.asarray(table.losses, float)
-    seen = np.isfinite(measured)
-    error = np.where(seen, np.abs(predicted / np.where(seen, measured, 1.0) - 1.0), 0.0)
-    by_set = error.sum(0) / seen.sum(0)
-    return {
-        "law": result.law.name,
-        "rows": len(table),
-        "runs": len(table.run_names),
-        "domains": list(result.domains),
-        "sets": list(result.sets),
-        "active_parameters": list(result.size_range),
-        "tokens": list(result.tokens_range),
-        "status": result.check(),
-        "objective": float(np.nanmin(result.objective)),
-        "in_sample_error_percent": {s: 100 * e for s, e in zip(result.sets, by_set, strict=True)},
-        "notes": list(result.notes),
-        **({"share_of_sodm": result.extra["share"]} if "share" in result.extra else {}),
-        **({"posterior": result.extra["posterior"]} if "posterior" in result.extra else {}),
-    }
-
-
 def print_summary(summary: dict[str, Any]) -> None:
     """The summary of a fit for people."""
     from camel_jax.recipes.sizes import format_count
@@ -213,10 +182,13 @@ def print_summary(summary: dict[str, Any]) -> None:
     low, high = (format_count(x) for x in summary["active_parameters"])
     first, last = (format_count(x) for x in summary["tokens"])
     errors = summary["in_sample_error_percent"]
-    share = f" Weight of sodm: {summary['share_of_sodm']:.2f}." if "share_of_sodm" in summary else ""
+    share = (
+        f" Weight of the law sodm in the blend: {summary['share_of_sodm']:.2f}." if "share_of_sodm" in summary else ""
+    )
     print_table(
         f"{summary['law']} on {summary['runs']} runs ({summary['rows']} rows): {low} to {high} parameters, {first} to {last} tokens",
-        ["validation set", "error within the table"],
+        ["validation set", "mean error"],
         [[s, f"{e:.2f} %"] for s, e in errors.items()] + [["mean", f"{sum(errors.values()) / len(errors):.2f} %"]],
-        caption=f"{summary['status']}.{share} How it does at a size it has not seen is the question; see the leaderboard.",
+        caption=f"{summary['status']}.{share}\nmean error: relative, on the runs it was fitted to;"
+        " camel-jax leaderboard measures it at a size held out",
     )

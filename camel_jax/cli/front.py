@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -26,7 +26,6 @@ from camel_jax.cli.options import (
 )
 from camel_jax.cli.output import check_files, rows_of, write_figure, write_table
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
-from camel_jax.reports.recommend import outcomes_of
 
 
 def front(
@@ -56,24 +55,17 @@ def front(
         fitted.domains, file=limits, floors=floors, caps=caps, fixed=fixed, supply=supply, max_epochs=max_epochs
     )
     import jax
-    import numpy as np
 
     from camel_jax.mixture.objectives import parse_objective
-    from camel_jax.mixture.pareto import pareto_front
-    from camel_jax.recipes.outcome import as_outcome
+    from camel_jax.reports.columns import front_columns
+    from camel_jax.reports.recommend import trade
 
     goals = parse_objective(first), parse_objective(second)
-    at = outcomes_of(fitted, size, tokens, goals, options.get("supply"))
-    if "supply" in options:
-        options["tokens"] = tokens
+    options |= {"key": jax.random.key(seed), "starts": starts}
     with working("searching the front"):
-        found = pareto_front(at, *goals, points, key=jax.random.key(seed), starts=starts, **options)
+        found, reference = trade(fitted, size, tokens, goals, points, **options)
     labels = tuple(text if goal.weights else goal.label for text, goal in zip((first, second), goals, strict=True))
-    outcome = as_outcome(at(at.reference))
-    tasks = getattr(at, "tasks", ())
-    reference = [float(goal.bind(fitted.sets, tasks).value(outcome)) for goal in goals]
-    columns: dict[str, Any] = {"first": found.first, "second": found.second}
-    columns |= {f"mix/{name}": found.weights[:, k] for k, name in enumerate(found.domains)}
+    columns = front_columns(found)
     told = {
         "size": size,
         "tokens": n_tokens,
@@ -85,13 +77,9 @@ def front(
     title = f"{format_size(n_total, n_active)} on {format_count(n_tokens)} tokens ({fitted.law.name})"
     write_table(columns, out)
     if figure is not None:
-        from camel_jax.figures import mixtures, style
+        from camel_jax.figures.decisions import front_page
 
-        page = style.new_figure(11.6, 4.6)
-        left, right = page.subplots(1, 2)
-        mixtures.trade_off(found.first, found.second, labels, reference=reference, ax=left, title="Best trade-offs")
-        mixtures.shares_along(np.asarray(found.first), found.weights, found.domains, labels[0], ax=right, note=title)
-        write_figure(page, figure)
+        write_figure(front_page(found, labels, reference, note=title), figure)
     if json:
         print_json(told)
         return

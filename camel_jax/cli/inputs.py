@@ -1,4 +1,4 @@
-"""Files that several commands read besides run tables: mixtures and fits."""
+"""What commands read: a mixture, a fit."""
 
 from __future__ import annotations
 

@@ -25,6 +25,13 @@ COLUMNS = (
     ("parameters", "size", "d"),
     ("seconds", "s", ".0f"),
 )
+LEGEND = """\
+error %: mean relative error over held-out rows and sets; over runs: its 90 % interval over resampled runs
+final %: the same over last checkpoints only
+rank/set, rank: rank correlation of predicted and measured losses over mixtures, by set and of the mean loss; 1 is the same order
+regret: measured mean loss of the mixture the law would pick, over the best measured one, in percent
+in 90, in 50: share of measured losses inside those intervals; width: median half-width of the 90 % ones, in percent
+size: parameters of the fit; s: seconds to fit and predict"""
 
 
 def leaderboard(
@@ -90,7 +97,7 @@ def print_rows(table: str, rows: list[Any]) -> None:
         f"{table}: fitted on {rows[0].fitted} rows, judged on {rows[0].held_out} at the held-out scale",
         ["law", *(title for _, title, _ in COLUMNS)],
         body,
-        caption="; ".join(failed) or None,
+        caption="\n".join([*failed, LEGEND]),
         width=130,
     )
 

@@ -25,7 +25,7 @@ from camel_jax.cli.options import (
     Tokens,
 )
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
-from camel_jax.reports.recommend import as_dict, evidence, recommend
+from camel_jax.reports.recommend import as_dict, far_beyond, recommend
 from camel_jax.storage import check_target, replacing
 
 
@@ -132,8 +132,8 @@ def print_mixture(fitted: Any, result: Any, ranges: Any, near: float, size: str,
     title = f"Mixture for {format_size(n_total, n_active)} on {format_count(count)} tokens ({fitted.law.name})"
     print_shares(title, result, ranges, near)
     print_outcome(result)
-    if (far := n_active / fitted.size_range[1]) > 4:
-        say(f"note: the target is {far:.0f} x the largest fitted size; intervals that far out are little tested")
+    if far := far_beyond(fitted, n_active):
+        say(f"note: {far}")
 
 
 def print_shares(title: str, result: Any, ranges: Any, near: float) -> None:
@@ -147,7 +147,10 @@ def print_shares(title: str, result: Any, ranges: Any, near: float) -> None:
         header.insert(2, f"within {near:g} % of the best")
         for row, low, high in zip(rows, ranges.lower, ranges.upper, strict=True):
             row.insert(2, f"{100 * low:.1f} to {100 * high:.1f} %")
-    print_table(title, header, rows)
+    caption = "reference: the mixture to compare with, the mean of the fitted table unless another is given"
+    if ranges is not None:
+        caption = f"within {near:g} % of the best: how far a share may move while {result.objective} stays that close\n{caption}"
+    print_table(title, header, rows, caption=caption)
 
 
 def print_accuracies(result: Any) -> None:
@@ -165,7 +168,8 @@ def print_accuracies(result: Any) -> None:
         for t, task in enumerate(result.tasks)
     ]
     header = ["task", "accuracy", "90 % interval", "reference", "difference", "90 % interval"]
-    print_table("Predicted benchmark accuracies, shares of 1", header, rows)
+    caption = "difference: recommended minus reference, above zero is better"
+    print_table("Predicted benchmark accuracies, shares of 1", header, rows, caption=caption)
 
 
 def print_outcome(result: Any) -> None:
@@ -184,7 +188,8 @@ def print_outcome(result: Any) -> None:
             ]
         )
     header = ["validation set", "loss", "90 % interval", "reference", "difference", "90 % interval"]
-    print_table("Predicted losses, nats per token", header, rows)
+    caption = "difference: recommended minus reference, below zero is better"
+    print_table("Predicted losses, nats per token", header, rows, caption=caption)
     gain = result.gain
     if result.accuracies is not None:
         print_accuracies(result)
@@ -194,7 +199,11 @@ def print_outcome(result: Any) -> None:
     ]
     for limit in result.limits:
         if limit.binds:
-            lines.append(f"limit reached: {limit.name}; relaxing it by 0.01 gains {0.01 * limit.multiplier:.2g}")
+            lines.append(
+                f"limit reached: {limit.name} (relaxed by 0.01, {result.objective} would gain {0.01 * limit.multiplier:.2g})"
+            )
+    from camel_jax.reports.evidence import evidence
+
     lines.append(evidence(result.certificate))
     if result.status != "converged":
         lines.append(f"warning: {result.status}")

@@ -1,12 +1,46 @@
-"""Options that several commands have, each declared once."""
+"""Options that several commands have, and the topics under which ``--help`` lists all of them."""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, get_type_hints
 
 import typer
+
+TOPICS = {
+    "Input": ("recipes", "runs", "fit", "columns", "benchmarks", "benchmark_columns", "tasks", "folders", "holdout"),
+    "Target": ("size", "tokens", "target_size", "target_tokens", "flops", "sizes", "sparsity", "budget"),
+    "Objective": ("objective", "first", "second", "risk", "tail", "reference", "near"),
+    "Limits on the mixture": (
+        *("limits", "floors", "caps", "fixed", "supply", "max_epochs", "max_domains"),
+        *("costs", "cost_budget", "prior", "kl", "distance"),
+    ),
+    "Law": ("law", "laws", "skills"),
+    "Uncertainty": ("resamples", "bayes", "chains", "draws", "level", "noise"),
+    "Runs to choose from": (
+        *("ladder", "tokens_per_parameter", "mixtures", "candidates", "domains", "shapes"),
+        *("criterion", "min_runs", "max_runs"),
+    ),
+    "Training": ("batch", "context", "rate", "corpus_seed", "domain_bytes"),
+    "Price": ("gpu_hour", "peak", "utilization"),
+    "Search and seed": ("starts", "points", "steps", "same_tokens", "same_size", "seed"),
+    "Restarts and processes": ("resume", "workers", "distributed", "coordinator", "processes", "process_id"),
+    "Output": ("out", "figure", "curves", "json"),
+}
+
+
+def by_topic(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose options stand under the topics above in its help."""
+    panels = {name: topic for topic, names in TOPICS.items() for name in names}
+    hints = get_type_hints(command, include_extras=True)
+    for name, hint in hints.items():
+        for info in getattr(hint, "__metadata__", ()):
+            if isinstance(info, type(typer.Option())):
+                info.rich_help_panel = panels[name]
+    command.__annotations__ = hints
+    return command
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Map = Annotated[
@@ -29,6 +63,15 @@ def parse_map(pairs: Sequence[str] | None) -> dict[str, str | None]:
             raise ValueError(f"--map {pair!r} is not THEIRS=OURS")
         columns[theirs] = ours or None
     return columns
+
+
+def split_names(text: str) -> list[str]:
+    """Names between commas.
+
+    >>> split_names("web, code")
+    ['web', 'code']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 Table = Annotated[

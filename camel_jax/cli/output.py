@@ -1,4 +1,4 @@
-"""Where commands write their tables and figures, and whether they can."""
+"""What commands write: tables and figures, whole or not at all."""
 
 from __future__ import annotations
 

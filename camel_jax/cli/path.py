@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,7 +27,6 @@ from camel_jax.cli.options import (
 )
 from camel_jax.cli.output import check_files, rows_of, write_figure, write_table
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
-from camel_jax.reports.recommend import outcomes_of
 
 
 def path(
@@ -66,57 +65,29 @@ def path(
         fitted.domains, file=limits, floors=floors, caps=caps, fixed=fixed, supply=supply, max_epochs=max_epochs
     )
     import jax
-    import numpy as np
 
     from camel_jax.mixture.objectives import parse_objective
-    from camel_jax.mixture.path import optimum_path
+    from camel_jax.reports.columns import path_columns
+    from camel_jax.reports.recommend import follow, stops_of
 
     goal = parse_objective(objective)
-    supplies = options.get("supply")
     stops = stops_of(fitted, (n_total, n_active, n_tokens), steps, same_tokens, same_size)
-    options |= {"objective": goal, "starts": starts, "key": jax.random.key(seed)}
-    functions = []
-
-    def at(n: Any, d: Any) -> Any:
-        functions.append(outcomes_of(fitted, n, d, [goal], supplies))
-        return functions[-1]
-
+    options |= {"starts": starts, "key": jax.random.key(seed)}
     with working(f"searching {steps} mixtures"):
-        found = optimum_path(
-            at,
-            [f"{total:.17g}-A{active:.17g}" if total > active else f"{active:.17g}" for total, active, _ in stops],
-            [d for *_, d in stops],
-            **options,
-        )
-    active, seen = (np.array([stop[i] for stop in stops]) for i in (1, 2))
-    columns: dict[str, Any] = {"size": active, "tokens": seen}
-    if n_total > n_active:
-        columns["size_total"] = np.array([stop[0] for stop in stops])
-    columns |= {f"mix/{name}": found.weights[:, k] for k, name in enumerate(found.domains)}
-    results = found.results
-    columns["value"] = np.array([r.value.point for r in results])
-    columns["gain"], columns["gain_lo"], columns["gain_hi"] = (
-        np.array(part) for part in zip(*(r.gain for r in results), strict=True)
-    )
-    from camel_jax.mixture.path import lost_by_staying
-
-    columns["lost_by_staying"] = lost_by_staying(functions, found.weights, goal)
+        found, lost_at = follow(fitted, stops, goal, **options)
+    columns, results = path_columns(found, stops, lost_at), found.results
     write_table(columns, out)
     if figure is not None:
-        from camel_jax.figures import mixtures, style
+        from camel_jax.figures.decisions import path_page
 
         same = f"{format_size(n_total, n_active)}" if same_size else f"{format_count(n_tokens)} tokens"
-        kept = f"at {same}" if same_size or same_tokens else f"at {n_tokens / n_active:.3g} tokens per parameter"
-        page = style.new_figure()
-        mixtures.optimum_path(
-            seen if same_size else active,
-            found.weights,
-            found.domains,
-            fitted_up_to=(fitted.tokens_range if same_size else fitted.size_range)[1],
+        page = path_page(
+            found,
+            columns["tokens" if same_size else "size"],
+            (fitted.tokens_range if same_size else fitted.size_range)[1],
             along="training tokens" if same_size else "active parameters",
-            ax=page.subplots(),
             title=f"Best mixture, {results[0].objective}",
-            note=kept,
+            note=f"at {same}" if same_size or same_tokens else f"at {n_tokens / n_active:.3g} tokens per parameter",
         )
         write_figure(page, figure)
     if json:
@@ -132,24 +103,10 @@ def path(
             f"{r.gain.point:.4f}",
             f"{lost:.4f}",
         ]
-        for (total, n, d), w, r, lost in zip(stops, found.weights, results, columns["lost_by_staying"], strict=True)
+        for (total, n, d), w, r, lost in zip(stops, found.weights, results, lost_at, strict=True)
     ]
     header = ["size", "tokens", *found.domains, results[0].objective, "gain", "staying"]
     caption = (
         "gain: over the reference, the mean mixture of the fitted table; staying: what the first row's mixture loses"
     )
     print_table(f"How the best mixture moves ({fitted.law.name})", header, shares, caption=caption, words=0)
-
-
-def stops_of(
-    fitted: Any, target: tuple[float, float, float], steps: int, same_tokens: bool, same_size: bool
-) -> list[tuple[float, float, float]]:
-    """Total and active parameters and tokens of every stop, equal in ratio, the target last."""
-    import numpy as np
-
-    n_total, n_active, n_tokens = target
-    if same_size:
-        return [(n_total, n_active, d) for d in np.geomspace(min(fitted.tokens_range[0], n_tokens), n_tokens, steps)]
-    sizes = np.geomspace(min(fitted.size_range[0], n_active), n_active, steps)
-    seen = np.full(steps, n_tokens) if same_tokens else n_tokens / n_active * sizes
-    return [(n * n_total / n_active, n, d) for n, d in zip(sizes.tolist(), seen.tolist(), strict=True)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from camel_jax.cli.console import print_json, say, tell_ignored, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.options import Json, Map, parse_map
+from camel_jax.cli.output import rows_of
 from camel_jax.storage import check_target
 
 
@@ -36,44 +37,25 @@ def predict(
             raise ValueError(f"--out {out}: the name must end in .csv or .parquet")
         check_target(out)
     fitted = open_fit(fit)
+    from camel_jax.reports.columns import prediction_columns
     from camel_jax.tables import read, write
 
     recipe, ids = read.read_recipes(
         recipes, domains=fitted.domains, columns=parse_map(columns), on_ignored=tell_ignored
     )
     with working(f"predicting {len(ids)} recipes"):
-        columns_out = predictions(fitted, recipe, ids, level)
+        columns_out = prediction_columns(fitted, recipe, ids, level)
     from camel_jax.downstream.result import flagged
 
     flags = flagged(fitted.benchmarks)
     if flags:
         shown = ", ".join(list(flags)[:8]) + (f" and {len(flags) - 8} more" if len(flags) > 8 else "")
-        say(f"note: flagged tasks, whose accuracies are not to be relied on: {shown}")
+        say(f"note: flagged tasks (camel-jax fit says why), whose accuracies are not to be relied on: {shown}")
     if json:
-        rows = [dict(zip(columns_out, row, strict=True)) for row in zip(*columns_out.values(), strict=True)]
-        told = {"law": fitted.law.name, "level": level, "predictions": rows}
+        told = {"law": fitted.law.name, "level": level, "predictions": rows_of(columns_out)}
         print_json(told if fitted.benchmarks is None else {**told, "flagged_tasks": flags})
     if out is not None:
         write.write_columns(columns_out, out)
         say(f"wrote {out}")
     elif not json:
         write.write_columns(columns_out, sys.stdout)
-
-
-def predictions(fitted: Any, recipe: Any, ids: list[str], level: float) -> dict[str, Any]:
-    """Columns of the table of predictions."""
-    import numpy as np
-
-    from camel_jax.fitting.intervals import accuracy_interval, predict_interval
-
-    point, low, high = (np.asarray(x) for x in predict_interval(fitted, recipe, level=level))
-    table: dict[str, Any] = {"run": ids, "size": recipe.n_active, "tokens": recipe.tokens}
-    if np.any(recipe.n_total != recipe.n_active):
-        table["size_total"] = recipe.n_total
-    for v, s in enumerate(fitted.sets):
-        table |= {f"pred/{s}": point[:, v], f"lo/{s}": low[:, v], f"hi/{s}": high[:, v]}
-    if (benchmarks := fitted.benchmarks) is not None:
-        point, low, high = (np.asarray(x) for x in accuracy_interval(fitted, recipe, level=level))
-        for t, task in enumerate(benchmarks.tasks):
-            table |= {f"acc/{task}": point[:, t], f"acc_lo/{task}": low[:, t], f"acc_hi/{task}": high[:, t]}
-    return table

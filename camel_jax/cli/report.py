@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,10 +14,8 @@ from camel_jax.cli.options import Json, Map, Seed, parse_map
 from camel_jax.recipes.sizes import parse_size, parse_tokens
 from camel_jax.reports.page import write_page
 from camel_jax.reports.panels import NEAR, STARTS, draw
-from camel_jax.reports.recommend import as_dict, recommend
+from camel_jax.reports.recommend import as_dict, default_target, recommend
 from camel_jax.storage import check_target, replacing
-
-BEYOND = 10.0  # the default target, in units of the largest fitted size
 
 
 def report(
@@ -41,18 +39,22 @@ def report(
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--out {out}: a report is written as .html")
     check_target(out)
-    n_total, n_active = (None, None) if size is None else parse_size(size)
-    n_tokens = None if tokens is None else parse_tokens(tokens)
+    if size is not None:
+        parse_size(size)
+    if tokens is not None:
+        parse_tokens(tokens)
     fitted = open_fit(fit)
-    if n_active is None or n_total is None:
-        n_total = n_active = BEYOND * fitted.size_range[1]
-    if n_tokens is None:
-        n_tokens = n_active * fitted.tokens_range[1] / fitted.size_range[1]
-    measured = None if runs is None else measured_ends(fitted, runs, columns)
+    target = n_total, n_active, n_tokens = default_target(fitted, size, tokens)
+    measured = None
+    if runs is not None:
+        from camel_jax.reports.evidence import measured_ends
+        from camel_jax.tables.read import read_runs
+
+        table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
+        measured = measured_ends(fitted, table, runs)
     size = f"{n_active:.17g}" if n_total == n_active else f"{n_total:.17g}-A{n_active:.17g}"
     with working("choosing a mixture"):
         result, ranges = recommend(fitted, size, f"{n_tokens:.17g}", near=NEAR, starts=STARTS, seed=seed)
-    target = (n_total, n_active, n_tokens)
     with working("drawing"):
         figure = draw(fitted, result, ranges, target, measured)
         picture = io.BytesIO()
@@ -63,19 +65,3 @@ def report(
     say(f"wrote {out}")
     if json:
         print_json({"report": str(out), "size": n_active, "tokens": n_tokens, **as_dict(result, ranges, NEAR)})
-
-
-def measured_ends(fitted: Any, path: pathlib.Path, columns: list[str] | None) -> tuple[Any, Any]:
-    """Sizes (R,) and losses (R, V) of the final checkpoints of a run table, sets in the order of the fit."""
-    import numpy as np
-
-    from camel_jax.tables.read import read_runs
-    from camel_jax.tables.runs import final_rows, select
-
-    table = read_runs(path, columns=parse_map(columns), on_ignored=tell_ignored)
-    missing = [name for name in fitted.sets if name not in table.sets]
-    if missing:
-        raise ValueError(f"{path}: no loss/ column for {', '.join(missing)}, which the fit predicts")
-    ends = select(table, final_rows(table))
-    order = [table.sets.index(name) for name in fitted.sets]
-    return np.asarray(ends.recipe.n_active), np.asarray(ends.losses)[:, order]

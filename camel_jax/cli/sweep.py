@@ -93,6 +93,8 @@ def sweep(
     frame = runs_to_frame(result.runs)
     frame["seed"] = result.seeds
     if curves is not None:
+        from camel_jax.reports.columns import curve_columns
+
         write_columns(curve_columns(names, result.curves), curves)
         say(f"wrote {curves}")
     with replacing(out.with_suffix(".json")) as part:
@@ -121,15 +123,6 @@ def _parse_folders(pairs: list[str] | None) -> dict[str, str]:
             raise ValueError(f"--folder {name} is given twice")
         folders[name] = path
     return folders
-
-
-def curve_columns(names: list[str], curves: list[list[tuple[int, float]]]) -> dict[str, list[Any]]:
-    """Training losses of all rows as columns."""
-    entries = [
-        (name, curve[-1][0], tokens, loss) for name, curve in zip(names, curves, strict=True) for tokens, loss in curve
-    ]
-    titles = ("run", "final_tokens", "tokens", "train_loss")
-    return {title: [entry[i] for entry in entries] for i, title in enumerate(titles)}
 
 
 def _print_runs(result: Any) -> None:

@@ -13,6 +13,7 @@ from camel_jax.fitting.intervals import predict_interval
 from camel_jax.laws import CONSTRUCTORS
 from camel_jax.laws.law import Law
 from camel_jax.recipes.recipe import Recipe
+from camel_jax.runtime import require
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
 
@@ -68,12 +69,10 @@ def boosted_trees(runs: Runs, recipe: Recipe, key: Array, forest: bool = False) 
     """Gradient boosting (or a random forest) on shares, log size and log tokens, as RegMix does (arXiv 2407.01492).
 
     Raises:
-      ImportError: scikit-learn, an optional extra, is not installed.
+      MissingExtraError: scikit-learn, which the extra ``baselines`` brings, is not installed.
     """
-    try:
-        from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
-    except ImportError as error:
-        raise ImportError("this baseline needs scikit-learn: pip install 'camel-jax[baselines]'") from error
+    require("baselines", "sklearn", "the baselines trees and forest")
+    from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 
     def features(r: Recipe) -> np.ndarray:
         return np.column_stack([np.asarray(r.weights), np.log(np.asarray(r.n_active)), np.log(np.asarray(r.tokens))])

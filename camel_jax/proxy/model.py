@@ -16,7 +16,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+
+try:
+    from flax import nnx
+except ImportError:
+    from camel_jax.runtime import require
+
+    require("proxy", "flax", "training proxy models")
+    raise
 
 from camel_jax.types import Array
 

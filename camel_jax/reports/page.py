@@ -9,6 +9,7 @@ from typing import Any
 
 from camel_jax.recipes.sizes import format_count, format_size
 from camel_jax.reports.panels import NEAR
+from camel_jax.reports.recommend import far_beyond
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 64rem; margin: 2.5rem auto; padding: 0 1.2rem; }
@@ -71,8 +72,8 @@ def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float
     from camel_jax.downstream.result import flagged
 
     notes = [*fitted.notes, *(f"{task}: {why}" for task, why in flagged(fitted.benchmarks).items())]
-    if (far := n_active / fitted.size_range[1]) > 4:
-        notes.append(f"The target is {far:.0f} x the largest fitted size; intervals that far out are little tested.")
+    if far := far_beyond(fitted, n_active):
+        notes.append(f"{far[0].upper()}{far[1:]}.")
     if result.status != "converged":
         notes.append(result.status)
     if notes:

@@ -76,13 +76,115 @@ def as_dict(result: Any, ranges: Any, near: float) -> dict[str, Any]:
     return out
 
 
-def evidence(certificate: Any) -> str:
-    """What speaks for the answer being the best there is, in a line."""
-    if certificate.convex:
-        proof = f"convex on {certificate.chords} chords, where no mixture is better by more than {certificate.gap:.1g}"
-    else:
-        proof = f"not convex (a chord of {certificate.chords} shows it), so other optima are possible"
-    starts = (
-        f"{certificate.agreeing} of {certificate.finished} finished candidates agree, from {certificate.starts} starts"
-    )
-    return f"evidence: {starts}; the objective is {proof}"
+def budget_as_dict(path: Any, law: str, price: Any = None) -> dict[str, Any]:
+    """Best recipes of several budgets as data.
+
+    Args:
+      path: a ``BudgetPath``.
+      law: name of the law.
+      price: a ``Price``, to add hours and money; None for neither.
+    """
+
+    def priced(cost: float) -> dict[str, float]:
+        return {} if price is None else {"gpu_hours": price.gpu_hours(cost), "price": price.of(cost)}
+
+    return {
+        "fit": law,
+        "results": [result.to_dict() | priced(result.cost) for result in path.results],
+        "size_exponent": path.size_exponent,
+        "tokens_exponent": path.tokens_exponent,
+    }
+
+
+def stops_of(
+    fitted: Any, target: tuple[float, float, float], steps: int, same_tokens: bool, same_size: bool
+) -> list[tuple[float, float, float]]:
+    """Total and active parameters and tokens of every stop on the way to a target, equal in ratio, the target last.
+
+    Args:
+      fitted: the fit, whose smallest size (or fewest tokens) is the first stop.
+      target: total and active parameters and tokens.
+      steps: how many stops.
+      same_tokens: all stops on the target's tokens, in place of as many a parameter.
+      same_size: all stops of the target's size.
+    """
+    import numpy as np
+
+    n_total, n_active, n_tokens = target
+    if same_size:
+        return [(n_total, n_active, d) for d in np.geomspace(min(fitted.tokens_range[0], n_tokens), n_tokens, steps)]
+    sizes = np.geomspace(min(fitted.size_range[0], n_active), n_active, steps)
+    seen = np.full(steps, n_tokens) if same_tokens else n_tokens / n_active * sizes
+    return [(n * n_total / n_active, n, d) for n, d in zip(sizes.tolist(), seen.tolist(), strict=True)]
+
+
+def follow(fitted: Any, stops: Sequence[tuple[float, float, float]], goal: Any, **options: Any) -> tuple[Any, Any]:
+    """The best mixture at every stop, and what the first stop's mixture loses at each.
+
+    Args:
+      fitted: the fit.
+      stops: total and active parameters and tokens of each.
+      goal: the objective.
+      options: as for ``optimize_mixture``.
+    """
+    from camel_jax.mixture.path import lost_by_staying, optimum_path
+
+    functions = []
+
+    def at(n: Any, d: Any) -> Any:
+        functions.append(outcomes_of(fitted, n, d, [goal], options.get("supply")))
+        return functions[-1]
+
+    sizes = [f"{total:.17g}-A{active:.17g}" if total > active else f"{active:.17g}" for total, active, _ in stops]
+    path = optimum_path(at, sizes, [d for *_, d in stops], objective=goal, **options)
+    return path, lost_by_staying(functions, path.weights, goal)
+
+
+def trade(
+    fitted: Any, size: str, tokens: str, goals: Sequence[Any], points: int, **options: Any
+) -> tuple[Any, list[float]]:
+    """The front between two objectives, and both at the reference mixture.
+
+    Args:
+      fitted: the fit.
+      size: of the target.
+      tokens: of the target.
+      goals: two objectives.
+      points: mixtures on the front.
+      options: as for ``pareto_front``.
+    """
+    from camel_jax.mixture.pareto import pareto_front
+    from camel_jax.recipes.outcome import as_outcome
+
+    at = outcomes_of(fitted, size, tokens, goals, options.get("supply"))
+    if "supply" in options:
+        options["tokens"] = tokens
+    front = pareto_front(at, goals[0], goals[1], points, **options)
+    outcome, tasks = as_outcome(at(at.reference)), getattr(at, "tasks", ())
+    return front, [float(goal.bind(fitted.sets, tasks).value(outcome)) for goal in goals]
+
+
+def default_target(
+    fitted: Any, size: str | None, tokens: str | None, beyond: float = 10.0
+) -> tuple[float, float, float]:
+    """Total and active parameters and tokens to report on.
+
+    Args:
+      fitted: the fit.
+      size: of the target; ``beyond`` times the largest fitted size if None.
+      tokens: of the target; as many a parameter as the largest fitted run had if None.
+      beyond: how far the default lies.
+    """
+    from camel_jax.recipes.sizes import parse_size, parse_tokens
+
+    n_total, n_active = (beyond * fitted.size_range[1],) * 2 if size is None else parse_size(size)
+    per_parameter = fitted.tokens_range[1] / fitted.size_range[1]
+    return n_total, n_active, n_active * per_parameter if tokens is None else parse_tokens(tokens)
+
+
+def far_beyond(fitted: Any, n_active: float) -> str | None:
+    """A sentence where a target is so much larger than what was fitted that its intervals are little tested, or None."""
+    far = n_active / fitted.size_range[1]
+    if far <= 4:
+        return None
+    return f"the target is {far:.0f} times as large as the largest fitted size; intervals so far out are little tested"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from camel_jax.runtime import require
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -133,6 +135,7 @@ def load_sheet(source: Source, name: str | None) -> Sheet:
     if not path.exists():
         raise fail("no such file")
     if suffix in (".parquet", ".pq"):
+        require("parquet", "pyarrow", f"reading {path}")
         import pandas as pd
 
         try:

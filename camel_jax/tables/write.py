@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from camel_jax.runtime import require
 from camel_jax.storage import replacing
 from camel_jax.tables.runs import Runs
 
@@ -52,6 +53,8 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     suffix = pathlib.Path(path).suffix.lower()
     if suffix not in (".csv", ".parquet", ".pq"):
         raise ValueError(f"cannot write {path}: the name must end in .csv or .parquet")
+    if suffix != ".csv":
+        require("parquet", "pyarrow", f"writing {path}")
     with replacing(path) as part:
         if suffix == ".csv":
             frame.to_csv(part, index=False, lineterminator="\n")

@@ -152,6 +152,7 @@ def test_chains_agree_and_the_law_is_near_the_truth(posterior, runs):
     assert 0.005 < spread < 0.03  # the noise of the table is 0.01
 
 
+@pytest.mark.slow
 def test_planted_parameters_rank_evenly_among_the_draws(posterior):
     """Simulation-based calibration in small; benchmarks/posterior/calibration.py is the study."""
     plan, table = posterior.plan, posterior.table
@@ -173,6 +174,7 @@ def test_planted_parameters_rank_evenly_among_the_draws(posterior):
     assert np.mean(surprise) == pytest.approx(0.5, abs=0.35)
 
 
+@pytest.mark.slow
 def test_resumed_chains_give_the_same_numbers(posterior, fitted, runs, folder):
     reports = []
     again = cj.sample_posterior(

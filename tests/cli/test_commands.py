@@ -324,6 +324,7 @@ def test_interrupt_leaves_nothing_half_written(study):
     assert sorted(p.name for p in study.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_posterior_is_read_like_a_fit(study):
     bayes = ("--law", "chinchilla", "--bayes", "--chains", 2, "--draws", 50, "--starts", 1)
     code, out, err = call("fit", study / "runs.csv", "--out", study / "bayes.npz", *bayes, "--json")

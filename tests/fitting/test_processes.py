@@ -73,7 +73,7 @@ def alone():
     return [[float(x) for x in line.split()] for line in out.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_process_gets_what_one_alone_gets(count, alone):
     for job in start(count):
         out, err = job.communicate(timeout=300)
@@ -83,6 +83,7 @@ def test_every_process_gets_what_one_alone_gets(count, alone):
             np.testing.assert_allclose(other, one, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_dead_process_ends_the_others():
     begun = time.monotonic()
     jobs = start(2, "dies", heartbeat=10)

@@ -64,6 +64,7 @@ def test_two_recipes(swept):
     assert "[2/2] long: 6224 active parameters" in err and "tokens/s" in err and "Losses, nats per byte" in out
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_resumes_to_the_same_bytes(swept, tmp_path):
     table, out = put(tmp_path, HEADER + ROWS), tmp_path / "runs.csv"
     parts = tmp_path / "runs.csv.parts"

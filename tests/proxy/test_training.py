@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,9 +57,9 @@ def test_same_seed_same_bytes(corpus, tmp_path):
     save_corpus(corpus, tmp_path / "c.npz")
     back = load_corpus(tmp_path / "c.npz")
     assert back.record == corpus.record and back.domains == corpus.domains
-    jax.tree.map(np.testing.assert_array_equal, back.train + back.validation, corpus.train + corpus.validation)
+    chex.assert_trees_all_equal(back.train + back.validation, corpus.train + corpus.validation)
     for name, task in corpus.tasks.items():
-        jax.tree.map(np.testing.assert_array_equal, back.tasks[name], task)
+        chex.assert_trees_all_equal(back.tasks[name], task)
 
 
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "code"])
@@ -360,7 +361,10 @@ def test_rates_of_matrices_fall_with_the_width():
         assert {rate for name, rate in rates.items() if "embedding" in name or "gain" in name} == {1.0}
 
 
-@pytest.mark.parametrize("shape", [TINY, dataclasses.replace(TINY, experts=4)], ids=["dense", "experts"])
+SHAPES = [TINY, pytest.param(dataclasses.replace(TINY, experts=4), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["dense", "experts"])
 def test_lanes_equal_single_runs(shape, text):
     weights = np.random.default_rng(0).dirichlet(np.ones(5), 3).astype(np.float32)
     seeds = np.array([0, 0, 4], np.int32)
@@ -425,6 +429,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(text, tmp_path):
         assert rest[name] == whole[name]
 
 
+@pytest.mark.slow
 def test_killed_lanes_go_on_to_the_same_numbers(text, tmp_path):
     snapshot = tmp_path / "lanes.npz"
     weights, seeds = np.eye(5, dtype=np.float32)[:2], np.zeros(2, np.int32)
@@ -456,6 +461,7 @@ print(json.dumps([row["losses"] for row in rows]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU has virtual devices")
 def test_lanes_over_two_devices_equal_one(corpus, text, tmp_path):
     save_corpus(corpus._replace(tasks={}), tmp_path / "c.npz")

@@ -1,0 +1,32 @@
+"""An example of every command, as its ``--help`` shows it and tests run it through the parser."""
+
+EXAMPLES = {
+    "demo": ("camel-jax demo --out demo_out",),
+    "example": ("camel-jax example play",),
+    "fit": (
+        "camel-jax fit runs.csv --out fit.npz",
+        "camel-jax fit runs.csv --law camel --skills 6 --resamples 64 --out fit.npz",
+    ),
+    "predict": ("camel-jax predict fit.npz --recipes recipes.csv --out predictions.csv",),
+    "mix": (
+        "camel-jax mix fit.npz --size 7B --tokens 1T --max code=0.3",
+        "camel-jax mix fit.npz --size 55B-A1.2B --tokens 1T --limits limits.toml",
+    ),
+    "front": ("camel-jax front fit.npz --size 7B --tokens 1T --first web --second code",),
+    "path": ("camel-jax path fit.npz --size 7B --tokens 140B --figure path.png",),
+    "budget": ("camel-jax budget fit.npz --flops 1e20,1e21,1e22 --figure budget.png",),
+    "design": ("camel-jax design runs.csv --budget 1e18 --target-size 7B --out next.csv",),
+    "leaderboard": ("camel-jax leaderboard runs.csv --laws camel,dml --out board.csv",),
+    "report": ("camel-jax report fit.npz --runs runs.csv --out report.html",),
+    "sweep": ("camel-jax sweep recipes.csv --out runs.csv",),
+}
+
+
+def epilog(name: str) -> str:
+    """What stands below the options of a command.
+
+    >>> epilog("demo")
+    'Example: camel-jax demo --out demo_out'
+    """
+    lines = EXAMPLES[name]
+    return f"Example: {lines[0]}" if len(lines) == 1 else "Examples:\n" + "\n".join(lines)

@@ -1,0 +1,105 @@
+"""What a new user meets: help by topic with examples, the version, completion, a folder to play with, extras by name."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+from commands import call, own_flags, refused  # noqa: F401  (own_flags is used by its name)
+
+import camel_jax
+from camel_jax.cli import COMMANDS, app
+from camel_jax.cli.examples import EXAMPLES
+from camel_jax.cli.options import TOPICS
+
+NAMES = [name for commands in COMMANDS.values() for name in commands]
+GROUP = typer.main.get_command(app)
+
+
+def test_version():
+    assert call("--version") == (0, f"camel-jax {camel_jax.__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_groups_every_option_and_ends_in_an_example(name):
+    code, out, err = call(name, "--help")
+    assert (code, err) == (0, "")
+    assert "Example" in out and all(line.split()[1] == name for line in EXAMPLES[name])
+    assert "\n".join(out.split()).count("camel-jax") >= 2  # the usage line and the example
+    for option in GROUP.commands[name].params:  # type: ignore[attr-defined]
+        if option.param_type_name == "option":
+            assert getattr(option, "rich_help_panel", None) in TOPICS, option.name
+
+
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+def test_examples_are_commands_there_are(line):
+    _, name, *arguments = line.split()
+    command = GROUP.commands[name]  # type: ignore[attr-defined]
+    context = command.make_context(name, list(arguments))
+    assert context.info_name == name
+
+
+def test_completion_does_not_wait_for_jax():
+    code = "import sys\nfrom camel_jax.cli import main\ntry: main()\nfinally: print('jax' in sys.modules)"
+    env = os.environ | {"_CAMEL_JAX_COMPLETE": "complete_bash", "COMP_WORDS": "camel-jax lea", "COMP_CWORD": "1"}
+    out = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=env, timeout=120
+    ).stdout
+    assert out.split() == ["leaderboard", "False"]
+
+
+def test_example_is_a_folder_to_play_with(tmp_path):
+    folder = tmp_path / "play"
+    code, out, err = call("example", folder)
+    assert (code, err) == (0, "")
+    assert sorted(path.name for path in folder.iterdir()) == ["limits.toml", "recipes.csv", "runs.csv", "tasks.csv"]
+    told = re.findall(r"camel-jax (\w+) (.*)", out)
+    assert [name for name, _ in told] == ["fit", "predict", "mix", "report"]
+    for name, rest in told:
+        GROUP.commands[name].make_context(name, rest.split())  # type: ignore[attr-defined]
+    from camel_jax.cli.limits import gather
+    from camel_jax.tables.read import read_recipes, read_runs
+    from camel_jax.tables.runs import scales
+    from camel_jax.tables.tasks import read_tasks
+
+    runs = read_runs(folder / "runs.csv")
+    recipes, names = read_recipes(folder / "recipes.csv", domains=runs.domains)
+    assert len(names) == 6 and min(recipes.n_active) > scales(runs)[-1]
+    assert set(read_tasks(folder / "tasks.csv")) == set(runs.tasks)
+    assert gather(runs.domains, file=folder / "limits.toml")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "not empty" in refused("example", folder)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "is a file" in refused("example", folder / "runs.csv")
+    assert "no folder" in refused("example", tmp_path / "none" / "play")
+
+
+@pytest.mark.parametrize(
+    ("package", "module", "extra"),
+    [("numpyro", "camel_jax.bayes", "bayes"), ("flax", "camel_jax.proxy.model", "proxy")],
+)
+def test_a_missing_package_is_one_line_with_its_extra(package, module, extra):
+    code = f"""import importlib, sys
+sys.modules[{package!r}] = None
+from camel_jax import cli
+def needs():
+    importlib.import_module({module!r})
+cli.app.command("needs")(needs)
+cli.main(["needs"])"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.fullmatch(rf"error: .* needs {package}: pip install 'camel-jax\[{extra}\]'\n", done.stderr)
+
+
+def test_parquet_names_its_extra(tmp_path, monkeypatch):
+    from camel_jax.tables.write import write_columns
+
+    path = tmp_path / "t.parquet"
+    write_columns({"a": [1.0]}, path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "camel-jax[parquet]" in refused("fit", path, "--out", tmp_path / "f.npz")
+    with pytest.raises(ImportError, match=r"camel-jax\[parquet\]"):
+        write_columns({"a": [1.0]}, tmp_path / "u.parquet")
+    assert not (tmp_path / "u.parquet").exists()
