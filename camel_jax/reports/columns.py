@@ -52,7 +52,7 @@ def path_columns(path: Any, stops: Sequence[tuple[float, float, float]], lost: A
         columns["size_total"] = total
     columns |= {f"mix/{name}": path.weights[:, k] for k, name in enumerate(path.domains)}
     columns["value"] = np.array([r.value.point for r in path.results])
-    for name, part in (("gain", "value"), ("gain_lo", "lower"), ("gain_hi", "upper")):
+    for name, part in (("gain", "point"), ("gain_lo", "low"), ("gain_hi", "high")):
         columns[name] = np.array([getattr(r.gain, part) for r in path.results])
     return columns | {"lost_by_staying": lost}
 
