@@ -14,7 +14,7 @@ ROOT = pathlib.Path(camel_jax.__file__).parent
 
 # A module imports only from lines above its own. A folder stands for all its files, which may import each other.
 LINES = [
-    {"numerics", "files", "sizes", "linalg_batched", "discover", "processes"},
+    {"numerics", "files", "sizes", "json_lines", "linalg_batched", "discover", "processes"},
     {"amplitudes"},
     {"simplex", "solve", "archive", "refill", "structure", "exchange", "stopping"},
     {"plain_law"},

@@ -14,7 +14,20 @@ from collections.abc import Sequence
 
 import typer
 
-from camel_jax.cli import budget, demo, design, fit, front, leaderboard, mix, path, predict, report, sweep
+from camel_jax.cli import (
+    budget,
+    demo,
+    design,
+    fit,
+    front,
+    import_runs,
+    leaderboard,
+    mix,
+    path,
+    predict,
+    report,
+    sweep,
+)
 from camel_jax.files import discard_unfinished
 
 app = typer.Typer(
@@ -36,6 +49,7 @@ app.command("design")(design.design)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("report")(report.report)
 app.command("sweep")(sweep.sweep)
+app.command("import")(import_runs.import_runs)
 
 
 @app.callback()
