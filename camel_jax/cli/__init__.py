@@ -18,6 +18,7 @@ from camel_jax.cli import (
     budget,
     demo,
     design,
+    export,
     fit,
     front,
     import_runs,
@@ -50,6 +51,7 @@ app.command("leaderboard")(leaderboard.leaderboard)
 app.command("report")(report.report)
 app.command("sweep")(sweep.sweep)
 app.command("import")(import_runs.import_runs)
+app.command("export")(export.export)
 
 
 @app.callback()

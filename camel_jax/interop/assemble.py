@@ -223,7 +223,7 @@ def _in_nats(found: Found, rows: list[tuple[str, Row]], meanings: dict[str, str]
             unit = _unit(mapping, theirs, ours)
             if units.setdefault(ours, unit) != unit and _has(found, theirs):
                 raise ValueError(
-                    f"{found.source}: {ours!r} comes from columns in {units[ours].name} and in {unit.name} ({theirs!r}): map one of them"
+                    f"{found.source}: {ours!r} comes from columns in {units[ours].name} and in {unit.name} ({theirs!r}): map one"
                 )
     for _, row in rows:
         for ours in [name for name in row if name.startswith(OUTCOMES)]:

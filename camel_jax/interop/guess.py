@@ -169,7 +169,7 @@ def read_metric(column: str) -> _Metric | None:
     if _TRAIN.search(lower) or re.search(r"[._/](min|max|mean|best|std|stderr)$", lower):
         return None
     for pattern, kind, unit, rank in _METRICS:
-        end = re.fullmatch(rf"(?:(.*)[/._ ])?(?:{pattern.pattern})", lower)
+        end = re.fullmatch(rf"(?:(.*?)[/._ ])?(?:{pattern.pattern})", lower)
         begin = None if end else re.fullmatch(rf"(?:{pattern.pattern})[/._ ](.*)", lower)
         match = end or begin
         if match is None or not kind:

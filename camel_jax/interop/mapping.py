@@ -88,7 +88,7 @@ def expand(columns: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
             raise ValueError(
                 f"column {name!r} is mapped twice: " + ", ".join(f"{t!r} makes it {m!r}" for m, t in meanings.items())
             )
-        out.update({name: meaning for meaning in meanings})
+        out.update(dict.fromkeys([name] if meanings else [], next(iter(meanings), "")))
     return out
 
 

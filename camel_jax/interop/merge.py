@@ -18,8 +18,8 @@ def merge_rows(
 ) -> tuple[list[Row], list[str]]:
     """Join tables.
 
-    Rows of one run at the same tokens are one row. A table whose rows have no tokens, one a run, gives its recipe to all rows of the run
-    and its outcomes to the run's last row.
+    Rows of one run at the same tokens are one row. A table whose rows have no tokens, one a run, gives its recipe to all rows of the
+    run and its outcomes to the run's last row.
 
     Args:
       sources: names of the tables, for messages.
@@ -68,7 +68,7 @@ def _tokens(row: Row) -> float | None:
     number = as_number(value)
     if number is None:
         try:
-            number = parse_tokens(value)
+            number = parse_tokens(str(value))
         except (TypeError, ValueError):
             return None
     return number

@@ -6,6 +6,7 @@ Tested with stores and a server of MLflow 3.17 and 3.18.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import pathlib
 import sqlite3
 from collections.abc import Iterable
@@ -37,10 +38,8 @@ def read_mlflow(path: pathlib.Path) -> Found:
     if path.is_file():
         return _read_sqlite(path)
     root = path / "mlruns" if (path / "mlruns").is_dir() else path
-    if (root / "meta.yaml").exists():
-        experiments = [root]
-    else:
-        experiments = sorted(meta.parent for meta in root.glob("*/meta.yaml"))
+    alone = (root / "meta.yaml").exists()
+    experiments = [root] if alone else sorted(meta.parent for meta in root.glob("*/meta.yaml"))
     runs, notes = [], []
     for experiment in experiments:
         about = _meta(experiment / "meta.yaml")
@@ -172,10 +171,10 @@ def read_mlflow_server(address: str, client: Any = None) -> Found:
     server, _, wanted = address.partition("#")
     if client is None:
         try:
-            from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
+            mlflow = importlib.import_module("mlflow")
         except ImportError:
             raise ValueError(f"{address}: needs MLflow's client: pip install 'camel-jax[mlflow]'") from None
-        client = MlflowClient(tracking_uri=server)
+        client = mlflow.MlflowClient(tracking_uri=server)
     runs = []
     try:
         experiments = [e for e in _pages(client.search_experiments) if not wanted or e.name == wanted]

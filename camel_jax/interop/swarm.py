@@ -1,4 +1,4 @@
-"""A swarm in two files, mixtures in one and metrics in the other, joined by run id and never by position (as olmix and RegMix write it)."""
+"""A swarm in two files, as olmix and RegMix write it: mixtures and metrics, joined by run id and never by position."""
 
 from __future__ import annotations
 

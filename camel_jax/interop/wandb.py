@@ -6,6 +6,7 @@ protocol buffers. Written by clients 0.12 to 0.31; tested with 0.31.0.
 
 from __future__ import annotations
 
+import importlib
 import json
 import pathlib
 import struct
@@ -194,7 +195,7 @@ def read_wandb_project(address: str, api: Any = None) -> Found:
     """
     if api is None:
         try:
-            import wandb  # pyright: ignore[reportMissingImports]
+            wandb = importlib.import_module("wandb")
         except ImportError:
             raise ValueError(f"wandb:{address}: needs the client: pip install 'camel-jax[wandb]'") from None
         try:
