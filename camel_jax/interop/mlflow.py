@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import pathlib
 import sqlite3
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from camel_jax.interop.tracked import FINISHED, UNFINISHED, Found, TrackedRun
 
 _STATES = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 _SQLITE = b"SQLite format 3\0"
+_INFINITE = 1.797e308  # a SQL store holds its largest number where infinity was logged
 
 
 def is_mlflow(path: pathlib.Path) -> bool:
@@ -118,7 +120,8 @@ def _run(
     config |= {f"tags.{key}": value for key, value in tags.items() if not key.startswith("mlflow.")}
     rows: dict[int, dict[str, Any]] = {}
     for step, _, key, value in sorted(entries, key=lambda entry: entry[:2]):
-        rows.setdefault(step, {"step": step})[key] = value
+        finite = abs(value) < _INFINITE or value != value
+        rows.setdefault(step, {"step": step})[key] = value if finite else math.copysign(math.inf, value)
     return TrackedRun(place, name, run_id, project, state, word, config, list(rows.values()))
 
 

@@ -17,17 +17,13 @@ def is_swarm(first: Found, second: Found) -> bool:
 
 
 def id_column(first: Found, second: Found) -> str | None:
-    """The column of run ids that both tables have, or None."""
+    """The column of run ids that both tables have, or None where they name no run in common."""
     columns = [{key.lower(): key for key in found.runs[0].history[0]} for found in (first, second)]
-    for name in _IDS:
-        if all(name in known for known in columns):
-            values = [
-                [run.history[0].get(known[name]) for run in found.runs]
-                for found, known in zip((first, second), columns, strict=True)
-            ]
-            if set(map(str, values[0])) & set(map(str, values[1])):
-                return name
-    return None
+    name = next((name for name in _IDS if all(name in known for known in columns)), None)
+    if name is None:
+        return None
+    left, right = ({_id(run.history[0], name) for run in found.runs} for found in (first, second))
+    return name if left & right else None
 
 
 def is_ratios(found: Found) -> bool:
