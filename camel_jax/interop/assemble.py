@@ -74,7 +74,8 @@ def import_runs(
     if not any(ours.startswith(OUTCOMES) for ours in meanings.values()):
         raise ValueError("no column is mapped to loss/<set> or acc/<task>: map one, as in --map 'eval/*/loss=loss/*'")
     notes = [note for one in found for note in one.notes]
-    tables = [_rows_of(one, meanings, mapping, unfinished, name_by, notes) for one in found]
+    alone = len(found) == 1 and "tokens" not in mapping.constants
+    tables = [_rows_of(one, meanings, mapping, unfinished, name_by, alone, notes) for one in found]
     rows, places = merge_rows([one.source for one in found], tables, drop_incomplete, notes)
     family = _family(rows, places, mapping, notes)
     notes += complete_shares(rows, places, mapping.normalize)
@@ -88,6 +89,7 @@ def _rows_of(
     mapping: ColumnMapping,
     unfinished: bool,
     name_by: str,
+    need_tokens: bool,
     notes: list[str],
 ) -> list[tuple[str, Row]]:
     """(place, row) of one source, losses in nats with their unit and estimator beside them."""
@@ -115,8 +117,7 @@ def _rows_of(
             if mapping.tokens_per_step and step is not None:
                 rows[0].setdefault("tokens", step * mapping.tokens_per_step)
         else:
-            fixed = "tokens" in mapping.constants
-            rows = history_rows(run, meanings, count, mapping.tokens_per_step, fixed, notes)
+            rows = history_rows(run, meanings, count, mapping.tokens_per_step, need_tokens, notes)
             if not rows:
                 silent.append(str(run.name))
         for row in rows:

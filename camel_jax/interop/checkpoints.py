@@ -71,7 +71,7 @@ def history_rows(
     meanings: Mapping[str, str],
     count: int | None,
     tokens_per_step: float | None,
-    fixed_tokens: bool,
+    need_tokens: bool,
     notes: list[str],
 ) -> list[Row]:
     """Rows of a run with a history.
@@ -81,7 +81,7 @@ def history_rows(
       meanings: name in the source -> name in the run table.
       count: checkpoints to take, evenly spaced in tokens with the last among them; None takes all.
       tokens_per_step: tokens of a step where tokens were not logged.
-      fixed_tokens: whether tokens are given for all runs at once.
+      need_tokens: whether tokens must be known here: nobody gives them, for all runs at once or in another source.
       notes: gets a line for whatever a reader should know.
 
     Returns:
@@ -99,12 +99,12 @@ def history_rows(
     if not events:
         return []
     if any(tokens is None for tokens, _ in events):
-        if count != 1 and not fixed_tokens and len(events) > 1:
+        if count != 1 and len(events) > 1:
             raise ValueError(
                 f"{run.place}: run {run.name} logs no tokens, so that its {len(events)} checkpoints cannot be told apart:"
                 " give --tokens-per-step, or take --checkpoints last"
             )
-        if planned is None and not fixed_tokens:
+        if planned is None and need_tokens:
             raise ValueError(
                 f"{run.place}: run {run.name} tells no tokens: map a column to 'tokens', or give --tokens-per-step"
             )

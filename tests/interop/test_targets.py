@@ -41,7 +41,7 @@ def test_olmo_core(tmp_path):
     built = config.build(npdtype=types.NumpyDatasetDType.uint16.as_np_dtype(), sequence_length=16)
     got = {outcome.name: sum(item.tokens for item in outcome.path_tokens) for outcome in built.sources}
     for name, share in plan.shares.items():
-        assert abs(got[name] / sum(got.values()) - share) < 1e-3
+        assert abs(got[name] / sum(got.values()) - share) < 2e-3  # whole sequences of sixteen tokens, and whole steps
 
 
 @pytest.mark.parametrize("name", ["megatron", "nemo"])
