@@ -35,10 +35,11 @@ LINES = [
     {"budget"},
     {"evaluate", "plots", "proxy"},
     {"compute_figures", "leaderboard_figures"},
+    {"interop"},
     {"cli"},
 ]
 ONLY_IN = {
-    "pandas": {"tables"},
+    "pandas": {"tables", "interop"},
     "pyarrow": {"tables"},
     "numpyro": {"bayes"},
     "arviz": {"bayes"},
