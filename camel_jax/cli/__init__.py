@@ -15,7 +15,22 @@ from typing import Annotated
 
 import typer
 
-from camel_jax.cli import budget, demo, design, example, fit, front, leaderboard, mix, path, predict, report, sweep
+from camel_jax.cli import (
+    budget,
+    demo,
+    design,
+    example,
+    export,
+    fit,
+    front,
+    import_runs,
+    leaderboard,
+    mix,
+    path,
+    predict,
+    report,
+    sweep,
+)
 from camel_jax.cli.examples import epilog
 from camel_jax.cli.options import by_topic
 from camel_jax.runtime import MissingExtraError
@@ -25,6 +40,7 @@ COMMANDS = {
     "Start here": {"demo": demo.demo, "example": example.example},
     "From runs to a mixture": {"fit": fit.fit, "predict": predict.predict, "mix": mix.mix, "report": report.report},
     "Other decisions": {"front": front.front, "path": path.path, "budget": budget.budget, "design": design.design},
+    "In and out": {"import": import_runs.import_runs, "export": export.export},
     "Evidence and runs": {"leaderboard": leaderboard.leaderboard, "sweep": sweep.sweep},
 }
 app = typer.Typer(

@@ -18,6 +18,11 @@ EXAMPLES = {
     "design": ("camel-jax design runs.csv --budget 1e18 --target-size 7B --out next.csv",),
     "leaderboard": ("camel-jax leaderboard runs.csv --laws camel,dml --out board.csv",),
     "report": ("camel-jax report fit.npz --runs runs.csv --out report.html",),
+    "import": (
+        "camel-jax import wandb/ --domain-column corpus --out runs.csv",
+        "camel-jax import ratios.csv metrics.csv --yes --out runs.csv",
+    ),
+    "export": ("camel-jax export mixture.json --to olmo-core --tokens 1T --out data.yaml",),
     "sweep": ("camel-jax sweep recipes.csv --out runs.csv",),
 }
 

@@ -26,6 +26,12 @@ TOPICS = {
     "Price": ("gpu_hour", "peak", "utilization"),
     "Search and seed": ("starts", "points", "steps", "same_tokens", "same_size", "seed"),
     "Restarts and processes": ("resume", "workers", "distributed", "coordinator", "processes", "process_id"),
+    "What the columns mean": (
+        *("mapping", "save_mapping", "units", "constants", "yes", "kind", "name_by", "domain_column", "normalize"),
+        *("tokens_per_step", "bytes_per_token"),
+    ),
+    "Which runs": ("checkpoints", "unfinished", "drop_incomplete"),
+    "Trainer": ("to", "paths", "lattice", "sequence_length", "batch_tokens", "documents"),
     "Output": ("out", "figure", "curves", "json"),
 }
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import csv
+import functools
+import gzip
 import io
 import os
 import pathlib
 import re
+import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from camel_jax.runtime import require
+from camel_jax.tables.json_lines import from_json_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,32 +129,62 @@ def load_sheet(source: Source, name: str | None) -> Sheet:
             raise TypeError(f"a table is a path or a DataFrame, not {type(source).__name__}")
         return _from_frame(source, name or "DataFrame")
     path = pathlib.Path(source)
-    name = name or str(path)
+    name = name or ("standard input" if str(path) == "-" else str(path))
 
     def fail(rule: str) -> TableError:
         return TableError(name, [Problem("", (), rule)])
 
-    suffix = path.suffix.lower()
+    if str(path) == "-":
+        return _from_bytes(standard_input(), "", name, fail)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else path.suffix.lower()
     if path.is_dir():
         raise fail("is a folder, not a table")
     if not path.exists():
         raise fail("no such file")
-    if suffix in (".parquet", ".pq"):
-        require("parquet", "pyarrow", f"reading {path}")
-        import pandas as pd
-
-        try:
-            return _from_frame(pd.read_parquet(path), name)
-        except TableError:
-            raise
-        except Exception as error:  # pyarrow raises many kinds
-            raise fail(f"cannot be read as Parquet ({str(error).splitlines()[0][:120]})") from None
-    if suffix not in (".csv", ".tsv", ".txt"):
-        raise fail(f"unknown kind of file {suffix or '(no suffix)'}: tables are .csv, .tsv or .parquet")
+    if suffix not in (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet", ".pq"):
+        raise fail(f"unknown kind of file {suffix or '(no suffix)'}: tables are .csv, .tsv, .jsonl or .parquet")
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise fail(f"cannot be read ({error.strerror})") from None
+    return _from_bytes(raw, suffix, name, fail)
+
+
+@functools.cache
+def standard_input() -> bytes:
+    """All of standard input; kept, since a command may read a table twice."""
+    return sys.stdin.buffer.read()
+
+
+def _from_bytes(raw: bytes, suffix: str, name: str, fail: Callable[[str], TableError]) -> Sheet:
+    """A table from the bytes of a file; without a suffix its kind is told by how it begins."""
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error):
+            raise fail("cannot be unpacked: the gzip file is damaged") from None
+    if suffix in (".parquet", ".pq") or (not suffix and raw[:4] == b"PAR1"):
+        require("parquet", "pyarrow", f"reading {name}")
+        import pandas as pd
+
+        try:
+            return _from_frame(pd.read_parquet(io.BytesIO(raw)), name)
+        except TableError:
+            raise
+        except Exception as error:  # pyarrow raises many kinds
+            raise fail(f"cannot be read as Parquet ({str(error).splitlines()[0][:120]})") from None
+    if suffix in (".jsonl", ".ndjson") or (not suffix and raw.lstrip()[:1] == b"{"):
+        try:
+            names, columns, places = from_json_lines(raw.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            raise fail("not UTF-8 text: save it as UTF-8") from None
+        except ValueError as error:
+            raise fail(str(error)) from None
+        if not places:
+            raise fail("is empty")
+        cells = [np.array([*column, None], dtype=object)[:-1] for column in columns]
+        return Sheet(name, names, cells, places)
     return sheet_from_text(raw, name, fail)
 
 
