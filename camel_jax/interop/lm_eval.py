@@ -1,6 +1,6 @@
 """Result files of lm-evaluation-harness (``results_*.json``) and of OLMES (``*metrics.json``).
 
-Tested with lm-eval 0.4.13; files of OLMES 0.1 as it documents them. Files of lm-eval before 0.4, with metrics without filters, are
+The files of lm-eval 0.4.13 and of OLMES 0.1 as they are documented; tested with recorded files, not with runs of the programs. Files of lm-eval before 0.4, with metrics without filters, are
 read too.
 """
 
