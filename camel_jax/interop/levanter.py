@@ -1,7 +1,7 @@
 """levanter and marin: ``components``, ``train_weights`` and ``mixture_block_size`` of ``LmDataConfig``.
 
-Each block of a mixture holds whole sequences of every component, so shares are parts of the block. Fields of marin-levanter 0.2.20, which no
-parser of it has read here.
+Each block of a mixture holds whole sequences of every component, so shares are parts of the block. Fields are those of
+marin-levanter 0.2.20; no parser of it has read them here.
 """
 
 from __future__ import annotations
