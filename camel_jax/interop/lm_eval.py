@@ -1,7 +1,7 @@
 """Result files of lm-evaluation-harness (``results_*.json``) and of OLMES (``*metrics.json``).
 
-Tested with lm-eval 0.4.13; files of OLMES 0.1 as it documents them. Files of lm-eval before 0.4, with metrics without filters, are
-read too.
+Files in the form of lm-eval 0.4.13 and of OLMES 0.1, tested with recorded ones. Files of lm-eval before 0.4, with metrics without
+filters, are read too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Folders of Hugging Face's Trainer: ``trainer_state.json`` of every run, with the settings that stand beside it.
 
-Tested with the states that transformers 4.40 to 5 write.
+Tested with recorded states, not with runs of transformers.
 """
 
 from __future__ import annotations

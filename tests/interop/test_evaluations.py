@@ -1,4 +1,4 @@
-"""Results of evaluators, states of the Trainer, and exports of Weights & Biases: written by the program, or recorded."""
+"""Results of evaluators, states of the Trainer, and exports of Weights & Biases, from files recorded here."""
 
 import json
 
@@ -27,48 +27,6 @@ def brought_in(*sources, columns=None, **options):
     mapping = guess(found).mapping
     mapping.columns |= columns or {}
     return import_runs(found, mapping, **options)
-
-
-def test_lm_eval_runs(tmp_path, monkeypatch):
-    """Twenty evaluations by the program itself, with its dummy model on a task of our own, joined to the runs by name."""
-    lm_eval = pytest.importorskip("lm_eval", exc_type=ImportError)
-    pytest.importorskip("lm_eval.evaluator", exc_type=ImportError)
-    from lm_eval.loggers import EvaluationTracker
-    from lm_eval.tasks import TaskManager
-
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(
-        "".join(json.dumps({"q": f"{i} + 1 =", "choices": [str(i), str(i + 1)], "gold": 1}) + "\n" for i in range(8))
-    )
-    task = {
-        "task": "sums", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(rows)}}, "test_split": "test",
-        "output_type": "multiple_choice", "doc_to_text": "{{q}}", "doc_to_choice": "{{choices}}", "doc_to_target": "gold",
-        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
-    }  # fmt: skip
-    names = [f"r{i}" for i in range(20)]
-    logged = {}
-    for i, name in enumerate(names):
-        import random
-
-        random.seed(i)  # the dummy model answers at random
-        results = lm_eval.simple_evaluate(
-            model="dummy", tasks=[dict(task)], task_manager=TaskManager(include_defaults=False), bootstrap_iters=0
-        )
-        logged[name] = results["results"]["sums"]["acc,none"]
-        tracker = EvaluationTracker(output_path=str(tmp_path / "out" / name))
-        tracker.general_config_tracker.model_name = f"/checkpoints/{name}/step1000"
-        tracker.general_config_tracker.model_name_sanitized = name
-        results.pop("samples", None)
-        tracker.save_results_aggregated(results=results, samples=None)
-    assert len(set(logged.values())) > 1
-    result = brought_in(recipes(tmp_path, names), tmp_path / "out")
-    runs = result.runs
-    assert runs.tasks == ("sums",) and len(runs) == 20
-    for i, k in enumerate(runs.run):
-        assert runs.accuracies[i, 0] == logged[runs.run_names[k]]
-        assert runs.losses[i, 0] == 3 + names.index(runs.run_names[k]) / 100
 
 
 def lm_eval_file(path, model, **metrics):
