@@ -271,6 +271,7 @@ def locked(path: str | os.PathLike[str] | None, what: str = "writing") -> Iterat
         return
     target = pathlib.Path(path)
     lock = target.parent / f".{target.name.encode()[:200].decode(errors='ignore')}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:

@@ -40,6 +40,7 @@ def demo(
     start_engine()
     import jax
 
+    from camel_jax.figures.style import save_figure
     from camel_jax.fitting.fit import fit as fit_law
     from camel_jax.fitting.intervals import predict_interval
     from camel_jax.laws import camel
@@ -63,7 +64,7 @@ def demo(
         told = results(table, held_out, seen, result, ranges)
         figure = draw(table, held_out, seen, fitted, result, ranges)
         with replacing(out / "demo.png") as part:
-            figure.savefig(part)
+            save_figure(figure, part)
     fitted.save(out / "fit.npz")
     with replacing(out / "mixture.json") as part:
         part.write_text(as_json(told["recommendation"]) + "\n")

@@ -144,7 +144,8 @@ def check_fit(where: object, law: Law, header: Mapping[str, Any], arrays: Mappin
     schema = dict(LANES)
     for group, build in TUPLES.items():
         schema |= {f"{group}/{leaf}": Declared("float64", SHAPES.get(f"{group}/{leaf}", ())) for leaf in build._fields}
-    if np.shape(arrays.get("field/log_size")) == (0,) and np.shape(arrays.get("field/noise")) == ():
+    rows, noise = (np.shape(arrays[name]) if name in arrays else None for name in ("field/log_size", "field/noise"))
+    if rows == (0,) and noise == ():
         schema["field/noise"] = Declared("float64")
     variants = [_template(where, law, header, sparse, limited) for sparse in (False, True) for limited in (False, True)]
     saved = {name.removeprefix("raw/") for name in arrays if name.startswith("raw/")}

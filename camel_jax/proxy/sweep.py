@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import pathlib
-import platform
 import queue
 import subprocess
 import sys
@@ -28,11 +27,13 @@ import numpy as np
 
 from camel_jax.proxy.batched import train_lanes
 from camel_jax.proxy.corpus import Corpus, save_corpus
+from camel_jax.proxy.machine import count_cores, describe_machine
 from camel_jax.proxy.model import Shape, find_shape
-from camel_jax.proxy.snapshots import load_row, save_row
+from camel_jax.proxy.snapshots import SUFFIX, load_row, save_row
 from camel_jax.proxy.train import Settings, place_text
 from camel_jax.proxy.worker import environment
 from camel_jax.recipes.recipe import Recipe
+from camel_jax.storage import locked
 from camel_jax.tables.runs import Runs
 
 Progress = Callable[[int, int], None]
@@ -105,20 +106,21 @@ def sweep(
         method = "workers" if jax.default_backend() == "cpu" else "lanes"
     jobs = make_jobs(recipe, names, seeds, corpus, settings, method)
     home = pathlib.Path(folder)
-    found = _open_folder(home, jobs, resume)
-    left = sorted((job for job in jobs if job.index not in found), key=lambda job: (job.shape.n_active, job.steps))
-    meter = Meter(jobs, found, settings, progress, tell)
-    if left:
-        if method == "workers":
-            count = min(workers or _cores(), len(left))
-            results = _train_apart(left, corpus, settings, home, count, every, meter.update)
-        else:
-            results = _train_together(left, jobs, corpus, settings, home, lanes, every, meter.update)
-        for job, row in results:
-            save_row(home / f"{job.key}.json", row)
-            (home / f"{job.key}.npz").unlink(missing_ok=True)
-            found[job.index] = row
-            meter.finished(job, row)
+    with locked(home):
+        found = _open_folder(home, jobs, resume, corpus)
+        left = sorted((job for job in jobs if job.index not in found), key=lambda job: (job.shape.n_active, job.steps))
+        meter = Meter(jobs, found, settings, progress, tell)
+        if left:
+            if method == "workers":
+                count = min(workers or count_cores(), len(left))
+                results = _train_apart(left, corpus, settings, home, count, every, meter.update)
+            else:
+                results = _train_together(left, jobs, corpus, settings, home, lanes, every, meter.update)
+            for job, row in results:
+                save_row(home / f"{job.key}{SUFFIX}", row, job.key)
+                (home / f"{job.key}.training").unlink(missing_ok=True)
+                found[job.index] = row
+                meter.finished(job, row)
     rows = [found[job.index] for job in jobs]
     return _collect(jobs, rows, corpus, settings, method)
 
@@ -176,18 +178,17 @@ def make_jobs(
     return jobs
 
 
-def _open_folder(home: pathlib.Path, jobs: list[Job], resume: bool) -> dict[int, dict[str, Any]]:
+def _open_folder(home: pathlib.Path, jobs: list[Job], resume: bool, corpus: Corpus) -> dict[int, dict[str, Any]]:
     home.mkdir(parents=True, exist_ok=True)
     for stale in home.glob(".*-*"):  # temporary files of a process that was killed
         stale.unlink(missing_ok=True)
-    if not resume and (old := len(list(home.glob("*.json")))):
+    if list(home.glob("*.json")):
+        raise ValueError(f"{home} holds rows of an earlier version of this package: remove the folder")
+    if not resume and (old := len(list(home.glob(f"*{SUFFIX}")))):
         raise ValueError(f"{home} holds {old} finished rows of an earlier sweep: resume it, or remove the folder")
-    rows = {job.index: load_row(home / f"{job.key}.json") for job in jobs}
+    sizes = len(corpus.domains), len(corpus.tasks)
+    rows = {job.index: load_row(home / f"{job.key}{SUFFIX}", job.key, *sizes) for job in jobs}
     return {index: row for index, row in rows.items() if row is not None}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Meter:
@@ -242,7 +243,7 @@ def _train_apart(
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Rows as they finish, out of worker processes."""
     place_text(corpus, settings)  # too little text is told here, once
-    text = home / "corpus.npz"
+    text = home / "corpus.text"
     save_corpus(corpus, text)
     command = [sys.executable, "-m", "camel_jax.proxy.worker", str(text), json.dumps(dataclasses.asdict(settings))]
     package = str(pathlib.Path(__file__).parents[2])
@@ -268,7 +269,7 @@ def _train_apart(
                     "weights": job.weights,
                     "every": every,
                 }
-                task |= {"seed": job.seed, "steps": job.steps, "snapshot": str(home / f"{job.key}.npz")}
+                task |= {"seed": job.seed, "steps": job.steps, "snapshot": str(home / f"{job.key}.training")}
                 worker.stdin.write(json.dumps(task) + "\n")
                 while True:
                     line = worker.stdout.readline()
@@ -325,7 +326,7 @@ def _train_together(
         for first in range(0, len(members), lanes):
             group = members[first : first + lanes]
             name = hashlib.sha256("".join(job.key for job in group).encode()).hexdigest()[:24]
-            snapshot = home / f"{name}.npz"
+            snapshot = home / f"{name}.training"
             results = train_lanes(
                 shape,
                 settings,
@@ -385,25 +386,3 @@ def _collect(jobs: list[Job], rows: list[dict[str, Any]], corpus: Corpus, settin
     }
     curves = [[(int(step) * a_step, float(loss)) for step, loss in row["curve"]] for row in rows]
     return Sweep(runs, np.array([job.seed for job in jobs]), curves, record)
-
-
-def describe_machine() -> dict[str, Any]:
-    """Device and versions, for the record."""
-    import flax
-    import jaxlib
-    import optax
-
-    return {
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "processor": platform.machine(),
-        "cores": _cores(),
-        "versions": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-            "flax": flax.__version__,
-            "optax": optax.__version__,
-            "numpy": np.__version__,
-        },
-    }
