@@ -249,9 +249,10 @@ class Fit:
             group, _, leaf = name.partition("/")
             groups[group][leaf] = arrays.pop(name)
         groups |= {name: build(**groups[name]) for name, build in saved.TUPLES.items()}
+        known: dict[str, Any] = dict(arrays)
         facts = {name: header[name] for name in saved.FACTS}
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-        return cls(law=in_units(law, groups["units"]), inner_law=law, **groups, **plain, **arrays)
+        return cls(law=in_units(law, groups["units"]), inner_law=law, **groups, **plain, **known)
 
     def check(self) -> str:
         """How the lanes ended, counted by status; for draws of a posterior, the verdict on them.

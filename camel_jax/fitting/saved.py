@@ -24,6 +24,7 @@ from camel_jax.storage import ArchiveError, Declared, check_arrays
 from camel_jax.tables.runs import Runs
 
 KIND = "saved fit"
+MOST_SKILLS = 10_000  # and any other whole number among the settings of a law
 LANES = {
     "objective": Declared("float64", ("S",), finite=False),
     "status": Declared("int32", ("S",)),
@@ -78,7 +79,7 @@ def _broken(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ends = header[name]
         if not _listed(ends, float) or len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
             yield name, "the least and the largest of positive numbers"
-    if not _listed(header["notes"], str):
+    if not _listed(header["notes"], str) or not all(header["notes"]):
         yield "notes", "a list of texts"
     if not _is(header["seed"], int) or not 0 <= header["seed"] < 2**63:
         yield "seed", "a whole number"
@@ -120,13 +121,15 @@ def rebuild_law(where: object, header: Mapping[str, Any]) -> Law:
     if header["law"] not in laws.CONSTRUCTORS:
         raise ArchiveError(f"{where}: unknown law {header['law']!r:.60}")
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["settings"].items()}
+    build = laws.CONSTRUCTORS[header["law"]]
+    usual = dict(build().settings)
+    same = settings.keys() == usual.keys() and all(type(settings[name]) is type(usual[name]) for name in usual)
+    if not same or any(type(x) is int and not 0 < x <= MOST_SKILLS for x in settings.values()):
+        raise ArchiveError(f"{where}: the law {header['law']} has no such settings")
     try:
-        law = laws.CONSTRUCTORS[header["law"]](**settings)
+        return build(**settings)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ArchiveError(f"{where}: the law {header['law']} has no such settings ({error!s:.80})") from None
-    if repr(dict(law.settings)) != repr({name: settings.get(name) for name, _ in law.settings}):
-        raise ArchiveError(f"{where}: the law {header['law']} has no such settings")
-    return law
 
 
 def check_fit(where: object, law: Law, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
