@@ -2,8 +2,9 @@
 
 An archive is one safetensors file with a JSON header in its metadata. The digest in front of that header covers every byte of the
 file, so that no flipped bit passes; the header and the declared sizes are bounded and compared with the size of the file before
-anything else is read; nothing is unpacked, and nothing in a file is code. Against a stored ``.npz`` and a compressed one, the fit of
-``benchmarks/archive_formats.py`` takes FIGURES. What an archive holds is declared as ``Declared`` arrays
+anything else is read; nothing is unpacked, and nothing in a file is code. The fit of
+``benchmarks/archive_formats.py`` takes 113 kB and is read in 0.3 ms; 115 kB and 1.8 ms as a stored ``.npz``, whose CRC covers less, and
+110 kB and 2.5 ms as a compressed one. What an archive holds is declared as ``Declared`` arrays
 and compared by ``check_arrays``: a file that does not agree is an ``ArchiveError`` of one line.
 """
 

@@ -170,10 +170,17 @@ def check_fit(where: object, law: Law, header: Mapping[str, Any], arrays: Mappin
             if not np.isfinite(own[f"{group}/{leaf}"][used]).all():
                 raise ArchiveError(f"{where}: array '{group}/{leaf}' holds a value that is not finite")
     _check_signs(where, own)
+    _check_ranges(where, header, own)
     try:
         read_benchmarks({name.removeprefix("attached/"): x for name, x in arrays.items() if name not in own})
     except ArchiveError as error:
         raise ArchiveError(f"{where}: {error}") from None
+
+
+def _check_ranges(where: object, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    for name in ("size", "tokens"):
+        if not np.isclose(header[f"{name}_range"][1], float(arrays[f"discrepancy/{name}"]), rtol=1e-6):
+            raise ArchiveError(f"{where}: {name}_range does not end where array 'discrepancy/{name}' does")
 
 
 def _check_signs(where: object, arrays: Mapping[str, np.ndarray]) -> None:
