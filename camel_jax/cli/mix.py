@@ -24,9 +24,10 @@ from camel_jax.cli.options import (
     Supply,
     Tokens,
 )
+from camel_jax.cli.output import claim
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
 from camel_jax.reports.recommend import as_dict, far_beyond, recommend
-from camel_jax.storage import check_target, replacing
+from camel_jax.storage import replacing
 
 
 def mix(
@@ -75,7 +76,7 @@ def mix(
     if out is not None:
         if out.suffix != ".json":
             raise ValueError(f"--out {out}: a mixture is written as .json")
-        check_target(out)
+        claim(out)
     n_tokens = (parse_size(size), parse_tokens(tokens))[1]
     fitted = open_fit(fit)
     options = gather(

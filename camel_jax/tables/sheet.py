@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from camel_jax.runtime import require
+from camel_jax.storage import check_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,6 +135,10 @@ def load_sheet(source: Source, name: str | None) -> Sheet:
         raise fail("is a folder, not a table")
     if not path.exists():
         raise fail("no such file")
+    try:
+        check_source(path)
+    except ValueError:
+        raise fail("is a pipe or a device, not a file: save the table first") from None
     if suffix in (".parquet", ".pq"):
         require("parquet", "pyarrow", f"reading {path}")
         import pandas as pd

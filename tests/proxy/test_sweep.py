@@ -75,13 +75,13 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(swept, tmp_path):
         command, stderr=subprocess.PIPE, text=True, cwd=pathlib.Path(sweep.__file__).parents[2]
     ) as process:
         deadline = time.monotonic() + 100
-        while not list(parts.glob("*.json")) and process.poll() is None and time.monotonic() < deadline:
+        while not list(parts.glob("*.row")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.splitlines()[-1] == "interrupted" and "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipes.csv", "runs.csv.parts"]
-    assert len(list(parts.glob("*.json"))) == 1
+    assert len(list(parts.glob("*.row"))) == 1
     assert "go on with --resume" in refused(*arguments)
     code, _, err = call(*arguments, "--resume")
     assert code == 0 and "1 of 2 rows were there already" in err
@@ -163,7 +163,7 @@ def test_rows_that_are_there_are_not_trained_again(tmp_path, monkeypatch):
     assert more.runs.losses.tolist() == [[2.0], [2.125], [2.25]] and more.seeds.tolist() == [0, 1, 2]
     assert widths == [2, 2]  # one lane was left: an accelerator may round otherwise in a narrower program
     other = jobs.make_jobs(recipe, ["a", "b", "c"], [0, 1, 2], corpus, Settings(batch=4, context=32, rate=0.1))
-    assert not {job.key for job in other} & {path.stem for path in (tmp_path / "rows").glob("*.json")}
+    assert not {job.key for job in other} & {path.stem for path in (tmp_path / "rows").glob("*.row")}
 
 
 def test_a_dead_worker_is_told(tmp_path, monkeypatch):
