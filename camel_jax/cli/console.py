@@ -86,11 +86,14 @@ def print_table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
-    caption: str | None = None,
+    caption: str | Sequence[str] = (),
     words: int = 1,
     width: int = 110,
 ) -> None:
-    """A table on stdout; the first ``words`` columns are text, the others are numbers. ``width`` where there is no terminal."""
+    """A table on stdout; the first ``words`` columns are text, the others are numbers.
+
+    ``caption``: a line or lines below. ``width``: where there is no terminal.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -105,7 +108,8 @@ def print_table(
     console.print(Text(plain(title), style="bold"))
     console.print(table, soft_wrap=False)
     if caption:
-        console.print(Text(plain(caption) + "\n", style="dim"))
+        lines = [caption] if isinstance(caption, str) else caption
+        console.print(Text("\n".join(map(plain, lines)) + "\n", style="dim"))
 
 
 def print_lines(lines: Sequence[str]) -> None:

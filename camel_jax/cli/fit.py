@@ -202,6 +202,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"{summary['law']} on {summary['runs']} runs ({summary['rows']} rows): {low} to {high} parameters, {first} to {last} tokens",
         ["validation set", "mean error"],
         [[s, f"{e:.2f} %"] for s, e in errors.items()] + [["mean", f"{sum(errors.values()) / len(errors):.2f} %"]],
-        caption=f"{summary['status']}.{share}\nmean error: relative, on the runs it was fitted to;"
-        " camel-jax leaderboard measures it at a size held out",
+        caption=(
+            f"{summary['status']}.{share}",
+            "mean error: relative, on the runs it was fitted to; camel-jax leaderboard measures it at a size held out",
+        ),
     )

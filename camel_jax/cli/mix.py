@@ -148,9 +148,10 @@ def print_shares(title: str, result: Any, ranges: Any, near: float) -> None:
         header.insert(2, f"within {near:g} % of the best")
         for row, low, high in zip(rows, ranges.lower, ranges.upper, strict=True):
             row.insert(2, f"{100 * low:.1f} to {100 * high:.1f} %")
-    caption = "reference: the mixture to compare with, the mean of the fitted table unless another is given"
+    caption = ["reference: the mixture to compare with, the mean of the fitted table unless another is given"]
     if ranges is not None:
-        caption = f"within {near:g} % of the best: how far a share may move while {result.objective} stays that close\n{caption}"
+        moves = f"how far a share may move while {result.objective} stays that close"
+        caption.insert(0, f"within {near:g} % of the best: {moves}")
     print_table(title, header, rows, caption=caption)
 
 
