@@ -101,7 +101,7 @@ def print_rows(table: str, rows: list[Any]) -> None:
         f"{table}: fitted on {rows[0].fitted} rows, judged on {rows[0].held_out} at the held-out scale",
         ["law", *(title for _, title, _ in COLUMNS)],
         body,
-        caption=[*failed, LEGEND],
+        caption=[*failed, *LEGEND.splitlines()],
         width=130,
     )
 
