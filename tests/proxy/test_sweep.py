@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from commands import call, own_flags, refused  # noqa: F401  (own_flags is used by its name)
 
-from camel_jax.proxy import jobs, sweep
+from camel_jax.proxy import jobs, rows
 from camel_jax.proxy.corpus import build_corpus
+from camel_jax.proxy.sweep import sweep
 from camel_jax.proxy.train import Settings
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.read import read_runs
@@ -72,7 +73,7 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(swept, tmp_path):
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored if a shell started us with &
     command = [sys.executable, "-c", f"{heed}; from camel_jax.cli import main; main()", *arguments]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=pathlib.Path(sweep.__file__).parents[2]
+        command, stderr=subprocess.PIPE, text=True, cwd=pathlib.Path(rows.__file__).parents[2]
     ) as process:
         deadline = time.monotonic() + 100
         while not list(parts.glob("*.row")) and process.poll() is None and time.monotonic() < deadline:
@@ -135,18 +136,18 @@ def test_rows_that_are_there_are_not_trained_again(tmp_path, monkeypatch):
         }
         return [{**row, "losses": [2.0 + seed / 8]} for seed in seeds.tolist()]
 
-    monkeypatch.setattr(sweep, "train_lanes", train)
+    monkeypatch.setattr(rows, "train_lanes", train)
     corpus = build_corpus(("math",), domain_bytes=20_000, items=12)
     settings = Settings(batch=4, context=32, validation_symbols=1_000, dtype="float32")
     size = np.full(3, 6224.0)
     recipe = Recipe(size, size, np.full(3, 1_280.0), np.ones((3, 1)))
     two = Recipe(*(np.asarray(a)[:2] for a in (size, size, recipe.tokens, recipe.weights)))
     options = {"settings": settings, "method": "lanes", "lanes": 2}
-    first = sweep.sweep(two, ["a", "b"], corpus, tmp_path / "rows", seeds=[0, 1], **options)
+    first = sweep(two, ["a", "b"], corpus, tmp_path / "rows", seeds=[0, 1], **options)
     with pytest.raises(ValueError, match="holds 2 finished rows"):
-        sweep.sweep(two, ["a", "b"], corpus, tmp_path / "rows", seeds=[0, 1], **options)
+        sweep(two, ["a", "b"], corpus, tmp_path / "rows", seeds=[0, 1], **options)
     lines, steps = [], []
-    more = sweep.sweep(
+    more = sweep(
         recipe,
         ["a", "b", "c"],
         corpus,
@@ -169,7 +170,7 @@ def test_rows_that_are_there_are_not_trained_again(tmp_path, monkeypatch):
 def test_a_dead_worker_is_told(tmp_path, monkeypatch):
     corpus = build_corpus(("math",), domain_bytes=20_000, items=10)
     recipe = Recipe(np.array([6224.0]), np.array([6224.0]), np.array([2_000.0]), np.ones((1, 1)))
-    monkeypatch.setattr(sweep, "environment", lambda: {**os.environ, "JAX_PLATFORMS": "nonsense"})
+    monkeypatch.setattr(rows, "environment", lambda: {**os.environ, "JAX_PLATFORMS": "nonsense"})
     with pytest.raises(RuntimeError, match="a training process died"):
-        sweep.sweep(recipe, ["a"], corpus, tmp_path / "rows", method="workers")
+        sweep(recipe, ["a"], corpus, tmp_path / "rows", method="workers")
     assert not list((tmp_path / "rows").iterdir())
