@@ -109,8 +109,8 @@ def test_bad_input_ends_in_one_line(tmp_path):
         "occurs twice with the same tokens": "short,6.2K,,8K,0,0.5,0.5\n" * 2,
         "shares sum to 1.25": ROWS.replace("0.75", "1.0"),
     }
-    for rule, rows in rules.items():
-        assert rule in says(HEADER + rows)
+    for rule, table_rows in rules.items():
+        assert rule in says(HEADER + table_rows)
     assert "no text for domain 'web'" in says((HEADER + ROWS).replace("math", "web"))
     assert "holds no text" not in says(HEADER + ROWS, "--folder", f"math={tmp_path / 'none'}")
     assert "is not DOMAIN=PATH" in says(HEADER + ROWS, "--folder", "math")
