@@ -9,9 +9,7 @@ devices, where a step of one chain is far too small, chains are under vmap.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
-import pathlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,10 +23,11 @@ from numpyro.infer import NUTS
 
 from camel_jax.bayes.priors import Layout
 from camel_jax.bayes.whitening import Whitened, whitened_potential
-from camel_jax.storage import read_archive, write_archive
+from camel_jax.storage import ArchiveError, Kept
 from camel_jax.types import Array
 
 Progress = Callable[[int, int], None]
+STEPS = np.int64  # dtype of counts of gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +88,7 @@ def run_nuts(
     """
     keys = jax.random.split(key, len(start))
     total = settings.warmup + draws * settings.thin
-    path = None if resume is None else _kept_at(pathlib.Path(resume), plan, target, keys, (draws, last, settings))
+    store, named = _store(resume, plan, target, (draws, last, settings)), (jax.random.key_data(keys), start)
     together = jax.default_backend() != "cpu"
     begin, go = (_start_all, _advance_all) if together else (_start, _advance)
     starts: list[Any] = [(keys, jnp.asarray(start))] if together else list(zip(keys, jnp.asarray(start), strict=True))
@@ -102,8 +101,17 @@ def run_nuts(
         states = side_by_side(lambda x: begin(plan, settings, target, *x), starts, first=True)
         kept: list[Samples] = []
         done, fresh = 0, True
-        if path is not None and path.exists():
-            done, states, kept = _read(path, states)
+
+        def like(note: dict[str, Any]) -> tuple[list[np.ndarray], Samples]:
+            """What is kept after as many iterations as the note says."""
+            if not isinstance(n := note.get("done"), int) or n % settings.chunk or not 0 < n < total + settings.chunk:
+                raise ArchiveError(f"{resume}: iterations of {n!r:.20} were never kept")
+            seen = max(min(n, total) - (settings.warmup - last), 0)
+            return _plain_state(states), _samples_like(len(start), seen, len(target.mode))
+
+        if (found := store.find(named, like, _is_sound)) is not None:
+            note, (plain, samples) = found
+            done, states, kept = note["done"], _with_state(states, plain), [samples]
         while done < total:  # always whole chunks, since one of another length would be compiled anew
             out = side_by_side(lambda x: go(plan, settings, settings.chunk, target, x), states, first=fresh)
             fresh, states = False, [state for state, _ in out]
@@ -111,8 +119,9 @@ def run_nuts(
             part = parts[0] if together else Samples(*(np.stack(x) for x in zip(*parts, strict=True)))
             kept.append(Samples(*(x[:, max(settings.warmup - last - done, 0) : total - done] for x in part)))
             done += settings.chunk
-            if path is not None:
-                _write(path, done, states, kept)
+            if store.folder is not None:
+                kept = [Samples(*(np.concatenate(x, axis=1) for x in zip(*kept, strict=True)))]
+                store.put(named, {"done": done}, (_plain_state(states), kept[0]))
             if progress is not None:
                 progress(min(done, total), total)
     every = Samples(*(np.concatenate(x, axis=1) for x in zip(*kept, strict=True)))
@@ -186,30 +195,36 @@ def _advance_all(plan: Layout, settings: Settings, n: int, target: Whitened, sta
     return jax.vmap(partial(advance_chain, plan, settings, n, target))(state)
 
 
-def _kept_at(folder: pathlib.Path, plan: Layout, target: Whitened, keys: Array, settings: Any) -> pathlib.Path:
-    """The file of this very run, named by everything that goes into it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = (plan.law.name, plan.law.settings, plan.leaves, settings, jax.__version__, numpyro.__version__)
-    digest = hashlib.sha256(repr(names).encode())
-    for x in [*jax.tree.leaves(target), jax.random.key_data(keys)]:
-        digest.update(np.ascontiguousarray(np.asarray(x)).tobytes())
-    return folder / f"chains-{digest.hexdigest()[:40]}.npz"
+def _store(resume: str | os.PathLike[str] | None, plan: Layout, target: Whitened, settings: Any) -> Kept:
+    """Where the chains of this very run are kept: named by everything that goes into it."""
+    names = (plan.law.name, plan.law.settings, plan.leaves, settings, numpyro.__version__)
+    return Kept(resume, names, target, kind="chunk of a posterior")
 
 
 def _is_key(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _write(path: pathlib.Path, done: int, state: Any, kept: list[Samples]) -> None:
-    leaves = [jax.random.key_data(x) if _is_key(x) else x for x in jax.tree.leaves(state)]
-    arrays = {f"state/{i:03d}": np.asarray(x) for i, x in enumerate(leaves)}
-    arrays |= {name: np.concatenate([getattr(part, name) for part in kept], axis=1) for name in Samples._fields}
-    write_archive(path, {"done": done}, arrays)
+def _plain_state(states: Any) -> list[np.ndarray]:
+    """Leaves of the states of chains, keys as the numbers behind them."""
+    return [np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(states)]
 
 
-def _read(path: pathlib.Path, like: Any) -> tuple[int, Any, list[Samples]]:
-    header, arrays = read_archive(path)
-    leaves, structure = jax.tree.flatten(like)
-    saved = [jnp.asarray(arrays[f"state/{i:03d}"]) for i in range(len(leaves))]
-    state = [jax.random.wrap_key_data(x) if _is_key(y) else x for x, y in zip(saved, leaves, strict=True)]
-    return header["done"], jax.tree.unflatten(structure, state), [Samples(*(arrays[n] for n in Samples._fields))]
+def _with_state(states: Any, plain: list[np.ndarray]) -> Any:
+    """The opposite of ``_plain_state``, for states of the structure of ``states``."""
+    leaves, structure = jax.tree.flatten(states)
+    new = [
+        jax.random.wrap_key_data(jnp.asarray(x)) if _is_key(y) else jnp.asarray(x)
+        for x, y in zip(plain, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, new)
+
+
+def _samples_like(chains: int, draws: int, dimensions: int) -> Samples:
+    """Shapes and dtypes of the samples of some draws."""
+    one = np.zeros((chains, draws))
+    return Samples(np.zeros((chains, draws, dimensions)), one, one > 0, one.astype(STEPS), one)
+
+
+def _is_sound(kept: tuple[list[np.ndarray], Samples]) -> bool:
+    return all(np.isfinite(x).all() for x in (kept[1].z, kept[1].accept))

@@ -62,7 +62,7 @@ class Posterior:
         return self.diagnostics.verdict()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write ``fit``, the posterior as a fit, to one ``.npz``; ``load_fit`` and the command line read it."""
+        """Write ``fit``, the posterior as a fit, to one file; ``load_fit`` and the command line read it."""
         self.fit.save(path)
 
     def sample_losses(

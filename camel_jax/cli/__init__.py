@@ -6,6 +6,7 @@ is a bug, and shows its traceback (CAMEL_JAX_DEBUG=1 shows that of bad input too
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -33,6 +34,8 @@ from camel_jax.cli import (
 )
 from camel_jax.cli.examples import epilog
 from camel_jax.cli.options import by_topic
+from camel_jax.cli.output import give_back
+from camel_jax.recipes.names import plain
 from camel_jax.runtime import MissingExtraError
 from camel_jax.storage import discard_unfinished
 
@@ -84,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         _watch_signals()
+        for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is written out
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
     try:
         code = app(arguments or ["--help"], prog_name="camel-jax", standalone_mode=False)
         if code == 130:  # some versions of typer turn Ctrl-C into a return value
@@ -104,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         _say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
         code = 2
+    finally:
+        give_back()
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
@@ -132,4 +140,4 @@ def _watch_signals() -> None:
 
 
 def _say(text: str) -> None:
-    print(" ".join(str(text).split()), file=sys.stderr, flush=True)
+    print(plain(" ".join(str(text).split())), file=sys.stderr, flush=True)

@@ -11,8 +11,9 @@ from camel_jax.cli.console import as_json, print_json, print_lines, print_table,
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import Caps, Fixed, Floors, Json, LimitsFile, MaxEpochs, Seed, Supply
+from camel_jax.cli.output import claim, write_figure
 from camel_jax.recipes.sizes import format_count, format_size, parse_amount
-from camel_jax.storage import check_target, replacing
+from camel_jax.storage import replacing
 
 
 def budget(
@@ -49,11 +50,11 @@ def budget(
     if out is not None:
         if out.suffix != ".json":
             raise ValueError(f"--out {out}: a recipe is written as .json")
-        check_target(out)
+        claim(out)
     if figure is not None:
         if figure.suffix.lower() not in (".png", ".svg", ".pdf"):
             raise ValueError(f"{figure}: the name must end in .png or .svg or .pdf")
-        check_target(figure)
+        claim(figure)
     budgets = [parse_amount("--flops", text) for text in flops.split(",")]
     ends = None
     if sizes is not None:
@@ -82,9 +83,7 @@ def budget(
         path = budget_path(draws, budgets, key=jax.random.key(seed), **options)
         if figure is not None:
             page = budget_page(path, equal_costs(draws, path, options))
-            with replacing(figure) as part:
-                page.savefig(part, metadata={} if figure.suffix == ".png" else {"Date": None})
-            say(f"wrote {figure}")
+            write_figure(page, figure)
     from camel_jax.reports.recommend import budget_as_dict
 
     told = budget_as_dict(path, fitted.law.name, price)

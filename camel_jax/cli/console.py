@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from camel_jax.recipes.names import is_obeyed, plain
+
 
 def say(text: str) -> None:
-    """A line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A line on stderr; nothing in it acts on a terminal."""
+    print(plain(text), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -30,13 +32,13 @@ def working(what: str) -> Iterator[Callable[[int, int], None]]:
 
         columns = [
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         ]
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=None)
+            task = bar.add_task(plain(what), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
         last = [start]
@@ -70,10 +72,13 @@ def print_json(result: Any) -> None:
 
 
 def as_json(result: Any) -> str:
-    """JSON text with stable order; NaN becomes null."""
-    from camel_jax.storage import plain
+    """JSON text with stable order; NaN becomes null, and what a terminal would obey is written as ``\\u`` and its number."""
+    from camel_jax.recipes.plain_data import as_plain_data
 
-    return json.dumps(plain(result, digits=15), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(as_plain_data(result, digits=15), indent=2, ensure_ascii=False, allow_nan=False)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(json.dumps(c)[1:-1] if is_obeyed(c) and c != "\n" else c for c in text).replace("\x7f", "\\u007f")
 
 
 def print_table(
@@ -81,27 +86,32 @@ def print_table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
-    caption: str | None = None,
+    caption: str | Sequence[str] = (),
     words: int = 1,
     width: int = 110,
 ) -> None:
-    """A table on stdout; the first ``words`` columns are text, the others are numbers. ``width`` where there is no terminal."""
+    """A table on stdout; the first ``words`` columns are text, the others are numbers.
+
+    ``caption``: a line or lines below. ``width``: where there is no terminal.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD)
     for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i < words else "right", no_wrap=i >= words)
+        table.add_column(Text(plain(name)), justify="left" if i < words else "right", no_wrap=i >= words)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(plain(cell)) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else width, highlight=False, soft_wrap=True)
-    console.print(title, style="bold", markup=False)
+    console.print(Text(plain(title), style="bold"))
     console.print(table, soft_wrap=False)
     if caption:
-        console.print(f"{caption}\n", style="dim", markup=False)
+        lines = [caption] if isinstance(caption, str) else caption
+        console.print(Text("\n".join(map(plain, lines)) + "\n", style="dim"))
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Plain lines on stdout."""
-    print("\n".join(lines))
+    """Plain lines on stdout; nothing in them acts on a terminal."""
+    print("\n".join(map(plain, lines)))

@@ -30,6 +30,7 @@ def demo(
     out.mkdir(exist_ok=True)
     check_target(out / "demo.png")
     start_engine()
+    from camel_jax.figures.style import save_figure
     from camel_jax.reports.demo import NEAR, SIZE, TOKENS, demo_facts, demo_lines, draw_demo, run_demo
 
     made = run_demo(seed, working)
@@ -37,7 +38,7 @@ def demo(
     with working("drawing"):
         figure = draw_demo(made)
         with replacing(out / "demo.png") as part:
-            figure.savefig(part)
+            save_figure(figure, part)
     made.fitted.save(out / "fit.npz")
     with replacing(out / "mixture.json") as part:
         part.write_text(as_json(facts["recommendation"]) + "\n")

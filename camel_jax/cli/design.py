@@ -11,8 +11,8 @@ from camel_jax.cli.console import print_json, print_lines, print_table, say, tel
 from camel_jax.cli.fit import make_law, run_fit
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.options import Json, Map, Seed, parse_map, split_names
+from camel_jax.cli.output import claim, write_figure
 from camel_jax.recipes.sizes import parse_amount
-from camel_jax.storage import check_target, replacing
 
 
 def design(
@@ -76,7 +76,7 @@ def design(
         if path is not None:
             if path.suffix.lower() not in suffixes:
                 raise ValueError(f"{path}: the name must end in {' or '.join(suffixes)}")
-            check_target(path)
+            claim(path)
     if (runs is None) == (domains is None):
         raise ValueError("give a table of runs, or --domains to start from nothing")
     if runs is None and fit is not None:
@@ -130,9 +130,7 @@ def design(
     if figure is not None:
         from camel_jax.figures.compute import design_page
 
-        with replacing(figure) as part:
-            design_page(found, best).savefig(part, metadata={} if figure.suffix == ".png" else {"Date": None})
-        say(f"wrote {figure}")
+        write_figure(design_page(found, best), figure)
     if json:
         data = told._asdict()
         print_json({"designs": [one.to_dict() for one in found], "written": best.shape, "worth": data})

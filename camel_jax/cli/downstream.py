@@ -86,8 +86,10 @@ def print_benchmarks(summary: dict[str, Any]) -> None:
             ["task", "flag", "reason"],
             [[task, why["flag"], why["reason"]] for task, why in flagged.items()],
             words=3,
-            caption="best: mean accuracy of the quarter of the rows with the lowest losses;"
-            " chance: accuracy of a guess, as told or as fitted;\n"
-            "rise: how far the fitted curve climbs from the quarter with the highest losses to there;\n"
-            "noise: standard error of one accuracy, from its number of questions and the misfit of the curve",
+            caption=(
+                "best: mean accuracy of the quarter of the rows with the lowest losses;"
+                " chance: accuracy of a guess, as told or as fitted;",
+                "rise: how far the fitted curve climbs from the quarter with the highest losses to there;",
+                "noise: standard error of one accuracy, from its number of questions and the misfit of the curve",
+            ),
         )

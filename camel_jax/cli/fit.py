@@ -10,16 +10,18 @@ import typer
 from camel_jax.cli.console import print_json, print_table, say, tell_ignored, working
 from camel_jax.cli.downstream import add_benchmarks, print_benchmarks, read_benchmark_table
 from camel_jax.cli.options import Json, Map, Seed, parse_map
+from camel_jax.cli.output import claim, hold
 from camel_jax.runtime import start_engine
 from camel_jax.storage import check_target
 
 BAYES_SKILLS = 6  # of camel with --bayes: the posterior of 16 takes far longer
+OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".json", ".toml", ".html", ".htm", ".png", ".svg", ".pdf")
 BAYES_ROWS = 100  # checkpoints that --bayes uses at most; the time of a step grows with them
 
 
 def fit(
     runs: Annotated[pathlib.Path, typer.Argument(help="Run table, .csv or .parquet.", show_default=False)],
-    out: Annotated[pathlib.Path, typer.Option(help="Where to write the fit, .npz.", show_default=False)],
+    out: Annotated[pathlib.Path, typer.Option(help="Where to write the fit.", show_default=False)],
     law: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +79,7 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a law to a table of runs and save it, with a benchmark law (losses to accuracies) where accuracies are given."""
-    check_npz(out)
+    check_name(out, runs)
     if not distributed and (coordinator, processes, process_id) != (None, None, None):
         raise ValueError("--coordinator, --processes and --process-id belong to --distributed")
     if not bayes and (chains, draws) != (None, None):
@@ -89,6 +91,9 @@ def fit(
 
     if distributed:
         join_job(coordinator, processes, process_id)
+    if is_first():
+        claim(out)
+        hold(resume, "fitting with")
     from camel_jax.tables.read import read_runs
 
     table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
@@ -119,11 +124,19 @@ def fit(
             print_benchmarks(summary["benchmarks"])
 
 
-def check_npz(path: pathlib.Path) -> None:
-    """Fits are .npz files in a folder that is there."""
-    if path.suffix != ".npz":
-        raise ValueError(f"--out {path}: a fit is written as .npz")
+def check_name(path: pathlib.Path, runs: pathlib.Path) -> None:
+    """A fit may have any name but that of something else, in a folder that is there.
+
+    Raises:
+      ValueError: it has, or it cannot be written.
+    """
+    if path.suffix.lower() in OTHERS:
+        raise ValueError(
+            f"--out {path}: a fit is written as .npz, .safetensors or a suffix of its own, not {path.suffix}"
+        )
     check_target(path)
+    if path.exists() and runs.exists() and path.samefile(runs):
+        raise ValueError(f"--out {path} is the run table")
 
 
 def make_law(name: str, skills: int | None = None, default: int | None = None) -> Any:
@@ -189,6 +202,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"{summary['law']} on {summary['runs']} runs ({summary['rows']} rows): {low} to {high} parameters, {first} to {last} tokens",
         ["validation set", "mean error"],
         [[s, f"{e:.2f} %"] for s, e in errors.items()] + [["mean", f"{sum(errors.values()) / len(errors):.2f} %"]],
-        caption=f"{summary['status']}.{share}\nmean error: relative, on the runs it was fitted to;"
-        " camel-jax leaderboard measures it at a size held out",
+        caption=(
+            f"{summary['status']}.{share}",
+            "mean error: relative, on the runs it was fitted to; camel-jax leaderboard measures it at a size held out",
+        ),
     )

@@ -1,4 +1,4 @@
-"""What commands read: a mixture, a fit."""
+"""What a command reads besides tables: fits and mixtures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from camel_jax.runtime import start_engine
+from camel_jax.storage import check_source
 
 
 def read_mixture(path: pathlib.Path, domains: Sequence[str]) -> Any:
@@ -15,10 +16,11 @@ def read_mixture(path: pathlib.Path, domains: Sequence[str]) -> Any:
     import numpy as np
 
     if path.suffix.lower() == ".json":
+        check_source(path)
         try:
             weights = json.loads(path.read_text())["weights"]
             weights = {str(name): float(share) for name, share in weights.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError(f"{path}: not a mixture.json") from None
     else:
         from camel_jax.tables.read import read_mixtures

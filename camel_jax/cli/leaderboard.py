@@ -9,8 +9,8 @@ import typer
 
 from camel_jax.cli.console import print_json, print_table, say, tell_ignored
 from camel_jax.cli.options import Json, Map, Seed, parse_map
+from camel_jax.cli.output import claim, write_figure
 from camel_jax.runtime import start_engine
-from camel_jax.storage import check_target, replacing
 
 COLUMNS = (
     ("error", "error %", ".3f"),
@@ -47,9 +47,9 @@ def leaderboard(
     json: Json = False,
 ) -> None:
     """Hold out the largest scale of each table, fit every law below it, and compare the predictions with what was measured."""
-    check_target(out)
+    claim(out)
     if figure is not None:
-        check_target(figure)
+        claim(figure)
         if figure.suffix not in (".png", ".pdf", ".svg"):
             raise ValueError(f"--figure {figure}: write a .png, .pdf or .svg")
     held = 1 if holdout == "largest" else int(holdout) if holdout.isdecimal() and int(holdout) else 0
@@ -68,17 +68,21 @@ def leaderboard(
 
     chosen = methods([name.strip() for name in laws.split(",") if name.strip()], starts=starts, resamples=resamples)
     tables = {path.stem: read_runs(path, columns=parse_map(columns), on_ignored=tell_ignored) for path in runs}
-    rows = compare(tables, chosen, holdout=held, key=jax.random.key(seed), progress=say)
-    write_columns({name: [getattr(row, name) for row in rows] for name in rows[0]._fields}, out)
+    finished: list[Any] = []
+
+    def keep(row: Any) -> None:
+        """Write what there is: a law that ends the command loses no row that was found before it."""
+        finished.append(row)
+        write_columns({name: [getattr(row, name) for row in finished] for name in row._fields}, out)
+
+    rows = compare(tables, chosen, holdout=held, key=jax.random.key(seed), progress=say, found=keep)
     say(f"wrote {out}")
     by_table = {table: [row for row in rows if row.table == table] for table in tables}
     drawn = {table: mine for table, mine in by_table.items() if any(row.error == row.error for row in mine)}
     if figure is not None and drawn:
         from camel_jax.figures.leaderboard import leaderboards
 
-        with replacing(figure) as part:
-            leaderboards(drawn).savefig(part)
-        say(f"wrote {figure}")
+        write_figure(leaderboards(drawn), figure)
     if json:
         print_json([row._asdict() for row in rows])
         return
@@ -97,7 +101,7 @@ def print_rows(table: str, rows: list[Any]) -> None:
         f"{table}: fitted on {rows[0].fitted} rows, judged on {rows[0].held_out} at the held-out scale",
         ["law", *(title for _, title, _ in COLUMNS)],
         body,
-        caption="\n".join([*failed, LEGEND]),
+        caption=[*failed, *LEGEND.splitlines()],
         width=130,
     )
 

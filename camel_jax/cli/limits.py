@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import pathlib
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from camel_jax.cli.inputs import read_mixture
 from camel_jax.cli.options import Pairs
 from camel_jax.recipes.sizes import number, parse_tokens
+from camel_jax.storage import check_source
 
 _TABLES = ("min", "max", "fix", "supply", "cost")
 _NUMBERS = ("cost_budget", "max_epochs", "kl", "distance", "max_domains")
@@ -83,10 +85,11 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"--limits {path}: limits are read from .toml or .json")
     if not path.exists():
         raise ValueError(f"{path}: no such file")
+    check_source(path)
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except ValueError as error:  # of TOML, JSON or UTF-8
+    except (ValueError, RecursionError) as error:  # of TOML, JSON or UTF-8
         raise ValueError(f"{path}: cannot be read ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: give names with limits, as in max = {{code = 0.3}}")
@@ -111,6 +114,10 @@ def _near(path: pathlib.Path | None, prior: Any, domains: Sequence[str]) -> Any:
         return read_mixture(path.parent / prior, domains)
     if not isinstance(prior, Mapping):
         raise ValueError(f"{path}: prior must be a table of shares or the name of a file")
+    if missing := [name for name in domains if name not in prior]:
+        raise ValueError(f"{path}: prior has no share of {', '.join(missing)}; write 0 where there is none")
+    if unknown := [name for name in prior if name not in domains]:
+        raise ValueError(f"{path}: prior names {', '.join(unknown)}; the domains of the fit are {', '.join(domains)}")
     return {name: number("prior", name, str(share)) for name, share in prior.items()}
 
 
@@ -122,7 +129,7 @@ def pairs(option: str, items: Sequence[str] | None) -> list[tuple[str, str]]:
         if not equals or not name.strip() or not value.strip():
             raise ValueError(f"{option} {item!r} is not NAME=VALUE")
         split.append((name.strip(), value.strip()))
-    twice = [name for i, (name, _) in enumerate(split) if name in {n for n, _ in split[:i]}]
+    twice = [name for name, times in Counter(name for name, _ in split).items() if times > 1]
     if twice:
         raise ValueError(f"{option} {twice[0]} is given twice")
     return split

@@ -24,9 +24,10 @@ from camel_jax.cli.options import (
     Supply,
     Tokens,
 )
+from camel_jax.cli.output import claim
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
 from camel_jax.reports.recommend import as_dict, far_beyond, recommend
-from camel_jax.storage import check_target, replacing
+from camel_jax.storage import replacing
 
 
 def mix(
@@ -75,7 +76,7 @@ def mix(
     if out is not None:
         if out.suffix != ".json":
             raise ValueError(f"--out {out}: a mixture is written as .json")
-        check_target(out)
+        claim(out)
     n_tokens = (parse_size(size), parse_tokens(tokens))[1]
     fitted = open_fit(fit)
     options = gather(
@@ -147,9 +148,10 @@ def print_shares(title: str, result: Any, ranges: Any, near: float) -> None:
         header.insert(2, f"within {near:g} % of the best")
         for row, low, high in zip(rows, ranges.lower, ranges.upper, strict=True):
             row.insert(2, f"{100 * low:.1f} to {100 * high:.1f} %")
-    caption = "reference: the mixture to compare with, the mean of the fitted table unless another is given"
+    caption = ["reference: the mixture to compare with, the mean of the fitted table unless another is given"]
     if ranges is not None:
-        caption = f"within {near:g} % of the best: how far a share may move while {result.objective} stays that close\n{caption}"
+        moves = f"how far a share may move while {result.objective} stays that close"
+        caption.insert(0, f"within {near:g} % of the best: {moves}")
     print_table(title, header, rows, caption=caption)
 
 

@@ -1,14 +1,41 @@
-"""What commands write: tables and figures, whole or not at all."""
+"""Files that a command writes: claimed before the work, and written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from typing import Any
 
 from camel_jax.cli.console import say
-from camel_jax.storage import check_target, replacing
+from camel_jax.storage import check_target, locked, replacing
 
 TABLE, FIGURE = (".csv", ".parquet", ".pq"), (".png", ".svg", ".pdf")
+
+
+_held = contextlib.ExitStack()
+
+
+def claim(path: pathlib.Path, what: str = "writing") -> None:
+    """A file or folder that this command alone writes until it ends.
+
+    Raises:
+      ValueError: it cannot be written, or another process is writing it.
+    """
+    hold(check_target(path), what)
+
+
+def hold(path: pathlib.Path | None, what: str) -> None:
+    """A file or folder that no other command uses until this one ends; None for nothing.
+
+    Raises:
+      ValueError: another process does.
+    """
+    _held.enter_context(locked(path, what))
+
+
+def give_back() -> None:
+    """Let go of all that was claimed."""
+    _held.close()
 
 
 def check_files(out: pathlib.Path | None, figure: pathlib.Path | None) -> None:
@@ -21,7 +48,7 @@ def check_files(out: pathlib.Path | None, figure: pathlib.Path | None) -> None:
         if path is not None:
             if path.suffix.lower() not in suffixes:
                 raise ValueError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
-            check_target(path)
+            claim(path)
 
 
 def rows_of(columns: dict[str, Any]) -> list[dict[str, Any]]:
@@ -40,6 +67,9 @@ def write_table(columns: dict[str, Any], out: pathlib.Path | None) -> None:
 
 def write_figure(page: Any, path: pathlib.Path) -> None:
     """Write a figure whole or not at all."""
+    from camel_jax.figures.style import save_figure
+
+    fixed = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # the same bytes on another day
     with replacing(path) as part:
-        page.savefig(part, format=path.suffix[1:].lower())
+        save_figure(page, part, format=path.suffix[1:].lower(), metadata=fixed.get(path.suffix.lower(), {}))
     say(f"wrote {path}")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
 import sys
 from typing import Annotated
 
 import typer
 
-from camel_jax.cli.console import print_json, say, tell_ignored, working
+from camel_jax.cli.console import print_json, print_lines, say, tell_ignored, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.options import Json, Map, parse_map
-from camel_jax.cli.output import rows_of
-from camel_jax.storage import check_target
+from camel_jax.cli.output import claim, rows_of
 
 
 def predict(
@@ -35,7 +35,7 @@ def predict(
     if out is not None:
         if out.suffix.lower() not in (".csv", ".parquet", ".pq"):
             raise ValueError(f"--out {out}: the name must end in .csv or .parquet")
-        check_target(out)
+        claim(out)
     fitted = open_fit(fit)
     from camel_jax.reports.columns import prediction_columns
     from camel_jax.tables import read, write
@@ -58,4 +58,9 @@ def predict(
         write.write_columns(columns_out, out)
         say(f"wrote {out}")
     elif not json:
-        write.write_columns(columns_out, sys.stdout)
+        text = io.StringIO()
+        write.write_columns(columns_out, text)
+        if sys.stdout.isatty():  # a terminal would obey some of the names
+            print_lines(text.getvalue().splitlines())
+        else:
+            sys.stdout.write(text.getvalue())

@@ -11,11 +11,12 @@ import typer
 from camel_jax.cli.console import print_json, say, tell_ignored, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.options import Json, Map, Seed, parse_map
+from camel_jax.cli.output import claim
 from camel_jax.recipes.sizes import parse_size, parse_tokens
 from camel_jax.reports.page import write_page
 from camel_jax.reports.panels import NEAR, STARTS, draw
 from camel_jax.reports.recommend import as_dict, default_target, recommend
-from camel_jax.storage import check_target, replacing
+from camel_jax.storage import replacing
 
 
 def report(
@@ -38,7 +39,7 @@ def report(
     """Write one page with figures: the recommended mixture, predicted losses, the path of the optimum, and the evidence."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--out {out}: a report is written as .html")
-    check_target(out)
+    claim(out)
     if size is not None:
         parse_size(size)
     if tokens is not None:
@@ -55,10 +56,12 @@ def report(
     size = f"{n_active:.17g}" if n_total == n_active else f"{n_total:.17g}-A{n_active:.17g}"
     with working("choosing a mixture"):
         result, ranges = recommend(fitted, size, f"{n_tokens:.17g}", near=NEAR, starts=STARTS, seed=seed)
+    from camel_jax.figures.style import save_figure
+
     with working("drawing"):
         figure = draw(fitted, result, ranges, target, measured)
         picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=130)
+        save_figure(figure, picture, format="png", dpi=130)
     page = write_page(fitted, result, ranges, target, picture.getvalue())
     with replacing(out) as part:
         part.write_text(page, encoding="utf-8")

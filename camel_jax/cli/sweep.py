@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 import pathlib
 import shutil
 from typing import Annotated, Any
@@ -10,8 +11,9 @@ import typer
 
 from camel_jax.cli.console import as_json, print_json, print_table, say, tell_ignored, working
 from camel_jax.cli.options import Json, Map, parse_map
+from camel_jax.cli.output import claim
 from camel_jax.runtime import start_engine
-from camel_jax.storage import check_target, replacing
+from camel_jax.storage import check_source, replacing
 
 
 def sweep(
@@ -50,8 +52,15 @@ def sweep(
     """
     if out.suffix.lower() not in (".csv", ".parquet", ".pq"):
         raise ValueError(f"--out {out}: a run table is .csv or .parquet")
-    for path in filter(None, (out, curves)):
-        check_target(path)
+    record = out.with_suffix(".json")
+    for path in filter(None, (out, curves, record)):
+        claim(path)
+    if record.exists() and not _is_record(record):
+        raise ValueError(
+            f"{record} is there and no record of a sweep, which would be written there: choose another --out"
+        )
+    if out.exists() and recipes.exists() and out.samefile(recipes):
+        raise ValueError(f"--out {out} is the table of recipes")
     if curves is not None and curves.suffix.lower() != ".csv":
         raise ValueError(f"--curves {curves}: write a .csv")
     start_engine(quick=False, repeatable=True)  # training computes for long
@@ -66,7 +75,7 @@ def sweep(
     parts = out.with_name(out.name + ".parts")
     if resume and not parts.is_dir():
         raise ValueError(f"--resume: there is no {parts} to go on with")
-    if not resume and parts.is_dir() and any(parts.glob("*.json")):
+    if not resume and parts.is_dir() and any(parts.glob("*.row")):
         raise ValueError(f"{parts} holds rows of a sweep that was stopped: go on with --resume, or remove the folder")
     from camel_jax.proxy.corpus import build_corpus
     from camel_jax.proxy.jobs import find_shapes
@@ -97,15 +106,25 @@ def sweep(
 
         write_columns(curve_columns(names, result.curves), curves)
         say(f"wrote {curves}")
-    with replacing(out.with_suffix(".json")) as part:
+    with replacing(record) as part:
         part.write_text(as_json(result.record) + "\n")
     write_frame(frame, out)
     shutil.rmtree(parts)
-    say(f"wrote {out} and {out.with_suffix('.json')}")
+    say(f"wrote {out} and {record}")
     if json:
         print_json(result.record)
     else:
         _print_runs(result)
+
+
+def _is_record(path: pathlib.Path) -> bool:
+    """Whether a file is what an earlier sweep wrote beside its table."""
+    check_source(path)
+    try:
+        told = json_module.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and {"versions", "settings", "corpus", "runs"} <= told.keys()
 
 
 def _tell_ignored(names: list[str]) -> None:

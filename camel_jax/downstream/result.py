@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.downstream import law
+from camel_jax.storage import Declared, check_arrays
 from camel_jax.types import Array
 
 NORMAL = 1e6  # degrees of freedom without which an older file was written
@@ -146,7 +147,7 @@ class AccuracyFit:
         return AccuracyDraws(some(self.params._asdict()), some(refits), error[:, at])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays under names that start with ``accuracy/``, ready for an ``.npz``; nothing in them is code."""
+        """Plain arrays under names that start with ``accuracy/``, ready for a file; nothing in them is code."""
         header = {
             "flags": self.flags,
             "reasons": self.reasons,
@@ -173,16 +174,25 @@ class AccuracyFit:
         """
         if "accuracy/header" not in arrays:
             raise ValueError("no benchmark law in this file: it was fitted on a table without accuracies")
-        header = json.loads(bytes(np.asarray(arrays["accuracy/header"])).decode())
+        own = {name: np.asarray(x) for name, x in arrays.items() if name.startswith("accuracy/")}
+        header = json.loads(own.pop("accuracy/header").tobytes().decode())
         header["tasks"], header["sets"] = tuple(header["tasks"]), tuple(header["sets"])
-        names = law.AccuracyParams._fields
-        params = law.AccuracyParams(*(np.asarray(arrays[f"accuracy/params/{k}"]) for k in names))
-        per_task = {k: np.asarray(arrays[f"accuracy/samples/{k}"]) for k in PER_TASK}
-        spread, noise = np.asarray(arrays["accuracy/spread"]), np.asarray(arrays["accuracy/noise"])
+        if set(header["flags"]) != set(header["tasks"]) or not {*header["reasons"]} <= set(header["tasks"]):
+            raise ValueError("its flags are not those of its tasks")
+        check_arrays("its arrays", _SCHEMA, own, {"T": len(header["tasks"]), "V": len(header["sets"])})
+        params = law.AccuracyParams(*(own[f"accuracy/params/{k}"] for k in law.AccuracyParams._fields))
+        per_task = {k: own[f"accuracy/samples/{k}"] for k in PER_TASK}
+        spread, noise = own["accuracy/spread"], own["accuracy/noise"]
         return cls(params, params._replace(**per_task), spread, noise=noise, **header)
 
 
 PER_TASK = ("floor", "ceiling", "bias", "weights")
+_SCHEMA = {f"accuracy/params/{k}": Declared("float64", ("T",), False) for k in ("floor", "ceiling", "bias")}
+_SCHEMA |= {"accuracy/params/weights": Declared("float64", ("T", "V"), False)}
+_SCHEMA |= {f"accuracy/params/{k}": Declared("float64", ("V",)) for k in ("center", "scale")}
+_SCHEMA |= {f"accuracy/samples/{k}": Declared("float64", ("B", "T"), False) for k in ("floor", "ceiling", "bias")}
+_SCHEMA |= {"accuracy/samples/weights": Declared("float64", ("B", "T", "V"), False)}
+_SCHEMA |= {f"accuracy/{k}": Declared("float64", ("T",), False) for k in ("spread", "noise")}
 _PER_DRAW = law.AccuracyParams(0, 0, 0, 0, None, None)  # axes of a draw  # pyright: ignore[reportArgumentType]
 _predict = jax.jit(law.predict_accuracy)
 _predict_draws = jax.jit(AccuracyDraws.predict)

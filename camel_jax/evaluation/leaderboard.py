@@ -24,6 +24,7 @@ def leaderboard(
     starts: int = 4,
     resamples: int = 0,
     progress: Callable[[str], None] | None = None,
+    found: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Fit every law below the held-out scale of every table, and judge it there.
 
@@ -34,6 +35,7 @@ def leaderboard(
       key: a ``jax.random`` key.
       starts, resamples: passed to the laws' fits.
       progress: called with a line of text before each fit.
+      found: called with every row as soon as it is there.
 
     Returns:
       One ``Row`` per table and method; a method that cannot be fitted says why in ``failure``.
@@ -49,6 +51,8 @@ def leaderboard(
             if progress is not None:
                 progress(f"{name}: {label}")
             rows.append(judge(name, label, method, below, above, key))
+            if found is not None:
+                found(rows[-1])
     return rows
 
 
@@ -57,7 +61,7 @@ def judge(table: str, label: str, method: Method, below: Runs, above: Runs, key:
     began = time.perf_counter()
     try:
         said = method(below, above.recipe, key)
-    except (FitError, ImportError) as error:
-        return Row(table, label, len(below), len(above), failure=str(error))
+    except (FitError, ImportError, ValueError, ArithmeticError, RuntimeError) as error:
+        return Row(table, label, len(below), len(above), failure=" ".join(str(error).split())[:200])
     seconds = time.perf_counter() - began
     return score(Row(table, label, len(below), len(above), parameters=said.parameters, seconds=seconds), said, above)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures.style import INK, color_of, given_axes, new_figure, put_title
+from camel_jax.figures.style import INK, as_label, color_of, given_axes, literal, new_figure, put_title
 from camel_jax.recipes.recipe import select_recipe
 
 
@@ -51,7 +51,7 @@ def budget_page(path: Any, curves: Sequence[Any]) -> Any:
     left.set(
         xscale="log",
         xlabel="active parameters",
-        ylabel=curves[0].label,
+        ylabel=literal(curves[0].label),
         ylim=(min(best) - 0.15 * span, max(best) + 1.2 * span),
     )
     left.set_xlim(min(path.n_active) / 30, max(path.n_active) * 30)
@@ -63,7 +63,7 @@ def budget_page(path: Any, curves: Sequence[Any]) -> Any:
     note = left.text(0, 1.025, within, transform=left.transAxes, fontsize=8.5, color="#555555", va="bottom")
     note.set_in_layout(False)
     for k, domain in enumerate(path.domains):
-        right.plot(path.budgets, path.weights[:, k], "o-", ms=4, lw=2, color=color_of(k), label=domain)
+        right.plot(path.budgets, path.weights[:, k], "o-", ms=4, lw=2, color=color_of(k), label=as_label(domain))
     right.set(xscale="log", xlabel="budget, FLOPs", ylabel="share", ylim=(0, None))
     right.legend(frameon=False, fontsize=8.5, ncols=2)
     right.set_title("Best mixture along budgets", loc="left", fontsize=11, fontweight="bold", color=INK, pad=20)
@@ -109,7 +109,12 @@ def draw_mixtures(ax: Any, design: Any) -> None:
         base = np.zeros(len(own))
         for d in range(weights.shape[1]):
             ax.bar(
-                x, weights[:, d], 0.94, bottom=base, color=color_of(d), label=design.domains[d] if not middles else None
+                x,
+                weights[:, d],
+                0.94,
+                bottom=base,
+                color=color_of(d),
+                label=as_label(design.domains[d]) if not middles else None,
             )
             base = base + weights[:, d]
         middles.append(at + (len(own) - 1) / 2)
@@ -120,7 +125,8 @@ def draw_mixtures(ax: Any, design: Any) -> None:
     ax.tick_params(axis="x", length=0)
     handles = [_patch(color_of(d)) for d in range(len(design.domains))]
     ax.legend(
-        handles, design.domains, frameon=False, fontsize=8, ncols=min(4, len(design.domains)), loc="lower left",
+        handles, [as_label(name) for name in design.domains], frameon=False, fontsize=8,
+        ncols=min(4, len(design.domains)), loc="lower left",
         bbox_to_anchor=(-0.02, 1.0), handlelength=1.0, columnspacing=1.0, borderaxespad=0.2,
     )  # fmt: skip
     rows = -(-len(design.domains) // 4)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, INK, given_axes, new_figure, put_title
+from camel_jax.figures.style import COLORS, INK, given_axes, literal, new_figure, put_title
 
 DOTS = "filled: all checkpoints, with a 90 % interval over runs; open: final ones; orange: as published"
 
@@ -44,7 +44,7 @@ def leaderboard(
         ax.plot([row.error_low, row.error_high], [y, y], color=color, lw=1.6, alpha=0.7)
         ax.plot(row.error, y, "o", ms=6, color=color)
         ax.plot(row.error_final, y, "o", ms=5, mfc="white", mec=color, mew=1.2)
-    ax.set_yticks(range(len(rows)), [row.method.replace("_", " ") for row in rows])
+    ax.set_yticks(range(len(rows)), [literal(row.method.replace("_", " ")) for row in rows])
     for label, row in zip(ax.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row.method in highlight else "normal")
     ax.set_xscale("log")
@@ -83,6 +83,6 @@ def leaderboards(tables: Mapping[str, Sequence[Any]], *, title: str = "Error at 
         ax.set_visible(False)
     height = figure.get_size_inches()[1]
     figure.get_layout_engine().set(w_pad=0.16, h_pad=0.14, rect=(0.0, 0.0, 1.0, 1.0 - head / height))
-    figure.text(0.012, 1.0 - 0.12 / height, title, fontsize=15, fontweight="bold", color=INK, va="top")
+    figure.text(0.012, 1.0 - 0.12 / height, literal(title), fontsize=15, fontweight="bold", color=INK, va="top")
     figure.text(0.012, 1.0 - 0.44 / height, said, fontsize=9.5, color="#555555", va="top")
     return figure

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, FAINT, INK, color_of, given_axes, label_ends, put_title
+from camel_jax.figures.style import COLORS, FAINT, INK, as_label, color_of, given_axes, label_ends, put_title
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
@@ -48,7 +48,13 @@ def backtest(measured: Array, predicted: Array, names: Sequence[str], *, ax: Any
     for v, name in enumerate(names):
         mean = np.abs(error[seen[:, v], v]).mean() if seen[:, v].any() else np.nan
         ax.scatter(
-            measured[:, v], predicted[:, v], s=14, color=color_of(v), alpha=0.75, lw=0, label=f"{name}  {mean:.2f} %"
+            measured[:, v],
+            predicted[:, v],
+            s=14,
+            color=color_of(v),
+            alpha=0.75,
+            lw=0,
+            label=as_label(f"{name}  {mean:.2f} %"),
         )
     ax.set(xlim=(low, high), ylim=(low, high), xlabel="measured loss (nats per token)", ylabel="predicted loss")
     handles, labels = ax.get_legend_handles_labels()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, INK, color_of, given_axes, label_ends, put_title
+from camel_jax.figures.style import COLORS, INK, as_label, color_of, given_axes, label_ends, literal, put_title
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
@@ -56,7 +56,7 @@ def mixture(
     top = ends.max()
     for y, share, end in zip(where, weights, ends, strict=True):
         ax.text(end + 0.025 * top, y, f"{100 * share:.1f} %", va="center", fontsize=9, color=INK, fontweight="bold")
-    ax.set_yticks(where, list(domains), fontsize=9.5)
+    ax.set_yticks(where, [as_label(name) for name in domains], fontsize=9.5)
     ax.set_xlim(0, top * 1.2)
     ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
     ax.tick_params(axis="y", length=0)
@@ -140,7 +140,7 @@ def trade_off(
     if reference is not None:
         style = {"marker": "D", "s": 34, "facecolor": "white", "edgecolor": INK, "zorder": 4}
         ax.scatter(*reference, label="reference", **style)
-    ax.set(xlabel=labels[0], ylabel=labels[1])
+    ax.set(xlabel=literal(labels[0]), ylabel=literal(labels[1]))
     ax.legend(frameon=False, fontsize=8)
     ax.grid(color="#f0f0f0", lw=0.8)
     put_title(ax, title or "Best trade-offs", note)
@@ -169,8 +169,8 @@ def shares_along(
     ax = given_axes(ax)
     values, weights = np.asarray(values, float), np.asarray(weights, float)
     for k, name in enumerate(domains):
-        ax.plot(values, weights[:, k], color=color_of(k), lw=2, marker="o", ms=4, label=name)
-    ax.set(xlabel=label, ylabel="share", ylim=(0, weights.max() * 1.08))
+        ax.plot(values, weights[:, k], color=color_of(k), lw=2, marker="o", ms=4, label=as_label(name))
+    ax.set(xlabel=literal(label), ylabel="share", ylim=(0, weights.max() * 1.08))
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     ax.legend(frameon=False, fontsize=8, ncols=2)
     ax.grid(color="#f0f0f0", lw=0.8)

@@ -9,7 +9,7 @@ import numpy as np
 
 from camel_jax.figures.losses import backtest, loss_curves
 from camel_jax.figures.mixtures import mixture, optimum_path
-from camel_jax.figures.style import INK, new_figure
+from camel_jax.figures.style import INK, literal, new_figure
 
 
 def overview(panels: Mapping[str, Mapping[str, Any]], *, title: str, note: str = "") -> Any:
@@ -33,7 +33,7 @@ def overview(panels: Mapping[str, Mapping[str, Any]], *, title: str, note: str =
     for ax in axes[len(names) :]:
         ax.set_visible(False)
     figure.get_layout_engine().set(w_pad=0.16, h_pad=0.14, rect=(0.0, 0.0, 1.0, 0.93))
-    figure.text(0.012, 0.985, title, fontsize=15, fontweight="bold", color=INK, va="top")
+    figure.text(0.012, 0.985, literal(title), fontsize=15, fontweight="bold", color=INK, va="top")
     if note:
-        figure.text(0.012, 0.952, note, fontsize=9.5, color="#555555", va="top")
+        figure.text(0.012, 0.952, literal(note), fontsize=9.5, color="#555555", va="top")
     return figure

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from camel_jax.recipes.names import plain
 from camel_jax.types import Array
 
 # Okabe and Ito's palette: told apart by everyone, in print too
@@ -34,11 +36,37 @@ def given_axes(ax: Any) -> Any:
     return ax
 
 
+def literal(text: str, most: int = 200) -> str:
+    r"""Text that matplotlib draws as it is: no mathematics between dollar signs, no character that would act on the page.
+
+    Args:
+      text: as it was given.
+      most: characters shown; longer text is cut.
+
+    >>> literal("$x^$"), literal("longer", 4)
+    ('\\$x^\\$', 'lon…')
+    """
+    shown = plain(text)
+    return (shown if len(shown) <= most else shown[: most - 1] + "…").replace("$", r"\$")
+
+
+def as_label(name: str) -> str:
+    """A name on an axis, beside a curve or in a legend, which leaves out what begins with an underscore."""
+    return " " + literal(name, 48) if name.startswith("_") else literal(name, 48)
+
+
+def save_figure(figure: Any, target: Any, **options: Any) -> None:
+    """Draw and write a figure; characters that its font does not have are boxes, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing|.*constrained_layout not applied")
+        figure.savefig(target, **options)
+
+
 def put_title(ax: Any, title: str, note: str = "") -> None:
     """A bold title at the left, and a note below it."""
-    ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=20 if note else 8)
+    ax.set_title(literal(title), loc="left", fontsize=11, fontweight="bold", color=INK, pad=20 if note else 8)
     if note:
-        text = ax.text(0, 1.025, note, transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom")
+        text = ax.text(0, 1.025, literal(note), transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom")
         text.set_in_layout(False)
 
 
@@ -58,5 +86,11 @@ def label_ends(ax: Any, x: float, ends: Array, names: Sequence[str]) -> None:
     at -= (at - ends).mean()
     for v, name in enumerate(names):
         ax.annotate(
-            name, (x, ends[v]), (x * 1.07, at[v]), fontsize=8.5, color=color_of(v), va="center", annotation_clip=False
+            as_label(name),
+            (x, ends[v]),
+            (x * 1.07, at[v]),
+            fontsize=8.5,
+            color=color_of(v),
+            va="center",
+            annotation_clip=False,
         )

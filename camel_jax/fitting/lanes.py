@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from camel_jax.fitting import joint_newton, processes
 from camel_jax.fitting.objective import Data
-from camel_jax.fitting.plan import BY_PARTS, Lanes, Progress
+from camel_jax.fitting.plan import BY_PARTS, Lanes, Progress, is_sound, solution_like
 from camel_jax.fitting.separable import by_least_squares
 from camel_jax.laws.blend import SHARE, join_parts, of_part
 from camel_jax.laws.law import Law
@@ -151,7 +151,7 @@ def _by_chunks(
         here = jax.tree.map(lambda x, index=index: x[index], raw)
         times = np.ones((chunk, data.weights.shape[0])) if counts is None else counts[lane[index]]
         use = partial(_solve_chunk, lanes, mesh, batch, data, here, times, which[index], real, np.array(warm))
-        part = kept.get((here, times, which[index], warm), use, minimize.Solution(here, 0, 0, 0))
+        part = kept.get((here, times, which[index], warm), use, solution_like(here, 1), is_sound)
         back = np.arange(chunk).reshape(n_devices, each).T.ravel()[: len(lane) - low]
         parts.append(jax.tree.map(lambda x, back=back: np.asarray(x)[back], part))
         if progress is not None:

@@ -6,9 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import numpy as np
+
 from camel_jax.fitting import joint_newton
 from camel_jax.fitting.objective import Data, Robust, objective
 from camel_jax.laws.law import Law
+from camel_jax.solvers import status as status_codes
 from camel_jax.solvers.minimize import Solution, adam, lbfgs
 from camel_jax.storage import Kept
 from camel_jax.types import Array
@@ -46,6 +50,21 @@ class Lanes:
         code = getattr(law.predict, "__code__", None)
         settings = (law.name, law.settings, law.predict.__qualname__, self.solver, self.robust, self.max_steps)
         return Kept(self.keep, (*settings, None if code is None else code.co_code), data)
+
+
+def solution_like(raw: Any, lead: int) -> Solution:
+    """Shapes and dtypes of a solution whose parameters are laid out as ``raw``, with ``lead`` axes of lanes."""
+    lanes = jax.tree.leaves(raw)[0].shape[:lead]
+    params = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), raw)
+    return Solution(params, np.zeros(lanes), np.zeros(lanes, np.int32), np.zeros(lanes, np.int32))
+
+
+def is_sound(solution: Solution) -> bool:
+    """Whether every status is one, and the parameters of lanes that ended well are finite."""
+    if not np.isin(solution.status, list(status_codes.TEXTS)).all():
+        return False
+    well = np.isfinite(solution.objective) & (np.asarray(solution.status) != status_codes.NON_FINITE)
+    return all(np.isfinite(np.asarray(x)[well]).all() for x in jax.tree.leaves(solution.params))
 
 
 BY_PARTS = "parts"  # the parts of a law, each by its own solver

@@ -16,6 +16,7 @@ from jax.core import Tracer
 from camel_jax import laws
 from camel_jax.downstream.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.downstream.result import AccuracyFit
+from camel_jax.fitting import saved
 from camel_jax.fitting.identifiability import FitError
 from camel_jax.fitting.objective import log_predictions
 from camel_jax.fitting.starts import good_starts, some_lanes
@@ -27,10 +28,6 @@ from camel_jax.recipes.recipe import Recipe
 from camel_jax.solvers import status as status_codes
 from camel_jax.storage import ArchiveError, read_archive, write_archive
 from camel_jax.types import Array
-
-_ARRAYS = ("objective", "status", "steps", "resampled_objective", "resampled_status")
-_HEADER = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "extra")
-_TUPLES: dict[str, Any] = {"units": Units, "discrepancy": Discrepancy, "field": ResidualField}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,56 +205,51 @@ class Fit:
         return pair(self.losses_at(size, tokens, supply, field=field), benchmarks, self.benchmark_key, tasks)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one ``.npz`` with a JSON header; it appears whole or not at all, and equal fits give equal bytes.
+        """Write one archive; it appears whole or not at all, and equal fits give equal bytes.
 
         Raises:
-          ArchiveError: the law was not built by a constructor of ``laws``, so a header could not name it.
+          ArchiveError: the law was not built by a constructor of ``laws``, so a header could not name it, or the fit holds what
+            no file of a fit may hold.
         """
         if self.inner_law.name not in laws.CONSTRUCTORS:
             raise ArchiveError(f"law {self.inner_law.name!r} is not one of {', '.join(laws.CONSTRUCTORS)}")
-        header = {name: getattr(self, name) for name in _HEADER}
+        header = {name: getattr(self, name) for name in saved.FACTS}
         header |= {"law": self.inner_law.name, "settings": dict(self.inner_law.settings)}
         groups = {name: getattr(self, name) for name in ("raw", "resampled", "attached")}
-        groups |= {name: getattr(self, name)._asdict() for name in _TUPLES}
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {f"{group}/{leaf}": x for group, leaves in groups.items() for leaf, x in leaves.items()}
-        write_archive(path, header, arrays)
+        groups |= {name: getattr(self, name)._asdict() for name in saved.TUPLES}
+        arrays = {name: np.asarray(getattr(self, name), spec.dtype) for name, spec in saved.LANES.items()}
+        for group, leaves in groups.items():
+            kind = None if group == "attached" else float
+            arrays |= {f"{group}/{leaf}": np.asarray(x, kind) for leaf, x in leaves.items()}
+        saved.check_header("this fit cannot be saved", header)
+        saved.check_fit("this fit cannot be saved", self.inner_law, header, arrays)
+        write_archive(path, saved.KIND, header, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], law: Law | None = None) -> Fit:
         """Read a fit that ``save`` wrote; no code of the file runs.
 
         Args:
-          path: the ``.npz`` file.
+          path: the file.
           law: the law in units of the table; built from the header if None.
 
         Raises:
-          ArchiveError: not a saved fit, of a newer format, or damaged.
+          ArchiveError: not a saved fit, of another version, damaged, or not what a fit of its law can be.
           OSError: the file cannot be read.
         """
-        header, arrays = read_archive(path)
-        try:
-            if law is None:
-                if header["law"] not in laws.CONSTRUCTORS:
-                    raise ArchiveError(f"{path}: unknown law {header['law']!r}")
-                settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["settings"].items()}
-                law = laws.CONSTRUCTORS[header["law"]](**settings)
-            groups: dict[str, Any] = {name: {} for name in ("raw", "resampled", "attached", *_TUPLES)}
-            for name in [name for name in arrays if "/" in name]:
-                group, _, leaf = name.partition("/")
-                groups[group][leaf] = arrays.pop(name)
-            groups |= {name: build(**groups[name]) for name, build in _TUPLES.items()}
-            plain = {k: tuple(v) if isinstance(v, list) else v for k, v in header.items() if k in _HEADER}
-            known: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-            return cls(
-                law=in_units(law, groups["units"]),
-                inner_law=law,
-                **groups,
-                **plain,
-                **known,
-            )
-        except (KeyError, TypeError) as error:
-            raise ArchiveError(f"{path}: not a saved fit ({type(error).__name__}: {error})") from None
+        header, arrays = read_archive(path, saved.KIND)
+        saved.check_header(path, header)
+        law = saved.rebuild_law(path, header) if law is None else law
+        saved.check_fit(path, law, header, arrays)
+        groups: dict[str, Any] = {name: {} for name in ("raw", "resampled", "attached", *saved.TUPLES)}
+        for name in [name for name in arrays if "/" in name]:
+            group, _, leaf = name.partition("/")
+            groups[group][leaf] = arrays.pop(name)
+        groups |= {name: build(**groups[name]) for name, build in saved.TUPLES.items()}
+        known: dict[str, Any] = dict(arrays)
+        facts = {name: header[name] for name in saved.FACTS}
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+        return cls(law=in_units(law, groups["units"]), inner_law=law, **groups, **plain, **known)
 
     def check(self) -> str:
         """How the lanes ended, counted by status; for draws of a posterior, the verdict on them.

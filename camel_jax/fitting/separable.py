@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.fitting.objective import Data
-from camel_jax.fitting.plan import Lanes, Progress
+from camel_jax.fitting.plan import Lanes, Progress, is_sound, solution_like
 from camel_jax.laws.law import Law
 from camel_jax.numerics.batched import UNROLL
 from camel_jax.solvers import minimize
@@ -57,9 +57,8 @@ def by_least_squares(
         times = counts[place] * (np.arange(low, low + a_call) < n)[:, None]
         again = {"weights": scale * times, "starts_by_resample": True, **options}
         solved = partial(least_squares, shape, own, target, rows=rows, **again)
-        out = kept.get(
-            (own, times), lambda solved=solved: minimize.Solution(*solved()), minimize.Solution(own, 0, 0, 0)
-        )
+        use = lambda solved=solved: minimize.Solution(*solved())  # noqa: E731
+        out = kept.get((own, times), use, solution_like(own, 3), is_sound)
         parts.append(jax.tree.map(lambda x, some=some: x[: some.stop - some.start, 0], tuple(out)))
         if progress is not None:
             progress(some.stop * n_sets, n * n_sets)

@@ -137,14 +137,20 @@ class CamelPrior(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def camel(skills: int = 16, *, exact: bool = False, coupled: bool = True, prior: CamelPrior | None = None) -> Law:
+def camel(
+    skills: int = 16,
+    *,
+    exact: bool = False,
+    coupled: bool = True,
+    prior: CamelPrior | tuple[float | int, ...] | None = None,
+) -> Law:
     """The capacity-aware mixture law with latent skills; the default law of the package.
 
     Args:
       skills: number of latent skills S; results are flat from 10 to 24.
       exact: split capacity by the exact root in place of the first-order closed form.
       coupled: join capacity and data terms by a p-norm; False adds them (p = 1).
-      prior: centers and precisions of the priors; the default serves all tables.
+      prior: centers and precisions of the priors, as a file has them or named; the default serves all tables.
 
     Returns:
       A ``Law`` whose params are ``CamelParams``.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from camel_jax.recipes.outcome import Interval
-from camel_jax.storage import plain
+from camel_jax.recipes.plain_data import as_plain_data
 
 
 class Binding(NamedTuple):
@@ -93,7 +93,7 @@ class MixtureResult:
         out = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         out["weights"] = dict(zip(self.domains, self.weights.tolist(), strict=True))
         out["reference"] = dict(zip(self.domains, self.reference.tolist(), strict=True))
-        return plain(out)
+        return as_plain_data(out)
 
     def summary(self) -> str:
         """A few lines of text: the mixture beside the reference, the gain and the limits that bind."""

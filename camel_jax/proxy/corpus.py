@@ -28,7 +28,7 @@ import numpy as np
 from camel_jax.proxy import probes, problems, sources
 from camel_jax.proxy.language import Language
 from camel_jax.proxy.probes import Task
-from camel_jax.storage import replacing
+from camel_jax.storage import read_archive, write_archive
 
 BUILT_IN = ("prose", "code", "math", "knowledge", "language")
 PEOPLE = 120
@@ -208,22 +208,24 @@ def _assemble(names: tuple[str, ...], texts: dict, questions: dict, files: dict,
 
 
 def save_corpus(corpus: Corpus, path: str | os.PathLike[str]) -> None:
-    """Write a corpus as one ``.npz`` file without pickles."""
+    """Write a corpus as one archive."""
     arrays: dict[str, np.ndarray] = {"alphabet": corpus.alphabet}
     for k in range(len(corpus.domains)):
         arrays |= {f"train{k}": corpus.train[k], f"validation{k}": corpus.validation[k]}
     for name, task in corpus.tasks.items():
         arrays |= {f"task/{name}/{field}": value for field, value in task._asdict().items()}
-    head = json.dumps({"domains": corpus.domains, "tasks": list(corpus.tasks), "record": corpus.record})
-    with replacing(path) as part:
-        np.savez(part, header=np.frombuffer(head.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    head = {"domains": corpus.domains, "tasks": list(corpus.tasks), "record": corpus.record}
+    write_archive(path, "text of a sweep", head, arrays)
 
 
 def load_corpus(path: str | os.PathLike[str]) -> Corpus:
-    """Read what ``save_corpus`` wrote."""
-    with np.load(path, allow_pickle=False) as data:
-        head = json.loads(bytes(data["header"]).decode())
-        count = range(len(head["domains"]))
-        fields = {name: Task(*(data[f"task/{name}/{field}"] for field in Task._fields)) for name in head["tasks"]}
-        sides = [tuple(data[f"{side}{k}"] for k in count) for side in ("train", "validation")]
-        return Corpus(tuple(head["domains"]), data["alphabet"], sides[0], sides[1], fields, head["record"])
+    """Read what ``save_corpus`` wrote.
+
+    Raises:
+      ArchiveError: the file is damaged.
+    """
+    head, data = read_archive(path, "text of a sweep")
+    count = range(len(head["domains"]))
+    fields = {name: Task(*(data[f"task/{name}/{field}"] for field in Task._fields)) for name in head["tasks"]}
+    sides = [tuple(data[f"{side}{k}"] for k in count) for side in ("train", "validation")]
+    return Corpus(tuple(head["domains"]), data["alphabet"], sides[0], sides[1], fields, head["record"])

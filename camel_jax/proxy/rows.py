@@ -36,7 +36,7 @@ def train_apart(
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Rows as they finish, out of worker processes."""
     place_text(corpus, settings)  # too little text is told here, once
-    text = home / "corpus.npz"
+    text = home / "corpus.text"
     save_corpus(corpus, text)
     command = [sys.executable, "-m", "camel_jax.proxy.worker", str(text), json.dumps(dataclasses.asdict(settings))]
     package = str(pathlib.Path(__file__).parents[2])
@@ -62,7 +62,7 @@ def train_apart(
                     "weights": job.weights,
                     "every": every,
                 }
-                task |= {"seed": job.seed, "steps": job.steps, "snapshot": str(home / f"{job.key}.npz")}
+                task |= {"seed": job.seed, "steps": job.steps, "snapshot": str(home / f"{job.key}.training")}
                 worker.stdin.write(json.dumps(task) + "\n")
                 while True:
                     line = worker.stdout.readline()
@@ -119,7 +119,7 @@ def train_together(
         for first in range(0, len(members), lanes):
             group = members[first : first + lanes]
             name = hashlib.sha256("".join(job.key for job in group).encode()).hexdigest()[:24]
-            snapshot = home / f"{name}.npz"
+            snapshot = home / f"{name}.training"
             results = train_lanes(
                 shape,
                 settings,

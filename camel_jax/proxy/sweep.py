@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import platform
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,11 +19,13 @@ import numpy as np
 
 from camel_jax.proxy.corpus import Corpus
 from camel_jax.proxy.jobs import Job, make_jobs
+from camel_jax.proxy.machine import count_cores, describe_machine
 from camel_jax.proxy.meter import Meter, Progress
 from camel_jax.proxy.rows import train_apart, train_together
-from camel_jax.proxy.snapshots import load_row, save_row
+from camel_jax.proxy.snapshots import SUFFIX, load_row, save_row
 from camel_jax.proxy.train import Settings
 from camel_jax.recipes.recipe import Recipe
+from camel_jax.storage import locked
 from camel_jax.tables.runs import Runs
 
 
@@ -83,36 +84,38 @@ def sweep(
         method = "workers" if jax.default_backend() == "cpu" else "lanes"
     jobs = make_jobs(recipe, names, seeds, corpus, settings, method)
     home = pathlib.Path(folder)
-    found = _open_folder(home, jobs, resume)
-    waiting = sorted((job for job in jobs if job.index not in found), key=lambda job: (job.shape.n_active, job.steps))
-    meter = Meter(jobs, found, settings, progress, tell)
-    if waiting:
-        if method == "workers":
-            count = min(workers or _cores(), len(waiting))
-            results = train_apart(waiting, corpus, settings, home, count, every, meter.update)
-        else:
-            results = train_together(waiting, jobs, corpus, settings, home, lanes, every, meter.update)
-        for job, row in results:
-            save_row(home / f"{job.key}.json", row)
-            (home / f"{job.key}.npz").unlink(missing_ok=True)
-            found[job.index] = row
-            meter.finished(job, row)
+    with locked(home):
+        found = _open_folder(home, jobs, resume, corpus)
+        waiting = sorted(
+            (job for job in jobs if job.index not in found), key=lambda job: (job.shape.n_active, job.steps)
+        )
+        meter = Meter(jobs, found, settings, progress, tell)
+        if waiting:
+            if method == "workers":
+                count = min(workers or count_cores(), len(waiting))
+                results = train_apart(waiting, corpus, settings, home, count, every, meter.update)
+            else:
+                results = train_together(waiting, jobs, corpus, settings, home, lanes, every, meter.update)
+            for job, row in results:
+                save_row(home / f"{job.key}{SUFFIX}", row, job.key)
+                (home / f"{job.key}.training").unlink(missing_ok=True)
+                found[job.index] = row
+                meter.finished(job, row)
     rows = [found[job.index] for job in jobs]
     return _collect(jobs, rows, corpus, settings, method)
 
 
-def _open_folder(home: pathlib.Path, jobs: list[Job], resume: bool) -> dict[int, dict[str, Any]]:
+def _open_folder(home: pathlib.Path, jobs: list[Job], resume: bool, corpus: Corpus) -> dict[int, dict[str, Any]]:
     home.mkdir(parents=True, exist_ok=True)
     for stale in home.glob(".*-*"):  # temporary files of a process that was killed
         stale.unlink(missing_ok=True)
-    if not resume and (old := len(list(home.glob("*.json")))):
+    if list(home.glob("*.json")):
+        raise ValueError(f"{home} holds rows of an earlier version of this package: remove the folder")
+    if not resume and (old := len(list(home.glob(f"*{SUFFIX}")))):
         raise ValueError(f"{home} holds {old} finished rows of an earlier sweep: resume it, or remove the folder")
-    rows = {job.index: load_row(home / f"{job.key}.json") for job in jobs}
+    sizes = len(corpus.domains), len(corpus.tasks)
+    rows = {job.index: load_row(home / f"{job.key}{SUFFIX}", job.key, *sizes) for job in jobs}
     return {index: row for index, row in rows.items() if row is not None}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _collect(jobs: list[Job], rows: list[dict[str, Any]], corpus: Corpus, settings: Settings, method: str) -> Sweep:
@@ -158,25 +161,3 @@ def _collect(jobs: list[Job], rows: list[dict[str, Any]], corpus: Corpus, settin
     }
     curves = [[(int(step) * a_step, float(loss)) for step, loss in row["curve"]] for row in rows]
     return Sweep(runs, np.array([job.seed for job in jobs]), curves, record)
-
-
-def describe_machine() -> dict[str, Any]:
-    """Device and versions, for the record."""
-    import flax
-    import jaxlib
-    import optax
-
-    return {
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "processor": platform.machine(),
-        "cores": _cores(),
-        "versions": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-            "flax": flax.__version__,
-            "optax": optax.__version__,
-            "numpy": np.__version__,
-        },
-    }

@@ -7,6 +7,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+from camel_jax.recipes.names import plain
 from camel_jax.recipes.sizes import format_count, format_size
 from camel_jax.reports.panels import NEAR
 from camel_jax.reports.recommend import far_beyond
@@ -28,10 +29,10 @@ def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float
     gain = result.gain
     better = f"better in {result.probability_better:.0%} of draws"
     parts = [
-        f"<h1>{html.escape(title)}</h1>",
+        f"<h1>{_text(title)}</h1>",
         f'<p class="lead">Fitted on {sizes[0]} to {sizes[1]} parameters and {seen[0]} to {seen[1]} tokens, '
-        f"{len(fitted.domains)} training domains, {len(fitted.sets)} validation sets. {html.escape(fitted.check())}.</p>",
-        f"<p>{html.escape(result.objective)}: {result.value.point:.4f}, {gain.point:.4f} better than the reference "
+        f"{len(fitted.domains)} training domains, {len(fitted.sets)} validation sets. {_text(fitted.check())}.</p>",
+        f"<p>{_text(result.objective)}: {result.value.point:.4f}, {gain.point:.4f} better than the reference "
         f"(90 % interval {gain.low:.4f} to {gain.high:.4f}; {better}). "
         "The reference is the mean mixture of the fitted table.</p>",
         "<h2>Recommended mixture</h2>",
@@ -77,13 +78,18 @@ def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float
     if result.status != "converged":
         notes.append(result.status)
     if notes:
-        listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+        listed = "".join(f"<li>{_text(note)}</li>" for note in notes)
         parts.append(f'<h2>To know</h2><ul class="note">{listed}</ul>')
     body = "\n".join(parts)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def _text(text: str) -> str:
+    """Text of a page: no markup, and no character that acts on what shows it."""
+    return html.escape(plain(text))
 
 
 def _rows(names: Sequence[str], here: Any, reference: Any, difference: Any) -> list[list[str]]:
@@ -103,6 +109,6 @@ def _rows(names: Sequence[str], here: Any, reference: Any, difference: Any) -> l
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """An HTML table of text."""
-    head = "".join(f"<th>{html.escape(x)}</th>" for x in header)
-    lines = ("<tr>" + "".join(f"<td>{html.escape(x)}</td>" for x in row) + "</tr>" for row in rows)
+    head = "".join(f"<th>{_text(x)}</th>" for x in header)
+    lines = ("<tr>" + "".join(f"<td>{_text(x)}</td>" for x in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"

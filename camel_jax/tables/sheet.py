@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from camel_jax.runtime import require
+from camel_jax.storage import check_source
 from camel_jax.tables.json_lines import from_json_lines
 
 if TYPE_CHECKING:
@@ -142,6 +143,10 @@ def load_sheet(source: Source, name: str | None) -> Sheet:
         raise fail("is a folder, not a table")
     if not path.exists():
         raise fail("no such file")
+    try:
+        check_source(path)
+    except ValueError:
+        raise fail("is a pipe or a device, not a file: save the table first") from None
     if suffix not in (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet", ".pq"):
         raise fail(f"unknown kind of file {suffix or '(no suffix)'}: tables are .csv, .tsv, .jsonl or .parquet")
     try:

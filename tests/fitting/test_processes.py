@@ -14,7 +14,7 @@ import pytest
 import camel_jax as cj
 from camel_jax import laws
 from camel_jax.evaluation import simulate
-from camel_jax.fitting import lanes, processes
+from camel_jax.fitting import lanes, processes, separable
 
 STUDY = """
 import sys
@@ -127,7 +127,8 @@ def test_a_stopped_fit_continues(name, tmp_path, monkeypatch):
     law = laws.camel(skills=2) if name == "camel" else laws.chinchilla()
     options = {"key": jax.random.key(1), "starts": 2, "resamples": 2, "resume": tmp_path / "kept", "chunk": 1}
     solver = "_solve_chunk" if name == "camel" else "least_squares"
-    plain, calls = getattr(lanes, solver), []
+    home = lanes if name == "camel" else separable
+    plain, calls = getattr(home, solver), []
 
     def stops_late(*args, **kwargs):
         calls.append(1)
@@ -135,19 +136,19 @@ def test_a_stopped_fit_continues(name, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return plain(*args, **kwargs)
 
-    monkeypatch.setattr(lanes, solver, stops_late)
+    monkeypatch.setattr(home, solver, stops_late)
     with pytest.raises(KeyboardInterrupt):
         cj.fit(law, runs, **options)
-    done = len(list((tmp_path / "kept").glob("*.npz")))
+    done = len(list((tmp_path / "kept").glob("*.safetensors")))
     assert done == len(calls) - 1
-    monkeypatch.setattr(lanes, solver, lambda *args, **kwargs: calls.append(1) or plain(*args, **kwargs))
+    monkeypatch.setattr(home, solver, lambda *args, **kwargs: calls.append(1) or plain(*args, **kwargs))
     calls.clear()
     fitted = cj.fit(law, runs, **options)
     fresh = len(calls)
-    monkeypatch.setattr(lanes, solver, plain)
+    monkeypatch.setattr(home, solver, plain)
     whole = cj.fit(law, runs, **(options | {"resume": None}))
     np.testing.assert_array_equal(fitted.resampled_objective, whole.resampled_objective)
     np.testing.assert_array_equal(fitted.objective, whole.objective)
-    assert fresh == len(list((tmp_path / "kept").glob("*.npz"))) - done
+    assert fresh == len(list((tmp_path / "kept").glob("*.safetensors"))) - done
     other = cj.fit(law, runs, **(options | {"max_steps": 7}))  # other settings find nothing of theirs
     assert not np.array_equal(other.objective, whole.objective)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from commands import call, own_flags, refused  # noqa: F401  (own_flags is used by its name)
 
-from camel_jax.proxy import jobs, sweep
+from camel_jax.proxy import jobs, rows
 from camel_jax.proxy.corpus import build_corpus
+from camel_jax.proxy.sweep import sweep
 from camel_jax.proxy.train import Settings
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.read import read_runs
@@ -72,16 +73,16 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(swept, tmp_path):
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored if a shell started us with &
     command = [sys.executable, "-c", f"{heed}; from camel_jax.cli import main; main()", *arguments]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=pathlib.Path(sweep.__file__).parents[2]
+        command, stderr=subprocess.PIPE, text=True, cwd=pathlib.Path(rows.__file__).parents[2]
     ) as process:
         deadline = time.monotonic() + 100
-        while not list(parts.glob("*.json")) and process.poll() is None and time.monotonic() < deadline:
+        while not list(parts.glob("*.row")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.splitlines()[-1] == "interrupted" and "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipes.csv", "runs.csv.parts"]
-    assert len(list(parts.glob("*.json"))) == 1
+    assert len(list(parts.glob("*.row"))) == 1
     assert "go on with --resume" in refused(*arguments)
     code, _, err = call(*arguments, "--resume")
     assert code == 0 and "1 of 2 rows were there already" in err
@@ -108,8 +109,8 @@ def test_bad_input_ends_in_one_line(tmp_path):
         "occurs twice with the same tokens": "short,6.2K,,8K,0,0.5,0.5\n" * 2,
         "shares sum to 1.25": ROWS.replace("0.75", "1.0"),
     }
-    for rule, rows in rules.items():
-        assert rule in says(HEADER + rows)
+    for rule, table_rows in rules.items():
+        assert rule in says(HEADER + table_rows)
     assert "no text for domain 'web'" in says((HEADER + ROWS).replace("math", "web"))
     assert "holds no text" not in says(HEADER + ROWS, "--folder", f"math={tmp_path / 'none'}")
     assert "is not DOMAIN=PATH" in says(HEADER + ROWS, "--folder", "math")
@@ -135,18 +136,18 @@ def test_rows_that_are_there_are_not_trained_again(tmp_path, monkeypatch):
         }
         return [{**row, "losses": [2.0 + seed / 8]} for seed in seeds.tolist()]
 
-    monkeypatch.setattr(sweep, "train_lanes", train)
+    monkeypatch.setattr(rows, "train_lanes", train)
     corpus = build_corpus(("math",), domain_bytes=20_000, items=12)
     settings = Settings(batch=4, context=32, validation_symbols=1_000, dtype="float32")
     size = np.full(3, 6224.0)
     recipe = Recipe(size, size, np.full(3, 1_280.0), np.ones((3, 1)))
     two = Recipe(*(np.asarray(a)[:2] for a in (size, size, recipe.tokens, recipe.weights)))
     options = {"settings": settings, "method": "lanes", "lanes": 2}
-    first = sweep.sweep(two, ["a", "b"], corpus, tmp_path / "rows", seeds=[0, 1], **options)
+    first = sweep(two, ["a", "b"], corpus, tmp_path / "rows", seeds=[0, 1], **options)
     with pytest.raises(ValueError, match="holds 2 finished rows"):
-        sweep.sweep(two, ["a", "b"], corpus, tmp_path / "rows", seeds=[0, 1], **options)
+        sweep(two, ["a", "b"], corpus, tmp_path / "rows", seeds=[0, 1], **options)
     lines, steps = [], []
-    more = sweep.sweep(
+    more = sweep(
         recipe,
         ["a", "b", "c"],
         corpus,
@@ -163,13 +164,13 @@ def test_rows_that_are_there_are_not_trained_again(tmp_path, monkeypatch):
     assert more.runs.losses.tolist() == [[2.0], [2.125], [2.25]] and more.seeds.tolist() == [0, 1, 2]
     assert widths == [2, 2]  # one lane was left: an accelerator may round otherwise in a narrower program
     other = jobs.make_jobs(recipe, ["a", "b", "c"], [0, 1, 2], corpus, Settings(batch=4, context=32, rate=0.1))
-    assert not {job.key for job in other} & {path.stem for path in (tmp_path / "rows").glob("*.json")}
+    assert not {job.key for job in other} & {path.stem for path in (tmp_path / "rows").glob("*.row")}
 
 
 def test_a_dead_worker_is_told(tmp_path, monkeypatch):
     corpus = build_corpus(("math",), domain_bytes=20_000, items=10)
     recipe = Recipe(np.array([6224.0]), np.array([6224.0]), np.array([2_000.0]), np.ones((1, 1)))
-    monkeypatch.setattr(sweep, "environment", lambda: {**os.environ, "JAX_PLATFORMS": "nonsense"})
+    monkeypatch.setattr(rows, "environment", lambda: {**os.environ, "JAX_PLATFORMS": "nonsense"})
     with pytest.raises(RuntimeError, match="a training process died"):
-        sweep.sweep(recipe, ["a"], corpus, tmp_path / "rows", method="workers")
+        sweep(recipe, ["a"], corpus, tmp_path / "rows", method="workers")
     assert not list((tmp_path / "rows").iterdir())

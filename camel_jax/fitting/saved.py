@@ -1,0 +1,212 @@
+"""What the file of a fit holds, declared: every array with its shape, every fact with its type, and how they hang together.
+
+A file is compared with all of it before any of it is used. K domains, V sets, S starts, B resamples, G rows of the residual field;
+the parameters of the law are compared with the law's own start on a table of as many domains and sets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from camel_jax import laws
+from camel_jax.downstream.outcomes import read_benchmarks
+from camel_jax.laws.law import Law, Units
+from camel_jax.prediction.discrepancy import Discrepancy
+from camel_jax.prediction.residual_field import ResidualField
+from camel_jax.recipes.recipe import Recipe
+from camel_jax.solvers import status as status_codes
+from camel_jax.storage import ArchiveError, Declared, check_arrays
+from camel_jax.tables.runs import Runs
+
+KIND = "saved fit"
+MOST_SKILLS = 10_000  # and any other whole number among the settings of a law
+LANES = {
+    "objective": Declared("float64", ("S",), finite=False),
+    "status": Declared("int32", ("S",)),
+    "steps": Declared("int32", ("S",)),
+    "resampled_objective": Declared("float64", ("B",), finite=False),
+    "resampled_status": Declared("int32", ("B",)),
+}
+TUPLES: dict[str, Any] = {"units": Units, "discrepancy": Discrepancy, "field": ResidualField}
+SHAPES = {
+    "units/losses": ("V",),
+    "discrepancy/scale": ("V",),
+    "discrepancy/mean": ("K",),
+    "discrepancy/spread": ("K",),
+    "field/weights": ("G", "K"),
+    "field/log_size": ("G",),
+    "field/log_tokens": ("G",),
+    "field/coefficients": ("G", "V"),
+    "field/noise": ("G",),  # a scalar in a field without rows
+}  # other leaves of the tuples are scalars
+POSITIVE = (
+    "units/size",
+    "units/tokens",
+    "units/losses",
+    "discrepancy/size",
+    "discrepancy/tokens",
+    "discrepancy/typical",
+)
+NOT_NEGATIVE = ("discrepancy/scale", "discrepancy/level", "discrepancy/growth", "discrepancy/mean", "field/weights")
+FACTS = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "extra")
+
+
+def check_header(where: object, header: Mapping[str, Any]) -> None:
+    """Compare the facts of a fit with their declared types.
+
+    Raises:
+      ArchiveError: naming the file, the fact and the rule.
+    """
+    for name in sorted({*FACTS, "law", "settings"} ^ header.keys()):
+        raise ArchiveError(
+            f"{where}: {name!r} is {'none that belongs in' if name in header else 'missing in'} its header"
+        )
+    for name, rule in _broken(header):
+        raise ArchiveError(f"{where}: {name} must be {rule}")
+
+
+def _broken(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("domains", "sets"):
+        names = header[name]
+        if not _listed(names, str) or not names or not all(names) or len(set(names)) < len(names):
+            yield name, "a list of different names"
+    for name in ("size_range", "tokens_range"):
+        ends = header[name]
+        if not _listed(ends, float) or len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
+            yield name, "the least and the largest of positive numbers"
+    if not _listed(header["notes"], str) or not all(header["notes"]):
+        yield "notes", "a list of texts"
+    if not _is(header["seed"], int) or not 0 <= header["seed"] < 2**63:
+        yield "seed", "a whole number"
+    if not isinstance(header["law"], str) or not isinstance(header["settings"], dict):
+        yield "law and settings", "a name and a table"
+    extra = header["extra"]
+    if not isinstance(extra, dict):
+        yield "extra", "a table"
+        return
+    for name, low, high in (("share", 0.0, 1.0), ("factor", 0.0, math.inf)):
+        if name in extra and not (_is(extra[name], float) and low <= extra[name] <= high and extra[name] < math.inf):
+            yield name, f"a number from {low:g}"
+    tests = extra.get("backtests", [])
+    needed = ("size", "mean_relative_error", "ratio")
+    if not _listed(tests, dict) or not all(_is(test.get(name), float) for test in tests for name in needed):
+        yield "backtests", f"a list of tables with {', '.join(needed)}"
+    if (told := extra.get("posterior")) is not None and not (
+        isinstance(told, dict) and isinstance(told.get("verdict"), str) and isinstance(told.get("converged"), bool)
+    ):
+        yield "posterior", "a table with verdict and converged"
+
+
+def _is(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _listed(values: Any, kind: type) -> bool:
+    return isinstance(values, (list, tuple)) and all(_is(value, kind) for value in values)
+
+
+def rebuild_law(where: object, header: Mapping[str, Any]) -> Law:
+    """The law that a header names.
+
+    Raises:
+      ArchiveError: there is none of that name and these settings.
+    """
+    if header["law"] not in laws.CONSTRUCTORS:
+        raise ArchiveError(f"{where}: unknown law {header['law']!r:.60}")
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["settings"].items()}
+    build = laws.CONSTRUCTORS[header["law"]]
+    usual = dict(build().settings)
+    same = settings.keys() == usual.keys() and all(type(settings[name]) is type(usual[name]) for name in usual)
+    if not same or any(type(x) is int and not 0 < x <= MOST_SKILLS for x in settings.values()):
+        raise ArchiveError(f"{where}: the law {header['law']} has no such settings")
+    try:
+        return build(**settings)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ArchiveError(f"{where}: the law {header['law']} has no such settings ({error!s:.80})") from None
+
+
+def check_fit(where: object, law: Law, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Compare the arrays of a fit with what is declared of them, and with its law.
+
+    Args:
+      where: the file, for messages.
+      law: the law of the fit, in units of its table.
+      header: facts that ``check_header`` has passed.
+      arrays: all arrays, by name.
+
+    Raises:
+      ArchiveError: naming the file, the array and the rule.
+    """
+    schema = dict(LANES)
+    for group, build in TUPLES.items():
+        schema |= {f"{group}/{leaf}": Declared("float64", SHAPES.get(f"{group}/{leaf}", ())) for leaf in build._fields}
+    rows, noise = (np.shape(arrays[name]) if name in arrays else None for name in ("field/log_size", "field/noise"))
+    if rows == (0,) and noise == ():
+        schema["field/noise"] = Declared("float64")
+    variants = [_template(where, law, header, sparse, limited) for sparse in (False, True) for limited in (False, True)]
+    saved = {name.removeprefix("raw/") for name in arrays if name.startswith("raw/")}
+    template = next((t for t in variants if t.keys() == saved), variants[0])
+    for group, letter in (("raw", "S"), ("resampled", "B")):
+        schema |= {f"{group}/{leaf}": Declared("float64", (letter, *x.shape), False) for leaf, x in template.items()}
+    own = {name: x for name, x in arrays.items() if not name.startswith("attached/")}
+    sizes = check_arrays(where, schema, own, {"K": len(header["domains"]), "V": len(header["sets"])})
+    if not sizes["S"]:
+        raise ArchiveError(f"{where}: no starts")
+    for group, status, objective in (
+        ("raw", "status", "objective"),
+        ("resampled", "resampled_status", "resampled_objective"),
+    ):
+        if not np.isin(own[status], list(status_codes.TEXTS)).all():
+            raise ArchiveError(f"{where}: array {status!r} holds a code that is no status")
+        used = np.isfinite(own[objective]) & (own[status] != status_codes.NON_FINITE)
+        for leaf in template:
+            if not np.isfinite(own[f"{group}/{leaf}"][used]).all():
+                raise ArchiveError(f"{where}: array '{group}/{leaf}' holds a value that is not finite")
+    _check_signs(where, own)
+    _check_ranges(where, header, own)
+    try:
+        read_benchmarks({name.removeprefix("attached/"): x for name, x in arrays.items() if name not in own})
+    except ArchiveError as error:
+        raise ArchiveError(f"{where}: {error}") from None
+
+
+def _check_ranges(where: object, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    for name in ("size", "tokens"):
+        if not np.isclose(header[f"{name}_range"][1], float(arrays[f"discrepancy/{name}"]), rtol=1e-6):
+            raise ArchiveError(f"{where}: {name}_range does not end where array 'discrepancy/{name}' does")
+
+
+def _check_signs(where: object, arrays: Mapping[str, np.ndarray]) -> None:
+    rules: list[tuple[tuple[str, ...], str, Callable[[np.ndarray], Any]]] = [
+        (POSITIVE, "positive", lambda x: x > 0),
+        (NOT_NEGATIVE, "not negative", lambda x: x >= 0),
+        (("discrepancy/mixture_share",), "a share", lambda x: (x >= 0) & (x <= 1)),
+        (("field/weights", "discrepancy/mean"), "shares that sum to 1", lambda x: abs(x.sum(-1) - 1) < 0.01),
+    ]
+    for names, rule, holds in rules:
+        for name in names:
+            if not np.all(holds(arrays[name])):
+                raise ArchiveError(f"{where}: array {name!r} must be {rule}")
+
+
+def _template(where: object, law: Law, header: Mapping[str, Any], sparse: bool, limited: bool) -> dict[str, Any]:
+    """Shapes of a start of the law on a table with these names and ranges; ``sparse``: sizes with inactive parameters."""
+    size, tokens = np.array(header["size_range"], float), np.array(header["tokens_range"], float)
+    n_domains, n_sets = len(header["domains"]), len(header["sets"])
+    weights = np.full((2, n_domains), 1 / n_domains)
+    recipe = Recipe(
+        size * np.array([1.0, 2.0 if sparse else 1.0]), size, tokens, weights, weights + 1e9 if limited else None
+    )
+    names = tuple(header["domains"]), tuple(header["sets"])
+    runs = Runs(recipe, np.ones((2, n_sets)), np.zeros((2, 0)), np.arange(2), *names, (), ("a", "b"))
+    try:
+        return dict(jax.eval_shape(lambda key: law.init(key, runs), jax.random.key(0)))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ArchiveError(f"{where}: the law {law.name} has no such parameters ({error!s:.80})") from None
