@@ -112,7 +112,7 @@ def _forward(theta: Array, table: Table, skills: int, exact: bool) -> dict[str, 
 def _exact_tau(price: Array, give: Array, log_capacity: Array) -> Array:
     """Root tau (R,) of ``logsumexp_s((price + tau) give) = log M``: the function is convex, and from this side no step overshoots."""
 
-    def newton(_: int, tau: Array) -> Array:
+    def newton(_: Array, tau: Array) -> Array:
         held = (price + tau[:, None]) * give
         top = jnp.max(held, -1)
         mass = jnp.exp(held - top[:, None])

@@ -130,8 +130,8 @@ def test_few_rows_are_spread_over_sizes_and_runs(runs):
 
 
 def test_unknown_laws_are_refused(runs):
-    with pytest.raises(ValueError, match="no priors for law 'mine'"):
-        layout(laws.dml()._replace(name="mine"), {}, 1, 2)
+    with pytest.raises(ValueError, match="law 'mine' has no coordinates"):
+        layout(laws.dml()._replace(name="mine", coordinates=None), {}, 1, 2)
     with pytest.raises(ValueError, match="method 'vi'"):
         cj.sample_posterior(laws.dml(), runs, KEY, method="vi")
 
