@@ -7,6 +7,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 JOBS ?= 2
 TAG ?=
+SLOW ?= slow
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: install lint test test-all format demo notebooks docs wheel release-check proxies clean
@@ -32,7 +33,7 @@ test: lint
 
 # studies, many processes, notebooks; with `make test`, every test there is
 test-all: install
-	$(PYTEST) -m slow
+	$(PYTEST) -m "$(SLOW)"
 
 format: install
 	$(PY) -m ruff check --fix .

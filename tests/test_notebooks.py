@@ -22,6 +22,7 @@ def test_committed_with_outputs(path):
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))

@@ -93,12 +93,14 @@ def worked(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 def test_quickstart_runs(worked):
     made = ("fit.npz", "mixture.json", "predictions.csv", "report.html", "leaderboard.csv")
     assert all((worked / name).stat().st_size > 100 for name in made)
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 def test_readme_runs(tmp_path):
     assert "gain over the reference" in run(ROOT / "README.md", tmp_path)
 
@@ -107,6 +109,7 @@ HOW_TO = [page for page in PAGES if page.name != "quickstart.md" and any(not b.r
 
 
 @pytest.mark.slow
+@pytest.mark.pages
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
 def test_how_to_pages_run_after_the_quickstart(page, worked):
     run(page, worked)
