@@ -19,6 +19,8 @@ import camel_jax as cj
 from camel_jax import laws, storage
 from camel_jax.evaluation import simulate
 from camel_jax.fitting import saved
+from camel_jax.fitting.backtest import BackTest
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.plan import is_sound, solution_like
 from camel_jax.proxy.snapshots import load_row, load_snapshot, save_row, save_snapshot
 from camel_jax.solvers.minimize import NON_FINITE, Solution
@@ -155,7 +157,7 @@ def altered(header, arrays, others):
     for name in header:
         yield f"no {name}", {k: v for k, v in header.items() if k != name}, arrays
         for bad in (None, 3.5, "x", [3], {"a": {}}, True, -1, [[]], [""], 10**400):
-            if not (name == "settings" and bad == {}) and not (name == "extra" and bad == {"a": {}}):
+            if not (name == "settings" and bad == {}) and not (name == "diagnostics" and bad is None):
                 yield f"{name} of {str(bad)[:8]}", {**header, name: bad}, arrays
     for name in ("domains", "sets"):
         yield f"more {name}", {**header, name: [*header[name], "more"]}, arrays
@@ -180,9 +182,31 @@ def altered(header, arrays, others):
         {"upgraded": 7},
     ):
         yield f"settings {settings}", {**header, "settings": {**header["settings"], **settings}}, arrays
-    wrong: dict = {"share": [2, "x"], "factor": [None, -1], "backtests": [3, [{}]], "posterior": [{}]}
-    for extra in ({key: value} for key, values in wrong.items() for value in values):
-        yield f"extra {extra}", {**header, "extra": {**header["extra"], **extra}}, arrays
+    test, told = BackTest(1e8, 0.01, 1.2, 0.1, 3)._asdict(), Diagnostics("nuts", 2, 50, 1.0, 90.0, 80.0)._asdict()
+    for field, values in {
+        "size": (0.0, None, 10**400),
+        "mean_relative_error": (-1.0, "x"),
+        "ratio": (0.0, None, float("inf")),
+        "slope_variance": (None, float("nan")),
+        "slopes": (-1, 1.5, 2**64),
+    }.items():
+        for bad in values:
+            yield f"back-test with {field} {str(bad)[:8]}", {**header, "backtests": [{**test, field: bad}]}, arrays
+    for field, values in {
+        "method": ("hmc", None),
+        "chains": (-1, 1.5, True),
+        "at_depth": (2.0, None),
+        "r_hat": ("x", float("inf")),
+        "worst": (3,),
+    }.items():
+        for bad in values:
+            yield f"diagnostics with {field} {bad}", {**header, "diagnostics": {**told, field: bad}}, arrays
+    for name, whole, listed in (("backtests", test, True), ("diagnostics", told, False)):
+        for field in whole:
+            less = {k: v for k, v in whole.items() if k != field}
+            yield f"{name} without {field}", {**header, name: [less] if listed else less}, arrays
+        more = {**whole, "more": 1}
+        yield f"{name} with more", {**header, name: [more] if listed else more}, arrays
 
 
 @pytest.mark.parametrize("law", ["camel", "chinchilla", "dml"])
@@ -227,6 +251,24 @@ def test_what_is_no_fit_ends_a_command_with_code_2(fits, tmp_path):
     write_archive(tmp_path / "other.npz", saved.KIND, {**header, "law": "dml", "settings": {"upgraded": True}}, arrays)
     for name, says in (("flipped.npz", "checksum"), ("other.npz", "array")):
         assert says in refused("mix", tmp_path / name, "--size", "1B", "--tokens", "1B")
+
+
+@pytest.mark.parametrize(
+    "diagnostics", [None, Diagnostics("laplace", 4, 100, k_hat=np.inf), Diagnostics("nuts", 2, 50)]
+)
+def test_a_loaded_fit_is_the_fit_that_was_saved(diagnostics, fits, tmp_path):
+    tests = (BackTest(1e8, 0.01, 1.2, -0.1, 3), BackTest(4e8))
+    fitted = dataclasses.replace(cj.load_fit(fits["camel"][0]), backtests=tests, diagnostics=diagnostics)
+    fitted.save(tmp_path / "again.npz")
+    loaded = cj.load_fit(tmp_path / "again.npz")
+    for field in dataclasses.fields(cj.Fit):
+        mine, theirs = getattr(loaded, field.name), getattr(fitted, field.name)
+        assert type(mine) is type(theirs)
+        if field.name not in ("law", "inner_law"):
+            np.testing.assert_equal(mine, theirs)  # takes NaN for equal to NaN
+    assert all(isinstance(test, BackTest) for test in loaded.backtests)
+    assert loaded.inner_law.settings == fitted.inner_law.settings and loaded.law.name == fitted.law.name
+    assert loaded.check() == fitted.check()
 
 
 def test_a_fit_that_could_not_be_read_is_not_written(fits, tmp_path):

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.bayes.convergence import Diagnostics
 from camel_jax.bayes.noise import Noise, Table, noise_deviation
 from camel_jax.bayes.priors import Layout, to_raw
 from camel_jax.bayes.whitening import unflatten
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.result import Fit
 from camel_jax.laws.law import Law, Units, in_units, predict_rows
 from camel_jax.prediction.discrepancy import discrepancy_factor
@@ -36,7 +36,6 @@ class Posterior:
       raw: unconstrained parameters of all draws, leaves (C, N, ...).
       noise: ``Noise`` of all draws, leaves (C, N, ...).
       z: standard normals behind them, (C, N, D). log_density: (C, N), up to a constant.
-      diagnostics: whether the draws can be relied on.
       plan, table: the model.
     """
 
@@ -45,7 +44,6 @@ class Posterior:
     noise: Noise
     z: np.ndarray
     log_density: np.ndarray
-    diagnostics: Diagnostics
     plan: Layout
     table: Table
 
@@ -56,6 +54,12 @@ class Posterior:
     def losses_at(self, size: str | float, tokens: str | float, supply: Array | None = None) -> LossesAt:
         """Losses as a differentiable function of the mixture at one size and token count; see ``Draws.losses_at``."""
         return self.fit.losses_at(size, tokens, supply)
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """Whether the draws can be relied on; they travel with the fit."""
+        assert self.fit.diagnostics is not None
+        return self.fit.diagnostics
 
     def verdict(self) -> str:
         """Whether the draws can be relied on, in plain words."""

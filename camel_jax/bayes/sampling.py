@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.bayes.convergence import Diagnostics, diagnose, smooth
+from camel_jax.bayes.convergence import diagnose, smooth
 from camel_jax.bayes.noise import Table, lay_out
 from camel_jax.bayes.nuts import Progress, Samples, Settings
 from camel_jax.bayes.posterior import KEPT, Posterior, all_draws, typical_deviation
@@ -19,6 +19,7 @@ from camel_jax.bayes.priors import Layout, from_raw, layout
 from camel_jax.bayes.rounds import in_rounds
 from camel_jax.bayes.whitening import Whitened, flat_potential, whiten
 from camel_jax.fitting.backtest import GROWTH
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.fit import fit as fit_law
 from camel_jax.fitting.objective import as_data
 from camel_jax.fitting.result import Fit
@@ -108,7 +109,7 @@ def sample_posterior(
         )
     seed = int(jax.random.randint(error_key, (), 0, 2**31 - 1))
     as_fit = posterior_as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
-    return Posterior(as_fit, raw, noise, samples.z, -samples.potential, found, plan, table)
+    return Posterior(as_fit, raw, noise, samples.z, -samples.potential, plan, table)
 
 
 def spread_rows(runs: Runs, max_rows: int) -> np.ndarray:
@@ -177,11 +178,10 @@ def posterior_as_fit(
     d = fit.discrepancy._replace(
         scale=jnp.asarray(typical_deviation(noise)),
         level=jnp.asarray(1.0 if discrepancy else 0.0),
-        growth=jnp.asarray(GROWTH * float(fit.extra.get("factor", 1.0)) if discrepancy else 0.0),
+        growth=jnp.asarray(GROWTH * fit.backtest_factor if discrepancy else 0.0),
         finished=jnp.asarray(0.0),  # the noise of the model knows of early checkpoints itself
         typical=jnp.asarray(1.0),
     )
-    told = {name: None if value != value else value for name, value in found._asdict().items()}
     return dataclasses.replace(
         fit,
         raw=kept,
@@ -194,7 +194,7 @@ def posterior_as_fit(
         discrepancy=d,
         field=fit_field(runs, residuals) if field else no_field(len(fit.domains), len(fit.sets)),
         seed=seed,
-        extra=fit.extra | {"posterior": told | {"verdict": found.verdict(), "converged": found.converged}},
+        diagnostics=found,
     )
 
 

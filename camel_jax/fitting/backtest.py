@@ -5,8 +5,9 @@ The rows at and above that size get weight zero, so that the program compiled fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,9 +32,26 @@ COVERED = 0.9  # share of errors that the scaled interval should hold
 HALF_WIDTH = 1.6448536269514722  # of a normal interval with that mass, in standard deviations
 
 
+class BackTest(NamedTuple):
+    """How wrong a law was at a size, fitted to the sizes below it.
+
+    Attributes:
+      size: active size that was predicted.
+      mean_relative_error: of the predicted losses there; NaN where nothing was measured.
+      ratio: the 90 % quantile of the errors over the half-width that the default discrepancy gives.
+      slope_variance, slopes: what of the errors follows the mixture; see ``slope_variance``.
+    """
+
+    size: float
+    mean_relative_error: float = float("nan")
+    ratio: float = 1.0
+    slope_variance: float = 0.0
+    slopes: int = 0
+
+
 def backtest_below(
     lanes: Lanes, data: Data, raw: Any, runs: Runs, size: float, resampled: Array | None = None
-) -> dict[str, float]:
+) -> BackTest:
     """Fit on the sizes below ``size`` and judge the prediction there.
 
     Args:
@@ -44,8 +62,7 @@ def backtest_below(
         bootstrap knows already is not counted as an error of the law.
 
     Returns:
-      "size", "mean_relative_error", "ratio": the 90 % quantile of the errors over the half-width that the default
-      discrepancy gives, and "slope_variance", "slopes": see ``slope_variance``.
+      A ``BackTest``, its size in those units.
     """
     active = np.asarray(runs.recipe.n_active)
     below, there = active < size * (1 - 1e-9), np.isclose(active, size, rtol=1e-9)
@@ -72,13 +89,7 @@ def backtest_below(
     )
     seen = np.isfinite(error)
     if not seen.any():
-        return {
-            "size": float(size),
-            "mean_relative_error": float("nan"),
-            "ratio": 1.0,
-            "slope_variance": 0.0,
-            "slopes": 0,
-        }
+        return BackTest(float(size))
     tested = select(runs, there)
     of_rows = row_weights(tested)
     mass = np.where(seen, of_rows[:, None], 0.0)[seen]
@@ -98,13 +109,7 @@ def backtest_below(
         if len(logs) >= 2:
             parts = [slope_variance(x / unit, away, of_rows, tested.run, noise=False)[0] for x in logs - logs.mean(0)]
             variance -= float(np.sum(parts)) / (len(logs) - 1)
-    return {
-        "size": float(size),
-        "mean_relative_error": float(np.expm1(error[seen]).mean()),
-        "ratio": float(ratio),
-        "slope_variance": variance,
-        "slopes": slopes,
-    }
+    return BackTest(float(size), float(np.expm1(error[seen]).mean()), float(ratio), variance, slopes)
 
 
 def slope_variance(errors: Array, away: Array, weights: Array, run: Array, *, noise: bool = True) -> tuple[float, int]:
@@ -155,20 +160,20 @@ def backtest_sizes(runs: Runs, tests: int) -> np.ndarray:
     return scales(runs)[2:][-tests:] if tests else np.zeros(0)
 
 
-def mixture_share(tests: list[dict[str, float]], factor: float) -> float:
+def mixture_share(tests: Sequence[BackTest], factor: float) -> float:
     """Share of the discrepancy's variance that follows the mixture: its prior and the slopes of the back-tests, pooled.
 
-    >>> mixture_share([], 1.0), round(mixture_share([{"slope_variance": 0.0, "slopes": 4}], 1.0), 3)
+    >>> mixture_share([], 1.0), round(mixture_share([BackTest(1e9, slope_variance=0.0, slopes=4)], 1.0), 3)
     (0.05, 0.025)
     """
-    slopes = sum(t["slopes"] for t in tests)
-    total = PRIOR_SLOPES * MIXTURE_SHARE + sum(t["slopes"] * t["slope_variance"] for t in tests) / factor**2
+    slopes = sum(t.slopes for t in tests)
+    total = PRIOR_SLOPES * MIXTURE_SHARE + sum(t.slopes * t.slope_variance for t in tests) / factor**2
     return float(np.clip(total / (PRIOR_SLOPES + slopes), 0.01, 0.9))
 
 
-def scale_factor(tests: list[dict[str, float]]) -> float:
+def scale_factor(tests: Sequence[BackTest]) -> float:
     """What the default discrepancy is multiplied by: the geometric mean of the ratios, shrunk towards one and clipped."""
     if not tests:
         return 1.0
-    logs = [np.log(t["ratio"]) for t in tests]
+    logs = [np.log(t.ratio) for t in tests]
     return float(np.exp(np.clip(np.sum(logs) / (len(logs) + PRIOR_TESTS), np.log(0.6), np.log(3.0))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import jax
 import numpy as np
@@ -122,9 +121,8 @@ def fit(
         raise FitError(f"{law.name}: none of {starts} starts reached a finite objective")
 
     order = good[np.argsort(objective_of[good], kind="stable")]
-    extra: dict[str, Any] = {}
     if law.parts:
-        extra["share"] = share = learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
+        share = learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
         first = first._replace(params=with_share(first.params, share))
         raw = with_share(raw, share)
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
@@ -138,7 +136,6 @@ def fit(
     some = some_lanes(raw, slice(8 if law.separable else 1))
     tests = [backtest_below(settings, data, some, scaled, size, counts) for size in backtest_sizes(scaled, backtests)]
     factor = scale_factor(tests)
-    tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
 
     members = [some_lanes(first.params, i) for i in good]
     residuals = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
@@ -171,7 +168,7 @@ def fit(
         tokens_range=_range(runs.recipe.tokens),
         notes=notes,
         seed=int(error_seed),
-        extra={"backtests": tests, "factor": factor, **extra},
+        backtests=tuple(test._replace(size=test.size * float(units.size)) for test in tests),
     )
 
 

@@ -47,7 +47,7 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     single, rows = np.ndim(recipe.tokens) == 0, _rows(recipe)
     raw, keep = usable_draws(fit)
     params = constrain_all(fit.inner_law, jax.tree.map(lambda x: np.asarray(x)[keep], raw))
-    remaining = unknown_share(fit.field, rows) if "posterior" in fit.extra else np.ones((1, 1))
+    remaining = unknown_share(fit.field, rows) if fit.diagnostics is not None else np.ones((1, 1))
     width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows, remaining)
     width = width[0] if single else width
     reach = statistics.NormalDist().inv_cdf(0.5 + level / 2) * width

@@ -17,9 +17,12 @@ from camel_jax import laws
 from camel_jax.downstream.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.downstream.result import AccuracyFit
 from camel_jax.fitting import saved
+from camel_jax.fitting.backtest import BackTest, scale_factor
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.identifiability import FitError
 from camel_jax.fitting.objective import log_predictions
 from camel_jax.fitting.starts import good_starts, some_lanes
+from camel_jax.laws.blend import SHARE
 from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_recipe
 from camel_jax.prediction.discrepancy import Discrepancy
 from camel_jax.prediction.draws import Draws, LossesAt, draw_errors
@@ -48,7 +51,8 @@ class Fit:
       size_range, tokens_range: smallest and largest active size and token count fitted.
       notes: what the table could not tell, in plain words.
       seed: integer from which the errors of draws are made.
-      extra: JSON-able facts that travel with the fit, such as back-test scores.
+      backtests: how wrong the law was at sizes that were held out while the fit was made.
+      diagnostics: of the sampler, where the draws are those of a posterior; else None.
       attached: named arrays that travel with the fit, such as a benchmark law.
     """
 
@@ -70,8 +74,19 @@ class Fit:
     tokens_range: tuple[float, float]
     notes: tuple[str, ...] = ()
     seed: int = 0
-    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    backtests: tuple[BackTest, ...] = ()
+    diagnostics: Diagnostics | None = None
     attached: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def backtest_factor(self) -> float:
+        """What the back-tests have scaled the discrepancy by; 1 without any."""
+        return scale_factor(self.backtests)
+
+    @property
+    def share_of_sodm(self) -> float | None:
+        """Weight of SODM in a blend, in [0, 1]; None for every other law."""
+        return float(self.raw[SHARE][0]) if self.inner_law.parts else None
 
     @property
     def members(self) -> Any:
@@ -213,7 +228,7 @@ class Fit:
         """
         if self.inner_law.name not in laws.CONSTRUCTORS:
             raise ArchiveError(f"law {self.inner_law.name!r} is not one of {', '.join(laws.CONSTRUCTORS)}")
-        header = {name: getattr(self, name) for name in saved.FACTS}
+        header = saved.write_facts({name: getattr(self, name) for name in saved.FACTS})
         header |= {"law": self.inner_law.name, "settings": dict(self.inner_law.settings)}
         groups = {name: getattr(self, name) for name in ("raw", "resampled", "attached")}
         groups |= {name: getattr(self, name)._asdict() for name in saved.TUPLES}
@@ -247,9 +262,7 @@ class Fit:
             groups[group][leaf] = arrays.pop(name)
         groups |= {name: build(**groups[name]) for name, build in saved.TUPLES.items()}
         known: dict[str, Any] = dict(arrays)
-        facts = {name: header[name] for name in saved.FACTS}
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-        return cls(law=in_units(law, groups["units"]), inner_law=law, **groups, **plain, **known)
+        return cls(law=in_units(law, groups["units"]), inner_law=law, **groups, **saved.read_facts(header), **known)
 
     def check(self) -> str:
         """How the lanes ended, counted by status; for draws of a posterior, the verdict on them.
@@ -259,8 +272,8 @@ class Fit:
         """
         if not np.isfinite(self.objective).any():
             raise FitError(f"{self.law.name}: none of {len(self.objective)} starts reached a finite objective")
-        if (posterior := self.extra.get("posterior")) is not None:
-            return posterior["verdict"]
+        if self.diagnostics is not None:
+            return self.diagnostics.verdict()
         parts = []
         for what, status in (("starts", self.status), ("resamples", self.resampled_status)):
             if len(status):

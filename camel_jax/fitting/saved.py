@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import jax
 import numpy as np
 
 from camel_jax import laws
 from camel_jax.downstream.outcomes import read_benchmarks
+from camel_jax.fitting.backtest import BackTest
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.laws.law import Law, Units
 from camel_jax.prediction.discrepancy import Discrepancy
 from camel_jax.prediction.residual_field import ResidualField
@@ -53,7 +55,22 @@ POSITIVE = (
     "discrepancy/typical",
 )
 NOT_NEGATIVE = ("discrepancy/scale", "discrepancy/level", "discrepancy/growth", "discrepancy/mean", "field/weights")
-FACTS = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "extra")
+FACTS = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "backtests", "diagnostics")
+
+MOST = 1e300  # of a number that is not an array's
+METHODS = ("nuts", "laplace")
+COUNT, NUMBER = (0, 2**63), (-MOST, MOST)
+RANGES = {
+    "size": (1e-300, MOST),
+    "mean_relative_error": (0.0, MOST),
+    "ratio": (1e-300, MOST),
+    "slope_variance": NUMBER,
+    **dict.fromkeys(("slopes", "chains", "draws", "divergences", "restarted"), COUNT),
+    **dict.fromkeys(("r_hat", "ess", "ess_tail"), NUMBER),
+    "at_depth": (0.0, 1.0),
+    "k_hat": (-math.inf, math.inf),
+}
+MAY_BE_NAN = ("mean_relative_error", "r_hat", "ess", "ess_tail", "k_hat")
 
 
 def check_header(where: object, header: Mapping[str, Any]) -> None:
@@ -77,7 +94,7 @@ def _broken(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "a list of different names"
     for name in ("size_range", "tokens_range"):
         ends = header[name]
-        if not _listed(ends, float) or len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
+        if not _listed(ends, float) or len(ends) != 2 or not 0 < ends[0] <= ends[1] <= MOST:
             yield name, "the least and the largest of positive numbers"
     if not _listed(header["notes"], str) or not all(header["notes"]):
         yield "notes", "a list of texts"
@@ -85,21 +102,39 @@ def _broken(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "seed", "a whole number"
     if not isinstance(header["law"], str) or not isinstance(header["settings"], dict):
         yield "law and settings", "a name and a table"
-    extra = header["extra"]
-    if not isinstance(extra, dict):
-        yield "extra", "a table"
-        return
-    for name, low, high in (("share", 0.0, 1.0), ("factor", 0.0, math.inf)):
-        if name in extra and not (_is(extra[name], float) and low <= extra[name] <= high and extra[name] < math.inf):
-            yield name, f"a number from {low:g}"
-    tests = extra.get("backtests", [])
-    needed = ("size", "mean_relative_error", "ratio")
-    if not _listed(tests, dict) or not all(_is(test.get(name), float) for test in tests for name in needed):
-        yield "backtests", f"a list of tables with {', '.join(needed)}"
-    if (told := extra.get("posterior")) is not None and not (
-        isinstance(told, dict) and isinstance(told.get("verdict"), str) and isinstance(told.get("converged"), bool)
-    ):
-        yield "posterior", "a table with verdict and converged"
+    if not isinstance(header["backtests"], list) or not all(_fits(x, BackTest) for x in header["backtests"]):
+        yield "backtests", f"a list of tables of {', '.join(BackTest._fields)}, each in its range"
+    told = header["diagnostics"]
+    if told is not None and not (_fits(told, Diagnostics) and told["method"] in METHODS):
+        yield "diagnostics", f"none, or a table of {', '.join(Diagnostics._fields)}, each in its range"
+
+
+def _fits(told: Any, build: Any) -> bool:
+    """Whether a table has the fields of this named tuple, each of its type and in its range."""
+    if not isinstance(told, dict) or told.keys() != set(build._fields):
+        return False
+    kinds = get_type_hints(build)
+    for name, value in told.items():
+        if value != value and name in MAY_BE_NAN:
+            continue
+        if not _is(value, kinds[name]) or (name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]):
+            return False
+    return True
+
+
+def write_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a fit as JSON has them."""
+    told = facts["diagnostics"]
+    plain = {"backtests": [test._asdict() for test in facts["backtests"]], "diagnostics": told and told._asdict()}
+    return {**facts, **plain}
+
+
+def read_facts(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a fit from a header that ``check_header`` has passed."""
+    facts = {name: tuple(header[name]) if isinstance(header[name], list) else header[name] for name in FACTS}
+    tests, told = facts["backtests"], facts["diagnostics"]
+    tuples = {"backtests": tuple(BackTest(**x) for x in tests), "diagnostics": told and Diagnostics(**told)}
+    return {**facts, **tuples}
 
 
 def _is(value: Any, kind: type) -> bool:

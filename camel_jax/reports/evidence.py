@@ -39,7 +39,7 @@ def summarize(result: Any, table: Any) -> dict[str, Any]:
     measured = np.asarray(table.losses, float)
     seen = np.isfinite(measured)
     error = np.where(seen, np.abs(predicted / np.where(seen, measured, 1.0) - 1.0), 0.0)
-    by_set = error.sum(0) / seen.sum(0)
+    by_set, found = error.sum(0) / seen.sum(0), result.diagnostics
     return {
         "law": result.law.name,
         "rows": len(table),
@@ -52,9 +52,13 @@ def summarize(result: Any, table: Any) -> dict[str, Any]:
         "objective": float(np.nanmin(result.objective)),
         "in_sample_error_percent": {s: 100 * e for s, e in zip(result.sets, by_set, strict=True)},
         "notes": list(result.notes),
-        **({"share_of_sodm": result.extra["share"]} if "share" in result.extra else {}),
-        **({"posterior": result.extra["posterior"]} if "posterior" in result.extra else {}),
+        **({} if result.share_of_sodm is None else {"share_of_sodm": result.share_of_sodm}),
+        **({} if found is None else {"posterior": _told(found)}),
     }
+
+
+def _told(found: Any) -> dict[str, Any]:
+    return {**found._asdict(), "verdict": found.verdict(), "converged": found.converged}
 
 
 def summarize_benchmarks(law: Any, table: Any) -> dict[str, Any]:

@@ -276,7 +276,7 @@ def test_a_blend_is_its_parts_fitted_apart(tmp_path):
     runs = simulate.study(jax.random.key(0), n_domains=3, n_mixtures=8, checkpoints=2, noise=0.004)
     law = laws.blend(skills=3)
     fitted = cj.fit(law, runs, key=KEY, starts=2, resamples=3)
-    share = fitted.extra["share"]
+    share = fitted.share_of_sodm
     assert 0 <= share <= 0.5 * 2 * 3 / 8 and np.array_equal(fitted.raw["share"], [share, share])
     assert np.array_equal(fitted.resampled["share"], np.full(3, share))
     scaled = scale_runs(table_units(runs), runs)
@@ -323,9 +323,8 @@ def test_the_weight_of_a_part_is_what_left_out_mixtures_say(planted, sizes):
         losses = np.asarray(runs.losses) * np.exp(0.2 * turn)
     noise = 0.002 * np.random.default_rng(1).standard_normal(losses.shape)
     runs = dataclasses.replace(runs, losses=losses * np.exp(noise), sets=runs.sets[: losses.shape[1]])
-    share = cj.fit(laws.blend(skills=1 if planted == "sodm" else 4), runs, key=KEY, starts=2, backtests=0).extra[
-        "share"
-    ]
+    law = laws.blend(skills=1 if planted == "sodm" else 4)
+    share = cj.fit(law, runs, key=KEY, starts=2, backtests=0).share_of_sodm
     assert share == 0.5 if planted == "sodm" else share < 0.2
 
 
@@ -418,6 +417,6 @@ def test_rows_of_padding_change_nothing(name, runs):
     plain, padded = (cj.fit(law, runs, pad_rows=n, **options) for n in (None, len(runs) + 5))
     np.testing.assert_allclose(padded.predict(runs.recipe), plain.predict(runs.recipe), rtol=1e-6)
     np.testing.assert_allclose(padded.resampled_objective, plain.resampled_objective, rtol=1e-5)
-    assert padded.extra["factor"] == pytest.approx(plain.extra["factor"], rel=1e-4)
+    assert padded.backtest_factor == pytest.approx(plain.backtest_factor, rel=1e-4)
     with pytest.raises(ValueError, match="cannot pad a table of"):
         cj.fit(law, runs, pad_rows=len(runs) - 1, **options)

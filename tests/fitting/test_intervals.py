@@ -10,7 +10,14 @@ import pytest
 import camel_jax as cj
 from camel_jax import laws
 from camel_jax.evaluation import methods, scores, simulate
-from camel_jax.fitting.backtest import MIXTURE_SHARE, backtest_sizes, mixture_share, scale_factor, slope_variance
+from camel_jax.fitting.backtest import (
+    MIXTURE_SHARE,
+    BackTest,
+    backtest_sizes,
+    mixture_share,
+    scale_factor,
+    slope_variance,
+)
 from camel_jax.fitting.intervals import coverage, predict_interval
 from camel_jax.fitting.result import usable_draws
 from camel_jax.prediction import residual_field
@@ -183,13 +190,13 @@ def test_field_thins_checkpoints_before_runs(split):
 
 
 def test_backtests_scale_the_intervals(split, fitted):
-    test = fitted.extra["backtests"][0]
-    assert test["size"] == pytest.approx(2e8)
-    assert 0 < test["mean_relative_error"] < 0.05
-    assert fitted.extra["factor"] == pytest.approx(scale_factor([test]))
+    (test,) = fitted.backtests
+    assert test.size == pytest.approx(2e8)
+    assert 0 < test.mean_relative_error < 0.05
+    assert fitted.backtest_factor == pytest.approx(scale_factor([test]))
     assert scale_factor([]) == 1.0
-    assert 1.0 < scale_factor([{"ratio": 2.0}]) < 2.0
-    assert scale_factor([{"ratio": 1e9}]) == pytest.approx(3.0)
+    assert 1.0 < scale_factor([BackTest(1e9, ratio=2.0)]) < 2.0
+    assert scale_factor([BackTest(1e9, ratio=1e9)]) == pytest.approx(3.0)
     assert len(backtest_sizes(split[0], 1)) == 1
     assert len(backtest_sizes(split_by_scale(split[0])[0], 1)) == 0
 
@@ -208,7 +215,7 @@ def test_slopes_of_errors_are_told_from_noise():
     gaps = np.where(rng.random(noise.shape) < 0.2, np.nan, planted + noise)
     assert slope_variance(gaps, away, weights, run)[0] == pytest.approx(0.64, abs=0.12)
     assert slope_variance(noise[:6], away[:6], weights[:6], run[:6]) == (0.0, 0)
-    found = mixture_share([{"slope_variance": variance, "slopes": slopes}], 2.0)
+    found = mixture_share([BackTest(1e9, slope_variance=variance, slopes=slopes)], 2.0)
     assert MIXTURE_SHARE < found < variance / 4
 
 
