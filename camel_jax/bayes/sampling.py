@@ -57,7 +57,8 @@ def sample_posterior(
       law: a fit to these runs, or a law, which is fitted first.
       runs: the table; NaN losses are left out.
       key: a ``jax.random`` key; the same key gives the same numbers.
-      chains, draws: C chains of N draws each.
+      chains: number C of chains.
+      draws: number N of draws of each chain.
       method: "nuts", or "laplace": draws of the normal approximation around the mode, reweighted, with its k-hat; seconds.
       discrepancy: widen predictions with the distance in scale and mixture, by as much as the back-tests of the fit say;
         False for a law that is believed.

@@ -137,7 +137,9 @@ def best_recipe(
       sparsity: total over active parameters.
       supply: unique tokens per domain, as for ``optimize_mixture``: limits the shares, whatever the tokens of a size are.
       within: fraction of the best objective for ``sizes_within``.
-      grid: sizes on the first grid. starts: of each search of a mixture. key: a ``jax.random`` key.
+      grid: sizes on the first grid.
+      starts: number of random starts of each search of a mixture.
+      key: a ``jax.random`` key.
       options: objective, risk and limits, as for ``optimize_mixture``.
 
     Returns:
@@ -187,7 +189,15 @@ def best_recipe(
 
 
 def budget_path(source: Any, budgets: Sequence[float], **options: Any) -> BudgetPath:
-    """How the best size, tokens and mixture move along budgets; options as for :func:`best_recipe`.
+    """How the best size, tokens and mixture move along budgets.
+
+    Args:
+      source: a ``Fit`` or ``Draws``, or a function of (size, tokens), as for :func:`best_recipe`.
+      budgets: two or more, in the unit of the cost model, FLOPs by default.
+      options: as for :func:`best_recipe`.
+
+    Raises:
+      ValueError: as for :func:`best_recipe`.
 
     >>> at = lambda n, d: lambda w: (1 + 400 * n**-0.34 + 400 * d**-0.34 + 0 * w.sum())[None]
     >>> path = budget_path(at, [6e18, 6e20], sizes=("10M", "1T"), domains=["web", "code"], starts=2)

@@ -55,10 +55,21 @@ def worth(design: Any, level: float = 0.9) -> Worth:
     """What a batch is expected to do to the interval and to the regret at the target, as data and in words.
 
     Args:
-      design: the batch, a ``design.Design``. level: probability of the interval.
+      design: the batch, a ``design.Design``.
+      level: probability of the interval, in (0, 1).
 
     Raises:
       ValueError: a level outside (0, 1).
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> line = np.linspace(0.1, 0.9, 5)
+    >>> mixtures, ladder = np.stack([line, 1 - line], 1), cj.make_ladder(["10M", "100M"])
+    >>> target = cj.target_region("1B", None, mixtures)
+    >>> known = cj.know_nothing(cj.laws.dml(), ladder, target, ["web", "code"], key=jax.random.key(0), draws=2)
+    >>> told = worth(cj.propose_runs(known, ladder, 1e19, target, mixtures))
+    >>> told.after < told.before, told.cost <= 1e19
+    (True, True)
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), got {level!r}")

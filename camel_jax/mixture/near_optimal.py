@@ -53,8 +53,12 @@ def near_optimal(
     traded for which. Ranges are exact for convex costs, and at least as wide as the sample otherwise.
 
     Args:
-      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`. within: relative to the absolute value of the objective.
-      samples: number of mixtures in the sample. starts, key: of the search. options: objective, limits, risk and so on.
+      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`.
+      within: fraction of the absolute value of the objective, above zero.
+      samples: number of mixtures in the sample.
+      starts: number of random starts of the search.
+      key: a ``jax.random`` key of the search.
+      options: objective, limits, risk and so on.
 
     Raises:
       ValueError: ``within`` is not above zero, or as for ``optimize_mixture``.

@@ -96,8 +96,10 @@ def probability_best(
     """How probable it is that each of several named mixtures is the best of them: the share of draws in which it is.
 
     Args:
-      outcomes: as for :func:`optimize_mixture`, with draws. mixtures: name to shares (K,), two or more.
-      objective: what to improve; mean validation loss by default. domains: names of the K domains.
+      outcomes: as for :func:`optimize_mixture`, with draws.
+      mixtures: name to shares (K,), two or more.
+      objective: what to improve; mean validation loss by default.
+      domains: names of the K domains.
 
     Returns:
       Name to probability; they sum to 1, and mixtures that are equal in a draw share it.

@@ -70,7 +70,8 @@ def build_corpus(
       seed: of the split, of what is generated, and of the choice of files and paragraphs.
       domain_bytes: most training bytes of a domain; validation takes up to an eighth of it. Six million take all of the
         standard library.
-      items: most questions of a benchmark. people: how many people the knowledge is about.
+      items: most questions of a benchmark.
+      people: how many people the knowledge is about.
 
     Raises:
       ValueError: an unknown domain, a folder without text, or too little text.

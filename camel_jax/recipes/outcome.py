@@ -11,7 +11,15 @@ from camel_jax.types import Array
 
 
 class Outcome(NamedTuple):
-    """What training on a mixture is predicted to give: losses (V,) in nats, accuracies (T,) in [0, 1] or None."""
+    """What training on a mixture is predicted to give.
+
+    Attributes:
+      losses: (V,) in nats per token.
+      accuracies: (T,) in [0, 1], or None.
+
+    >>> Outcome(jnp.array([2.5, 3.0]), jnp.array([0.4])).accuracies.shape
+    (1,)
+    """
 
     losses: Array
     accuracies: Array | None = None

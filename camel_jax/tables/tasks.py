@@ -28,6 +28,13 @@ def read_tasks(path: str | Path) -> dict[str, Task]:
 
     Raises:
       ValueError: no ``task`` column, a repeated task, text where a number belongs, or a number out of range.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "tasks.csv"
+    ...     _ = path.write_text("task,n_choices,n_items\\nqa,4,1000\\n")
+    ...     read_tasks(path)
+    {'qa': Task(chance=0.25, n_items=1000.0)}
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
