@@ -26,9 +26,14 @@ class BudgetResult:
     """The best recipe for a budget; plain data.
 
     Attributes:
-      budget: what it may cost. cost: what it costs. n_total, n_active, tokens: the recipe.
+      budget: what it may cost.
+      cost: what it costs.
+      n_total: total parameters.
+      n_active: active parameters.
+      tokens: training tokens.
       mixture: the best mixture there, with outcome, gain over a reference, limits and certificate.
-      sizes_within, within: smallest and largest active size whose objective, mixture chosen anew, is within a fraction of the best.
+      sizes_within: smallest and largest active size whose objective, mixture chosen anew, is within a fraction of the best.
+      within: that fraction.
       size_interval: 5 and 95 % quantile over draws of the best active size at this mixture; NaN without draws.
       warnings: what to know before believing it, in plain words.
     """
@@ -96,8 +101,14 @@ class BudgetPath:
     """The best recipe along budgets.
 
     Attributes:
-      budgets, n_active, tokens: (B,). weights: (B, K). results: a ``BudgetResult`` for each. domains: names.
-      size_exponent, tokens_exponent: slopes of log size and log tokens against log budget, least squares; NaN for one budget.
+      budgets: (B,) as given.
+      n_active: (B,) active parameters.
+      tokens: (B,) training tokens.
+      weights: (B, K) mixtures.
+      results: a ``BudgetResult`` for each.
+      domains: K names.
+      size_exponent: slope of log size against log budget, least squares; NaN for one budget.
+      tokens_exponent: slope of log tokens against log budget, least squares; NaN for one budget.
     """
 
     budgets: np.ndarray

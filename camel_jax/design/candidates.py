@@ -18,7 +18,11 @@ from camel_jax.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Where the prediction must be good: one size and token count, and mixtures (n, K) that stand for a region."""
+    """Where the prediction must be good: one size and token count, and mixtures that stand for a region.
+
+    Attributes:
+      recipe: (n,) recipes of one size and token count, mixtures (n, K).
+    """
 
     recipe: Recipe
 

@@ -35,12 +35,16 @@ class Knowledge:
     """What is known of a law.
 
     Attributes:
-      law: the law, in units of the table. units: those units.
+      law: the law, in units of the table.
+      units: those units.
       raw: M plausible values of its unconstrained parameters, leaves (M, ...).
       precision: (M, P, P) of the raw parameters: of the belief before any run, and the information of the runs that are there.
       noise: (V,) standard deviation of the log loss of one run.
-      center: (K,) mean mixture. domains, sets: names.
-      runs: number of runs that are there. largest: (active parameters, tokens) of the largest of them, zeros for none.
+      center: (K,) mean mixture.
+      domains: K names.
+      sets: V names.
+      runs: number of runs that are there.
+      largest: (active parameters, tokens) of the largest of them, zeros for none.
       discrepancy: expected error of the law itself, where a fit has measured it.
     """
 

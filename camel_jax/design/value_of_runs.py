@@ -22,11 +22,18 @@ class Worth(NamedTuple):
     """Whether the next batch is worth its cost.
 
     Attributes:
-      level: probability of the interval. cost: of the batch.
-      before, after: half-width of the interval of log loss at the target (0.01 is one percent), from the law's parameters.
-      saved: their difference. per_cost: saved per unit of cost. first_half, last_half: the same over either half of the cost.
-      regret_before, regret_after: expected regret in nats of choosing among the target's mixtures now, and after the batch.
-      regret_saved: their difference. regret_per_cost: the same per unit of cost.
+      level: probability of the interval.
+      cost: of the batch.
+      before: half-width of the interval of log loss at the target (0.01 is one percent), from the law's parameters.
+      after: the same with the batch.
+      saved: their difference.
+      per_cost: saved per unit of cost.
+      first_half: the same over the first half of the cost.
+      last_half: the same over the last half of the cost.
+      regret_before: expected regret in nats of choosing among the target's mixtures now.
+      regret_after: the same after the batch.
+      regret_saved: their difference.
+      regret_per_cost: the same per unit of cost.
       tokens_saved: nats that the same cost saves if it buys more tokens for the target instead.
       go_on: whether the batch saves more nats than those tokens; otherwise train the target now.
       law_error: half-width of the law's own error after the batch; NaN if not known.

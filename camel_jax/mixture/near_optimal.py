@@ -24,8 +24,12 @@ class NearOptimal(NamedTuple):
     """All mixtures that are nearly as good as the best.
 
     Attributes:
-      best: the best mixture, (K,). value: its objective, smaller is better. level: the objective that still counts.
-      lower, upper: range of every share within the set, (K,). domains: names.
+      best: the best mixture, (K,).
+      value: its objective, in its own unit.
+      level: the objective that still counts.
+      lower: smallest share of every domain within the set, (K,).
+      upper: largest share of every domain within the set, (K,).
+      domains: K names.
       samples: mixtures spread over the set, (n, K).
     """
 

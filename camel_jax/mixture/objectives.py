@@ -45,9 +45,11 @@ class Objective:
     """A number to improve, as a value: equal objectives compile once.
 
     Attributes:
-      label: words for reports. kind: losses, accuracies, custom or sum.
+      label: words for reports.
+      kind: losses, accuracies, custom or sum.
       weights: ((name or index, weight), ...) over sets or tasks, or () for a plain mean.
-      function: the user's function of an ``Outcome``. parts: ((objective, weight), ...) of a weighted sum.
+      function: the user's function of an ``Outcome``.
+      parts: ((objective, weight), ...) of a weighted sum.
       maximize: True if larger is better.
     """
 

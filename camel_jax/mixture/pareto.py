@@ -22,7 +22,11 @@ class ParetoFront(NamedTuple):
     """Best trade-offs between two objectives, from the best of the first to the best of the second.
 
     Attributes:
-      weights: (P, K). first, second: objectives at them, (P,), in their own units. labels: their names. domains: names.
+      weights: (P, K) mixtures.
+      first: (P,) first objective at them, in its own unit.
+      second: (P,) second objective at them, in its own unit.
+      labels: names of the two objectives.
+      domains: K names.
     """
 
     weights: np.ndarray

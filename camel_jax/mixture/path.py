@@ -29,7 +29,11 @@ class OptimumPath(NamedTuple):
     """The optimum at several scales.
 
     Attributes:
-      sizes, tokens: as given, P entries each. weights: (P, K). results: a ``MixtureResult`` for each. domains: names.
+      sizes: P model sizes, as given.
+      tokens: P token counts, as given.
+      weights: (P, K) mixtures.
+      results: a ``MixtureResult`` for each.
+      domains: K names.
     """
 
     sizes: tuple[Any, ...]

@@ -40,9 +40,12 @@ class Corpus(NamedTuple):
     """Text of several domains as symbols.
 
     Attributes:
-      domains: names, K of them. alphabet: the byte that each symbol stands for, (A,).
-      train, validation: symbols of each domain, K arrays of uint8; documents end with a newline.
-      tasks: name -> ``Task``. record: where the text came from, as data for JSON.
+      domains: K names.
+      alphabet: the byte that each symbol stands for, (A,).
+      train: symbols of each domain to train on, K arrays of uint8; documents end with a newline.
+      validation: symbols of each domain to validate on, in the same form.
+      tasks: name -> ``Task``.
+      record: where the text came from, as data for JSON.
     """
 
     domains: tuple[str, ...]

@@ -34,7 +34,8 @@ class Sweep(NamedTuple):
 
     Attributes:
       runs: the table, rows in the order of the recipes; sizes and tokens as they were trained.
-      seeds: seed of each row, (R,). curves: per row, (steps so far, mean training loss since the entry before).
+      seeds: seed of each row, (R,).
+      curves: per row, (steps so far, mean training loss since the entry before).
       record: versions, device, settings, corpus, and the seconds of every row, as data for JSON.
     """
 

@@ -26,7 +26,13 @@ class Outcome(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A number or array with an interval around it; NaN bounds where nothing is known of its spread."""
+    """A number or array with an interval around it; NaN bounds where nothing is known of its spread.
+
+    Attributes:
+      point: the number or array itself.
+      low: lower bound, same shape.
+      high: upper bound, same shape.
+    """
 
     point: Array
     low: Array

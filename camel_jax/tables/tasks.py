@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """What is known of a task before any model runs it: chance accuracy and number of items (NaN: not known)."""
+    """What is known of a task before any model runs it.
+
+    Attributes:
+      chance: accuracy of guessing, in [0, 1); NaN if not known.
+      n_items: number of items; NaN if not known.
+    """
 
     chance: float = math.nan
     n_items: float = math.nan

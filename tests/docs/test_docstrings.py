@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import inspect
+import pathlib
 import re
 import textwrap
 import types
@@ -16,6 +18,7 @@ import pytest
 import camel_jax as cj
 
 SECTIONS = ("Args", "Attributes")
+API = pathlib.Path(__file__).resolve().parents[2] / "docs" / "api"
 TOLD = re.compile(r"^  (\w+): \S", re.MULTILINE)
 
 
@@ -37,6 +40,11 @@ METHODS = {
     for member, value in vars(found).items()
     if not member.startswith("_") and inspect.isroutine(getattr(found, member))
 }
+
+
+SHOWN = [
+    path for page in sorted(API.glob("*.md")) for path in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)
+]
 
 
 def section(text: str, title: str) -> str:
@@ -76,6 +84,13 @@ def faults(name: str, found: Any) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_public_name_tells_parameters_and_errors_and_shows_an_example(name):
     assert not faults(name, NAMES[name])
+
+
+@pytest.mark.parametrize("path", SHOWN)
+def test_what_the_reference_shows_tells_every_parameter(path):
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    assert not [fault for fault in faults(name, found) if "no line of its own" in fault]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *METHODS])
