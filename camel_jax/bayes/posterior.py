@@ -41,6 +41,7 @@ class Posterior:
       plan: the law and the priors of its numbers, in the order of ``z``.
       table: the runs that the model was given, in units of the table.
 
+    >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=1)

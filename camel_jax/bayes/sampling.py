@@ -75,6 +75,8 @@ def sample_posterior(
       FitError: the table cannot tell the law.
       ValueError: float64 is off, an unknown method, too few chains or draws, or the fit is of other domains or sets.
 
+    >>> import jax
+    >>> import numpy as np
     >>> from camel_jax import laws
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=1)

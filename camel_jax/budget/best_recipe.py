@@ -162,6 +162,7 @@ def best_recipe(
 
     The optimum of L = 1 + 400 N^-0.34 + 400 D^-0.34 is at N = D:
 
+    >>> from camel_jax.recipes.sizes import format_count
     >>> at = lambda n, d: lambda w: (1 + 400 * n**-0.34 + 400 * d**-0.34 + 0 * w.sum())[None]
     >>> best = best_recipe(at, 6e20, sizes=("100M", "1T"), domains=["web", "code"], starts=2)
     >>> format_count(best.n_active), format_count(best.tokens)

@@ -92,6 +92,7 @@ def mixtures_around(
       lower: smallest shares, scalar or (K,).
       upper: largest shares, scalar or (K,).
 
+    >>> import jax
     >>> drawn = mixtures_around(jax.random.key(0), 4, [0.6, 0.3, 0.1], concentration=10.0)
     >>> drawn.shape, drawn[0].tolist(), drawn.sum(1).round(6).tolist()
     ((4, 3), [0.6, 0.3, 0.1], [1.0, 1.0, 1.0, 1.0])

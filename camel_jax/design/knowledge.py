@@ -114,6 +114,7 @@ def know_nothing(
     Raises:
       ValueError: a number that makes no sense, or a prior that leaves a direction of the parameters entirely open.
 
+    >>> import jax
     >>> import camel_jax as cj
     >>> ladder, target = cj.make_ladder(["10M", "100M"]), cj.target_region("1B", None, [[0.5, 0.5]])
     >>> known = know_nothing(cj.laws.dml(), ladder, target, ["web", "code"], key=jax.random.key(0), draws=2)
@@ -167,6 +168,7 @@ def know_runs(
     Raises:
       ValueError: the table and the fit do not belong together.
 
+    >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))

@@ -66,6 +66,7 @@ def propose_runs(
     Raises:
       ValueError: a budget that buys too little, mixtures that are none, or an unknown shape or criterion.
 
+    >>> import numpy as np
     >>> import jax
     >>> import camel_jax as cj
     >>> line = np.linspace(0.1, 0.9, 5)
@@ -123,6 +124,7 @@ def compare_shapes(
     Raises:
       ValueError: as for :func:`propose_runs`, or no shape.
 
+    >>> import numpy as np
     >>> import jax
     >>> import camel_jax as cj
     >>> line = np.linspace(0.1, 0.9, 5)

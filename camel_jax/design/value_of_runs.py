@@ -68,6 +68,7 @@ def worth(design: Any, level: float = 0.9) -> Worth:
     Raises:
       ValueError: a level outside (0, 1).
 
+    >>> import numpy as np
     >>> import jax
     >>> import camel_jax as cj
     >>> line = np.linspace(0.1, 0.9, 5)

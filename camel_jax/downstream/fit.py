@@ -113,6 +113,8 @@ def fit_accuracies(
     Raises:
       ValueError: no accuracies, too few rows with losses, or an unknown choice.
 
+    >>> import jax
+    >>> import numpy as np
     >>> import dataclasses
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate

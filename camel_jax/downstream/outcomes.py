@@ -38,6 +38,9 @@ class OutcomesAt:
       columns: (V',) sets that the benchmark law reads.
       tasks: names of the T tasks (static).
 
+    >>> import dataclasses
+    >>> import jax
+    >>> import numpy as np
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))

@@ -63,6 +63,8 @@ class AccuracyFit:
       status: share of refits that converged.
       freedom: degrees of freedom of that error, a Student t: how many independent looks its spread rests on.
 
+    >>> import dataclasses
+    >>> import numpy as np
     >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate

@@ -41,6 +41,7 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     Raises:
       ValueError: level outside (0, 1).
 
+    >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
@@ -90,6 +91,9 @@ def accuracy_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     Raises:
       ValueError: level outside (0, 1), or no benchmark law.
 
+    >>> import dataclasses
+    >>> import jax
+    >>> import numpy as np
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))

@@ -56,6 +56,7 @@ class Fit:
       extra: JSON-able facts that travel with the fit, such as back-test scores.
       attached: named arrays that travel with the fit, such as a benchmark law.
 
+    >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
@@ -322,6 +323,7 @@ def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
       ArchiveError: not a saved fit, of another version, damaged, or not what a fit of its law can be.
       OSError: the file cannot be read.
 
+    >>> import jax
     >>> import pathlib, tempfile
     >>> from camel_jax.evaluation import simulate
     >>> from camel_jax.fitting.fit import fit

@@ -51,6 +51,7 @@ class CamelParams(NamedTuple):
       active_share: rho, (): M = N^rho N_total^(1 - rho).
       repeat: R, (): epochs over which repeated tokens lose their worth.
 
+    >>> import jax
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
     >>> law = camel(skills=4)

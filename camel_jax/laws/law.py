@@ -41,6 +41,10 @@ class Law(NamedTuple):
 
     A law of one's own, a power law of the size alone:
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> import camel_jax as cj
     >>> power = Law(
     ...     name="power",
@@ -95,6 +99,7 @@ class Units(NamedTuple):
       tokens: (), training tokens.
       losses: (V,), nats per token.
 
+    >>> import numpy as np
     >>> Units(size=1e8, tokens=1e9, losses=np.array([3.0])).tokens
     1000000000.0
     """
@@ -110,6 +115,7 @@ def table_units(runs: Runs) -> Units:
     Args:
       runs: the table; NaN losses are left out.
 
+    >>> import numpy as np
     >>> import camel_jax as cj
     >>> recipe = cj.Recipe(*np.array([[1e7, 1e9], [1e7, 1e9], [1e8, 1e10]]), np.ones((2, 1)))
     >>> units = table_units(cj.Runs(recipe, np.array([[4.0], [1.0]]), np.zeros((2, 0)), np.arange(2)))
@@ -159,6 +165,8 @@ def in_units(law: Law, units: Units) -> Law:
       law: a law in units of a table.
       units: those units.
 
+    >>> import jax
+    >>> import numpy as np
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
@@ -193,6 +201,7 @@ def predict_rows(law: Law, params: Params, recipe: Recipe) -> Array:
       params: its constrained parameters.
       recipe: recipes with leading axis R, in the units of the law.
 
+    >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))

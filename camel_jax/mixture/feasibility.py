@@ -23,6 +23,7 @@ class InfeasibleError(ValueError):
       conflicts: minimal sets of limits that exclude each other, as tuples of their names.
       complete: whether ``conflicts`` are all there are; the message says so otherwise.
 
+    >>> import numpy as np
     >>> import camel_jax as cj
     >>> floors = {"web": (0.7, None), "code": (0.4, None)}
     >>> cj.optimize_mixture(lambda w: w @ w + np.zeros(1), domains=["web", "code"], bounds=floors)

@@ -67,6 +67,7 @@ def near_optimal(
     Raises:
       ValueError: ``within`` is not above zero, or as for ``optimize_mixture``.
 
+    >>> import jax.numpy as jnp
     >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> flat = near_optimal(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
     >>> flat.upper.round(3).tolist()

@@ -115,6 +115,7 @@ def single_set(name: str | int) -> Objective:
     Args:
       name: name of the set, or its position from 0.
 
+    >>> import jax.numpy as jnp
     >>> float(single_set("code").bind(["wiki", "code"], []).value(Outcome(jnp.array([2.5, 1.5]))))
     1.5
     """
@@ -130,6 +131,7 @@ def mean_accuracy(weights: Mapping[str, float] | Sequence[float] | None = None) 
     Raises:
       ValueError: a weight that is negative or no number, or all of them zero.
 
+    >>> import jax.numpy as jnp
     >>> float(mean_accuracy([1.0, 3.0]).value(Outcome(jnp.zeros(1), jnp.array([0.25, 0.5]))))
     0.4375
     """

@@ -63,8 +63,9 @@ def pareto_front(
     Raises:
       ValueError: fewer than 2 points, a limit on the number of domains, or as for ``optimize_mixture``.
 
+    >>> import camel_jax as cj
     >>> losses = lambda w: 2.0 + (1.0 - w) ** 2  # each domain helps a set of its own
-    >>> first, second = objectives.single_set(0), objectives.single_set(1)
+    >>> first, second = cj.single_set(0), cj.single_set(1)
     >>> front = pareto_front(losses, first, second, 3, domains=["web", "code"], starts=4)
     >>> front.weights.round(3).tolist()
     [[1.0, 0.0], [0.707, 0.293], [0.0, 1.0]]

@@ -58,6 +58,7 @@ def optimum_path(
     Raises:
       ValueError: no size, other numbers of token counts than sizes, or as for ``optimize_mixture``.
 
+    >>> import numpy as np
     >>> at = lambda n, d: lambda w: (1.0 + (w[0] - 0.1 * np.log10(n)) ** 2)[None]
     >>> optimum_path(at, [1e3, 1e6], 1e9, domains=["web", "code"], starts=2).weights.round(3).tolist()
     [[0.3, 0.7], [0.6, 0.4]]

@@ -34,6 +34,8 @@ class Discrepancy(NamedTuple):
 
     At twice the largest size of the table:
 
+    >>> import numpy as np
+    >>> from camel_jax.prediction.discrepancy import discrepancy_factor
     >>> import camel_jax as cj
     >>> half = np.array([0.5, 0.5])
     >>> error = Discrepancy(np.array([0.004]), 1.0, 0.5, 1e9, 2e10, half, 0.2 * half, 0.3)

@@ -53,6 +53,7 @@ class Draws:
       domains: names of the K domains (static).
       sets: names of the V validation sets (static).
 
+    >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
@@ -118,6 +119,8 @@ class LossesAt:
       tokens: (), training tokens.
       supply: (K,) unique tokens per domain, or None for no limit.
 
+    >>> import jax
+    >>> import numpy as np
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))

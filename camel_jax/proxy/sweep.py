@@ -82,6 +82,8 @@ def sweep(
       ValueError: recipes that cannot be trained, or a folder with rows and no ``resume``.
       RuntimeError: a worker died.
 
+    >>> import numpy as np
+    >>> from camel_jax.proxy.train import Settings
     >>> import tempfile
     >>> from camel_jax.proxy.corpus import build_corpus
     >>> corpus = build_corpus(("math", "knowledge"), domain_bytes=20_000, items=10)

@@ -17,6 +17,7 @@ class Outcome(NamedTuple):
       losses: (V,) in nats per token.
       accuracies: (T,) in [0, 1], or None.
 
+    >>> import jax.numpy as jnp
     >>> Outcome(jnp.array([2.5, 3.0]), jnp.array([0.4])).accuracies.shape
     (1,)
     """

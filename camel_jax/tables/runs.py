@@ -43,6 +43,7 @@ class Runs:
       tasks: names of the T tasks (static).
       run_names: names of the runs, indexed by ``run`` (static).
 
+    >>> import numpy as np
     >>> recipe = Recipe(*np.full((3, 2), 1e9), np.array([[0.5, 0.5], [0.9, 0.1]]))
     >>> runs = Runs(recipe, np.array([[2.5], [2.4]]), np.zeros((2, 0)), np.arange(2), ("web", "code"), ("wiki",))
     >>> len(runs), runs.sets
@@ -69,6 +70,7 @@ def select(runs: Runs, rows: Array) -> Runs:
       runs: the table.
       rows: (R,) boolean mask, or index array.
 
+    >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
@@ -108,6 +110,7 @@ def split_by_scale(runs: Runs, largest: int = 1) -> tuple[Runs, Runs]:
     Raises:
       ValueError: the table has too few scales.
 
+    >>> import jax
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
     >>> below, held_out = split_by_scale(runs)

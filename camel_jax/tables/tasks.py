@@ -34,6 +34,7 @@ def read_tasks(path: str | Path) -> dict[str, Task]:
     Raises:
       ValueError: no ``task`` column, a repeated task, text where a number belongs, or a number out of range.
 
+    >>> from pathlib import Path
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "tasks.csv"

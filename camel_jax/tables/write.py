@@ -59,6 +59,8 @@ def write_runs(runs: Runs, path: str | os.PathLike[str]) -> None:
     Raises:
       ValueError: another suffix, or a folder that is not there.
 
+    >>> import pathlib
+    >>> import numpy as np
     >>> import tempfile
     >>> import jax
     >>> import camel_jax as cj

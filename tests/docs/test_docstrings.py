@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import doctest
 import functools
 import importlib
 import inspect
@@ -69,6 +71,20 @@ def raises(found: Any) -> bool:
     return any(isinstance(node, ast.Raise) for node in ast.walk(tree))
 
 
+def borrowed(text: str) -> set[str]:
+    """Names that an example uses and neither imports nor makes, but for built-in and public ones."""
+    lines = [e.source for e in doctest.DocTestParser().get_examples(text)]
+    used, made = set(), set(dir(builtins)) | set(cj.__all__) | {name.rpartition(".")[2] for name in NAMES}
+    for node in ast.walk(ast.parse("".join(lines))):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            made |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return used - made
+
+
 def faults(name: str, found: Any) -> list[str]:
     """What the docstring of a name lacks."""
     text = inspect.getdoc(found) or ""
@@ -76,6 +92,7 @@ def faults(name: str, found: Any) -> list[str]:
     out = [f"{name}: no line of its own for {p}" for p in parameters(found) if told.count(p) != 1]
     if not re.search(r"^>>> ", text, re.MULTILINE):
         out.append(f"{name}: no example")
+    out += [f"{name}: the example has {word} from elsewhere" for word in sorted(borrowed(text))]
     if not isinstance(found, type) and raises(found) and not section(text, "Raises"):
         out.append(f"{name}: raises, and does not say what")
     return out
