@@ -18,15 +18,26 @@ class Design:
     """Runs to buy, in the order to buy them, and what they are expected to do; plain data.
 
     Attributes:
-      shape: "optimal" or a fixed shape. criterion: "mean" or "worst".
-      recipe: (n, ...) distinct runs. counts: (n,) how often each is bought. cost: (n,) of one run.
-      error_before, error_after: standard error of log loss at the target, root of its mean variance over mixtures and sets.
-      worst_before, worst_after: the largest standard error of any mixture and set of the target.
-      curve_cost, curve_error: cost so far and standard error after every single run, in the order of buying.
-      law_error_before, law_error_after: the law's own error of log loss at the target; NaN where no fit has measured it.
-      regret_before, regret_after: expected regret of choosing among the target's mixtures, mean loss over sets in nats.
+      shape: "optimal" or a fixed shape.
+      criterion: "mean" or "worst".
+      recipe: (n, ...) distinct runs.
+      counts: (n,) how often each is bought.
+      cost: (n,) of one run.
+      error_before: standard error of log loss at the target, root of its mean variance over mixtures and sets.
+      error_after: the same with the runs.
+      worst_before: the largest standard error of any mixture and set of the target.
+      worst_after: the same with the runs.
+      curve_cost: cost so far after every single run, in the order of buying.
+      curve_error: standard error after every single run, in the same order.
+      law_error_before: the law's own error of log loss at the target; NaN where no fit has measured it.
+      law_error_after: the same with the runs.
+      regret_before: expected regret of choosing among the target's mixtures, mean loss over sets in nats.
+      regret_after: the same with the runs.
       tokens_saved: nats of mean loss that the cost of all runs would save as more tokens for the target.
-      ladder, target: the question. domains: names. notes: what to know about it, in plain words.
+      ladder: the sizes that were offered.
+      target: where the prediction is asked for.
+      domains: K names.
+      notes: what to know about it, in plain words.
     """
 
     shape: str

@@ -22,13 +22,25 @@ class Discrepancy(NamedTuple):
       scale: (V,) robust in-sample log residual of each set.
       level: (), multiple of ``scale`` within the range of the table.
       growth: (), added per unit of log distance beyond the largest size.
-      size: (), largest fitted active size. tokens: (), largest fitted token count.
-      mean: (K,) mean mixture of the table. spread: (K,) standard deviation of its shares.
+      size: (), largest fitted active size.
+      tokens: (), largest fitted token count.
+      mean: (K,) mean mixture of the table.
+      spread: (K,) standard deviation of its shares.
       mixture_share: (), share c of the variance that changes with the mixture.
       finished: (), tokens of the shortest run, below which errors are larger; 0 for errors that do not know of it.
       typical: (), root mean square of s over the rows that made up ``scale``.
 
     The last two have defaults for fits that were saved before there were such settings.
+
+    At twice the largest size of the table:
+
+    >>> import numpy as np
+    >>> from camel_jax.prediction.discrepancy import discrepancy_factor
+    >>> import camel_jax as cj
+    >>> half = np.array([0.5, 0.5])
+    >>> error = Discrepancy(np.array([0.004]), 1.0, 0.5, 1e9, 2e10, half, 0.2 * half, 0.3)
+    >>> round(float(discrepancy_factor(error, cj.dense(2e9, 2e10, half))), 3)
+    1.347
     """
 
     scale: Array
