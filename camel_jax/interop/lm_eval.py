@@ -59,6 +59,8 @@ def read_evaluation(path: pathlib.Path) -> Found:
                     f"{file}: run {name}: {again[0]} was evaluated before, as {row[again[0]]}: this one counts"
                 )
             row |= scores
+    for run in runs.values():  # files are found in the order of their names, in which step 1000 comes before step 500
+        run.history.sort(key=lambda row: row.get("step", float("inf")))
     if len(estimators) > 1:
         raise ValueError(
             f"{path}: holds results of lm-eval and of OLMES, which score differently: import them one by one, under two names"
