@@ -120,6 +120,31 @@ def test_recorded_trainer_states(tmp_path):
         brought_in(tmp_path)
 
 
+def test_each_source_counts_tokens_in_its_own_way(tmp_path):
+    """Recipes with planned tokens, and trainers that log those they saw: the latter count, and runs are joined by name."""
+    for name in "xy":
+        trainer_state(tmp_path / "out" / name, [1000, 2000], 2000)
+    recipe = tmp_path / "recipes.csv"
+    recipe.write_text("run,size,tokens,mix/a,mix/b\ny,70M,2B,0.5,0.5\nx,70M,2B,1,0\n")
+    found = open_sources([str(recipe), str(tmp_path / "out")])
+    mapping = guess(found).mapping
+    mapping.checkpoints = "all"
+    runs = import_runs(found, mapping).runs
+    got = sorted(
+        (runs.run_names[k], t, w[0]) for k, t, w in zip(runs.run, runs.recipe.tokens, runs.recipe.weights, strict=True)
+    )
+    assert got == [("x", 1e9, 1.0), ("x", 2e9, 1.0), ("y", 1e9, 0.5), ("y", 2e9, 0.5)]
+    scores = tmp_path / "scores.csv"
+    scores.write_text("Name,tokens_seen,arc_easy/acc\nx,2000000000,0.5\ny,2000000000,0.25\n")
+    recipe.write_text("run,size,tokens,mix/a,mix/b,loss/web\ny,70M,2B,0.5,0.5,3.1\nx,70M,2B,1,0,3.2\n")
+    result = brought_in(recipe, scores)
+    assert len(result.runs) == 2
+    assert {result.runs.run_names[k]: a[0] for k, a in zip(result.runs.run, result.runs.accuracies, strict=True)} == {
+        "x": 0.5,
+        "y": 0.25,
+    }
+
+
 def test_a_charts_table(tmp_path):
     chart = tmp_path / "chart.csv"
     lines = ['"Step","y - eval/web/loss","y - eval/web/loss__MIN","y - eval/web/loss__MAX","x - eval/web/loss"']
