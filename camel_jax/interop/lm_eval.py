@@ -1,7 +1,7 @@
 """Result files of lm-evaluation-harness (``results_*.json``) and of OLMES (``*metrics.json``).
 
-Files in the form of lm-eval 0.4.13 and of OLMES 0.1, tested with recorded ones. Files of lm-eval before 0.4, with metrics without
-filters, are read too.
+Tested with files that lm-eval 0.4.13 wrote, and with recorded ones in the form of OLMES 0.1, which is on no registry. Files of
+lm-eval before 0.4, with metrics without filters, are read too.
 """
 
 from __future__ import annotations
