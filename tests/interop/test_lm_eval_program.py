@@ -13,6 +13,8 @@ from camel_jax.interop.assemble import import_runs
 from camel_jax.interop.guess import guess
 from camel_jax.interop.sources import open_sources
 
+pytestmark = pytest.mark.slow
+
 TASK = """\
 task: {name}
 dataset_path: json
