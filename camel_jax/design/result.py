@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -76,13 +78,19 @@ class Design:
             for name, i in zip(names, firsts, strict=True)
         }
 
-    def to_columns(self) -> dict[str, Any]:
-        """A run table without losses, one row a run in the order of buying, as ``tables.write_columns`` takes it."""
+    def to_columns(self, taken: Collection[str] = ()) -> dict[str, Any]:
+        """A run table without losses, one row a run in the order of buying, as ``tables.write_columns`` takes it.
+
+        Args:
+          taken: names of the runs there are; numbers go on after those of earlier designs, so that no name is given twice.
+        """
+        numbers = [int(match[1]) for name in taken if (match := re.match(r"next-(\d{1,9})(?!\d)", name))]
+        first = max(numbers, default=0) + 1
         row = np.repeat(np.arange(len(self.counts)), self.counts)
         r = select_recipe(self.recipe, row)
-        width = max(3, len(str(len(row))))
+        width = max(3, len(str(first + len(row) - 1)))
         names = [format_size(t, a) for t, a in zip(r.n_total, r.n_active, strict=True)]
-        table: dict[str, Any] = {"run": [f"next-{i + 1:0{width}d}-{name}" for i, name in enumerate(names)]}
+        table: dict[str, Any] = {"run": [f"next-{first + i:0{width}d}-{name}" for i, name in enumerate(names)]}
         table["size"] = r.n_active
         if np.any(r.n_total != r.n_active):
             table["size_total"] = r.n_total
