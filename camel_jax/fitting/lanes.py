@@ -6,6 +6,7 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,6 +168,9 @@ def _solve_chunk(
     lanes: Lanes, mesh: Mesh, batch: int, data: Data, raw: Any, counts: Array, which: Array, real: Array, warm: Array
 ) -> minimize.Solution:
     """A chunk over the devices of a mesh; ``real`` (devices,): how many lanes of each device are no copies."""
+    chex.assert_tree_shape_prefix((raw, counts, which), which.shape)
+    chex.assert_shape([data.log_losses, data.measured], (counts.shape[1], None))
+    chex.assert_shape([data.weights, real], [(counts.shape[1],), (mesh.size,)])
 
     def local(data: Data, raw: Any, counts: Array, which: Array, real: Array, warm: Array) -> minimize.Solution:
         def one(args: tuple[Any, Array, Array]) -> minimize.Solution:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +84,7 @@ def costs_and_slopes(
     still: Any, moving: Any, goal: Goal, weights: Array, smoothing: Array | float = 0.0
 ) -> tuple[Array, Array]:
     """Cost (n,) and gradient (n, K) of mixtures (n, K) under a goal; only the gradient is smoothed."""
+    chex.assert_rank(weights, 2)
     outcomes = moving if still is None else still
 
     def one(w: Array) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,8 +65,7 @@ def test_draws_and_intervals_leave_out_the_same_resamples(split, fitted):
     without = jax.tree.map(lambda x: x[1:], fitted.resampled)
     names = ("resampled_objective", "resampled_status")
     fewer = dataclasses.replace(fitted, resampled=without, **{name: getattr(fitted, name)[1:] for name in names})
-    for one, other in zip(*(predict_interval(fit, split[1].recipe) for fit in (broken, fewer)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-12)
+    chex.assert_trees_all_close(*(predict_interval(fit, split[1].recipe) for fit in (broken, fewer)), rtol=1e-12)
     none = dataclasses.replace(fitted, resampled_status=np.full(12, status.NON_FINITE))
     assert usable_draws(none)[0] is fitted.raw
 
