@@ -109,7 +109,7 @@ def summarize(files: list[dict[str, Any]]) -> dict[str, Any]:
     """How many statements are true, how many are one-sided, and how tight certificates are."""
     told = [row for file in files for row in file["told"]]
     rates = [row for row in told if "multiplier" in row]
-    gaps = np.array([file["gap"] / max(file["gain"], 1e-12) for file in files if file["convex"] and file["gain"] > 0])
+    gaps = np.array([file["gap"] / abs(file["gain"]) for file in files if file["convex"] and file["gain"] != 0])
     return {
         "files": len(files),
         "told": len(told),
@@ -117,7 +117,9 @@ def summarize(files: list[dict[str, Any]]) -> dict[str, Any]:
         "at_least": sum(row["at_least"] for row in told),
         "multipliers": len(rates),
         "multipliers_right": sum(
-            abs(r["multiplier"] - r["small_step"]) <= AGREE * max(r["multiplier"], r["small_step"]) + NOISE / SMALL
+            bool(
+                abs(r["multiplier"] - r["small_step"]) <= AGREE * max(r["multiplier"], r["small_step"]) + NOISE / SMALL
+            )
             for r in rates
         ),
         "convex": sum(file["convex"] for file in files),

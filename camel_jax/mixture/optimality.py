@@ -63,7 +63,8 @@ class Conditions(NamedTuple):
 
     Attributes:
       bindings: (name, slack, binds, multiplier) of every limit; NaN as the multiplier of a limit on the number of domains.
-      residual: what the conditions leave of the slope, relative to it. gap: Frank-Wolfe gap over the domains that are not shut.
+      residual: what the conditions leave of the slope, relative to it.
+      gap: Frank-Wolfe gap where the slope was taken, over the domains that are not shut.
     """
 
     bindings: list[tuple[str, float, bool, float]]
@@ -71,7 +72,13 @@ class Conditions(NamedTuple):
     gap: float
 
 
-def multipliers(limits: Limits, weights: np.ndarray, slope: np.ndarray, shut: np.ndarray | None = None) -> Conditions:
+def multipliers(
+    limits: Limits,
+    weights: np.ndarray,
+    slope: np.ndarray,
+    shut: np.ndarray | None = None,
+    inner: np.ndarray | None = None,
+) -> Conditions:
     """Which limits bind and what relaxing them gains at first, from the optimality conditions at the answer.
 
     Non-negative least squares of ``slope = level - sum_j multiplier_j row_j + (non-negative on shares at zero)``. Where limits overlap
@@ -80,10 +87,13 @@ def multipliers(limits: Limits, weights: np.ndarray, slope: np.ndarray, shut: np
     Args:
       weights: (K,). slope: gradient of the cost, (K,).
       shut: boolean (K,), domains kept at zero by a limit on their number, along which the slope may point anywhere.
+      inner: (K,), where the slope was taken, if not at ``weights``: just inside the limits, where laws that are steep at a share of
+        zero still have a slope.
     """
     from scipy.optimize import nnls
 
     size = len(weights)
+    where = weights if inner is None else inner
     shut = np.zeros(size, bool) if shut is None else shut
     columns = [np.ones(size), -np.ones(size)]
     columns += list(np.eye(size)[weights <= 1e-12])
@@ -97,7 +107,7 @@ def multipliers(limits: Limits, weights: np.ndarray, slope: np.ndarray, shut: np
     for j, limit in enumerate(limits.items):
         if limit.kind == "count" or not binds[j]:
             continue
-        row = _normal(limits, limit, weights)
+        row = _normal(limits, limit, where)
         for sign in (1.0, -1.0) if limit.kind == "fixed" else (1.0,):
             columns.append(-sign * row)
             owners.append(j)
@@ -114,9 +124,9 @@ def multipliers(limits: Limits, weights: np.ndarray, slope: np.ndarray, shut: np
         if limit.kind in ("kl", "distance") and j in owners:
             at = owners.index(j)
             leaning = leaning - found[at] * scale * columns[at]
-            slackness += found[at] * scale * max(rooms[j], 0.0)
+            slackness += found[at] * scale * max(slack(limits, limit, where), 0.0)
     least = minimum_over(limits, leaning, shut if shut.any() else None)
-    gap = max(float(leaning @ weights - least + slackness), 0.0)
+    gap = max(float(leaning @ where - least + slackness), 0.0)
     gains = [math.nan if limit.kind == "count" else 0.0 for limit in limits.items]
     for j in {j for j in owners if j is not None}:
         mine = np.array([owner == j for owner in owners])

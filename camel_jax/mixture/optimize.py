@@ -168,7 +168,7 @@ def describe(problem: Problem, solution: Solution, key: Array | None = None, rel
     objective, weights = problem.goal.objective, solution.weights
     pair = jnp.asarray(np.stack([weights, problem.reference]))
     point, draws, plain, drawn = jax.tree.map(np.asarray, _report(still, moving, problem.goal, pair))
-    costs, slopes = (np.asarray(a) for a in costs_and_slopes(still, moving, problem.goal, pair, solution.smoothing))
+    costs = np.asarray(costs_and_slopes(still, moving, problem.goal, pair, solution.smoothing)[0])
     sign = -1.0 if objective.maximize else 1.0
     if draws is None:
         drawn = np.full((2, 1), np.nan)
@@ -181,17 +181,18 @@ def describe(problem: Problem, solution: Solution, key: Array | None = None, rel
         accuracies, accuracy_gap = _compare(point.accuracies, None if draws is None else draws.accuracies)
     risky = problem.goal.risk != "mean"
     convex = bool(_chords_are_convex(still, moving, problem.goal, solution.region, problem.curved, CHORDS))
-    conditions = optimality.multipliers(problem.limits, weights, slopes[0], _shut(problem, solution))
+    shut = _shut(problem, solution)
+    conditions = _conditions(problem, solution, solution.weights, solution.inner, solution.cost, shut)
     bindings = [Binding(*binding) for binding in conditions.bindings]
     if relax > 0 and np.isfinite(solution.cost):
         key = jax.random.key(0) if key is None else key
         relaxed = relaxing.relax_each(
             problem, solution, [b.binds for b in bindings], key, solution.starts, relax, convex
         )
-        better = relaxing.better_without_relaxing(problem, solution, relaxed)
-        if better is not None:  # a mixture that needs no relaxing: the search had missed it
-            cost = float(costs_and_slopes(still, moving, problem.goal, np.stack([better] * 2))[0][0])
-            return describe(problem, solution._replace(weights=better, cost=cost), key, relax)
+        missed = relaxing.better_without_relaxing(problem, solution, relaxed)
+        if missed is not None:  # it needs no relaxing: the search had not found it
+            cost = float(costs_and_slopes(still, moving, problem.goal, np.stack([missed] * 2))[0][0])
+            return describe(problem, solution._replace(weights=missed, cost=cost), key, relax)
         for one in relaxed:
             bindings[one.limit] = bindings[one.limit]._replace(step=one.step, gain=one.gain, at_least=one.at_least)
     gap = conditions.gap
@@ -245,17 +246,29 @@ def _shut(problem: Problem, solution: Solution) -> np.ndarray | None:
     return ~used if count is not None and used.sum() >= count.value else None
 
 
+def _conditions(
+    problem: Problem, solution: Solution, weights: np.ndarray, inner: np.ndarray, cost: float, shut: np.ndarray | None
+) -> optimality.Conditions:
+    """The optimality conditions of a mixture, from the slope there or just inside its limits: whichever meets them better.
+
+    On a share of exactly zero a law may be so steep that its slope there says nothing of the least positive shares.
+    """
+    still, moving = split_function(problem.outcomes)
+    costs, slopes = costs_and_slopes(still, moving, problem.goal, np.stack([weights, inner]), solution.smoothing)
+    on = optimality.multipliers(problem.limits, weights, np.asarray(slopes[0]), shut)
+    inside = optimality.multipliers(problem.limits, weights, np.asarray(slopes[1]), shut, inner)
+    inside = inside._replace(gap=max(inside.gap + cost - float(costs[1]), 0.0))
+    best = on if on.residual <= inside.residual else inside
+    return best._replace(gap=min(on.gap, inside.gap))
+
+
 def _gap_over_supports(problem: Problem, solution: Solution) -> float:
     """How much better any mixture of any of the sets of domains could be, if the cost is convex: the worst of their own gaps."""
-    still, moving = split_function(problem.outcomes)
     finite = [one for one in solution.supports if np.isfinite(one.cost)]
     if not finite:
         return math.inf
-    weights = np.stack([one.weights for one in finite])
-    slopes = np.asarray(costs_and_slopes(still, moving, problem.goal, weights, solution.smoothing)[1])
     least = [
-        one.cost - optimality.multipliers(problem.limits, one.weights, slope, ~one.allowed).gap
-        for one, slope in zip(finite, slopes, strict=True)
+        one.cost - _conditions(problem, solution, one.weights, one.inner, one.cost, ~one.allowed).gap for one in finite
     ]
     return max(solution.cost - min(least), 0.0)
 

@@ -30,15 +30,16 @@ def toward_center(problem: Problem, region: Region, weights: np.ndarray, goal: G
 
 
 class Support(NamedTuple):
-    """The best mixture of one set of domains: which are allowed (K,), the mixture (K,) and its cost."""
+    """The best mixture of one set of domains: which are allowed (K,), the mixture (K,), its cost, and it just inside the limits."""
 
     allowed: np.ndarray
     weights: np.ndarray
     cost: float
+    inner: np.ndarray
 
 
 class Solution(NamedTuple):
-    """The best mixture found, exactly on its limits, and how the candidates fared.
+    """The best mixture found, exactly on its limits and just inside them (``inner``), and how the candidates fared.
 
     ``supports`` are the sets of domains that were solved for, one where their number is not limited; ``exhaustive`` whether those
     are all there are.
@@ -51,6 +52,7 @@ class Solution(NamedTuple):
     starts: int
     region: Region
     smoothing: float
+    inner: np.ndarray
     supports: tuple[Support, ...] = ()
     exhaustive: bool = True
 
@@ -121,7 +123,7 @@ def solve(problem: Problem, key: Array, starts: int = 64, finishers: int | None 
         assert count is not None
         found = exchange(problem, found[0], int(count.value), key, starts, finishers)
     best = min(found, key=lambda one: one.cost if np.isfinite(one.cost) else np.inf)
-    supports = tuple(Support(one.region.upper > 0, one.weights, one.cost) for one in found)
+    supports = tuple(Support(one.region.upper > 0, one.weights, one.cost, one.inner) for one in found)
     return best._replace(costs=np.concatenate([one.costs for one in found]), supports=supports, exhaustive=exhaustive)
 
 
@@ -131,7 +133,7 @@ def solve_region(problem: Problem, region: Region, key: Array, starts: int, fini
     if not region.free.any():
         weights = np.asarray(region.center)
         value = float(costs_and_slopes(still, moving, problem.goal, np.stack([weights] * 2))[0][0])
-        return Solution(weights, value, bool(np.isfinite(value)), np.asarray([value]), starts, region, 0.0)
+        return Solution(weights, value, bool(np.isfinite(value)), np.asarray([value]), starts, region, 0.0, weights)
     finish, smoothing = _search(
         still, moving, problem.goal, region, problem.curved, key, starts, min(finishers, starts)
     )
@@ -226,4 +228,4 @@ def _exact(problem: Problem, region: Region, finish: barrier.Finish, starts: int
     slack = 1e-9 * max(1.0, abs(values[0])) if np.isfinite(values[0]) else np.inf
     pick = 1 if broken[1] <= max(broken[0], 1e-12) and values[1] <= values[0] + slack else 0
     converged = finish.status[order] == barrier.CONVERGED or finish.residual[order] < 1e-4
-    return Solution(options[pick], float(values[pick]), bool(converged), finish.value, starts, region, smoothing)
+    return Solution(options[pick], float(values[pick]), bool(converged), finish.value, starts, region, smoothing, raw)

@@ -52,24 +52,27 @@ def by_name(result):
 
 
 def test_gains_are_those_of_solving_again_and_multipliers_those_of_small_steps():
-    best = optimize_mixture(at(SCALE), domains=NAMES, bounds={"web": (0.35, None), "code": (None, 0.05)}, starts=8)
-    lower, upper = np.array([0.35, 0, 0, 0, 0]), np.array([1, 0.05, 1, 1, 1])
+    best = optimize_mixture(at(SCALE), domains=NAMES, bounds={"web": (0.35, None), "code": (None, 0.02)}, starts=8)
+    lower, upper = np.array([0.35, 0, 0, 0, 0]), np.array([1, 0.02, 1, 1, 1])
     now = least(SCALE, lower, upper)
-    for name, sides, sign in (("floor web >= 0.35", lower, -1.0), ("cap code <= 0.05", upper, 1.0)):
+    for name, sides, sign in (("floor web >= 0.35", lower, -1.0), ("cap code <= 0.02", upper, 1.0)):
         index, limit = (0 if sign < 0 else 1), by_name(best)[name]
         for step, said in ((0.01, limit.gain), (1e-4, 1e-4 * limit.multiplier)):
             moved = sides.copy()
             moved[index] += sign * step
             again = least(SCALE, *((moved, upper) if sign < 0 else (lower, moved)))
-            assert said == pytest.approx(now - again, rel=0.01)
-        assert limit.step == 0.01 and not limit.at_least
+            assert said == pytest.approx(now - again, rel=0.02)
+        assert limit.step == pytest.approx(0.01) and not limit.at_least
         assert f"{limit.gain:.3g}" in limit.relaxing()
 
 
 def test_limits_that_overlap_gain_nothing_alone():
-    limits = {"bounds": {"web": (None, 0.1)}, "groups": {"g": (["web"], None, 0.1), "h": (["code", "books"], 0.6, 0.6)}}
+    limits = {
+        "bounds": {"web": (None, 0.03)},
+        "groups": {"g": (["web"], None, 0.03), "h": (["code", "books"], 0.6, 0.6)},
+    }
     best = by_name(optimize_mixture(at(SCALE), domains=NAMES, starts=8, **limits))
-    for name in ("cap web <= 0.1", "cap group g <= 0.1"):
+    for name in ("cap web <= 0.03", "cap group g <= 0.03"):
         assert best[name].binds and best[name].multiplier == pytest.approx(0.0, abs=1e-6)
         assert best[name].gain == pytest.approx(0.0, abs=1e-7)
     sides = best["floor group h >= 0.6"], best["cap group h <= 0.6"]
@@ -93,7 +96,7 @@ def test_a_limit_on_the_number_of_domains_has_a_gain_and_leaves_the_others_their
     assert count.binds and count.at_least and count.step == 1.0
     assert count.gain == pytest.approx(now - min(more), rel=0.01)
     assert "nan" not in best.summary() and "with one more, mean loss improves by at least" in best.summary()
-    assert best.certificate.exhaustive and best.certificate.gap < 1e-3 * best.gain.point
+    assert best.certificate.exhaustive and best.certificate.gap < 1e-6
 
 
 def test_more_sets_of_domains_than_can_be_tried():
@@ -161,6 +164,24 @@ def test_a_bound_larger_than_the_gain_is_said_to_prove_nothing():
     assert "proves nothing" in bound(0.1, 0.001)
     assert "1.5 times" in bound(0.0005, 0.001)
     assert "0.1 % of the gain" in bound(1e-6, 0.001)
+
+
+def test_a_law_that_is_steep_at_zero_has_its_multipliers_and_its_certificate():
+    size = np.array([1.0, 0.8, 0.5, 3e-5, 1e-5])  # the last two shares are next to nothing, and the slope there is huge
+
+    def steep(w):
+        return (3.0 - jnp.sum(jnp.asarray(size) * jnp.sqrt(w + 1e-14)))[None]
+
+    best = optimize_mixture(steep, domains=NAMES, bounds={"web": (None, 0.3)}, starts=8)
+    cap = best.limits[0]
+
+    def least(cap):
+        return 3.0 - size[0] * np.sqrt(cap) - np.sqrt((1 - cap) * np.sum(size[1:] ** 2))
+
+    assert best.value.point == pytest.approx(least(0.3), abs=1e-6)
+    assert cap.gain == pytest.approx(least(0.3) - least(0.31), rel=0.02)
+    assert cap.multiplier == pytest.approx((least(0.3) - least(0.3001)) / 1e-4, rel=0.02)
+    assert best.certificate.gap < 1e-5
 
 
 @pytest.mark.slow
