@@ -196,7 +196,7 @@ def random_limits(rng: np.random.Generator, domains: tuple[str, ...]) -> dict[st
 
 def relaxed(limits: dict[str, Any], at: int, step: float) -> dict[str, Any]:
     """The same keywords with the limit at that position, in the order of ``parse_limits``, relaxed by a step."""
-    out = {name: dict(value) if isinstance(value, dict) else value for name, value in limits.items()}
+    out: dict[str, Any] = {name: dict(value) if isinstance(value, dict) else value for name, value in limits.items()}
     for position, (group, name, side) in enumerate(positions(limits)):
         if position != at:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,8 @@ def _ridge_one(
 
     grid = np.linspace(-12.0, 16.0, 57)
     best = grid[int(np.argmin([cost(g) for g in grid]))]
-    found = minimize_scalar(cost, bounds=(best - 0.5, best + 0.5), method="bounded").x
+    searched: Any = minimize_scalar(cost, bounds=(best - 0.5, best + 0.5), method="bounded")  # untyped in scipy
+    found = float(searched.x)
     gain = s * np.exp(found) / (1.0 + s**2 * np.exp(found))
     slope = vt.T @ (gain * along)
     new = mixed_new - plain_new @ (inverse @ mixed)
@@ -105,6 +107,7 @@ def _loglinear_one(x: np.ndarray, y: np.ndarray, faint: float = 1e-3) -> np.ndar
     """Parameters (c, a) of one set."""
     from scipy.optimize import least_squares
 
+    solve: Any = least_squares  # the stubs of scipy know only names of derivatives
     if len(y) < 2:
         raise ValueError(f"loglinear needs at least 2 rows of every set, and has {len(y)}")
     log_y = np.log(y)
@@ -132,7 +135,7 @@ def _loglinear_one(x: np.ndarray, y: np.ndarray, faint: float = 1e-3) -> np.ndar
         def whole_slope(p: np.ndarray) -> np.ndarray:
             return np.concatenate([slope(p), faint * np.eye(len(p))])
 
-        tries.append(least_squares(whole, start, whole_slope, loss="huber", f_scale=HUBER, max_nfev=200))
+        tries.append(solve(whole, start, whole_slope, loss="huber", f_scale=HUBER, max_nfev=200))
     return min(tries, key=lambda found: found.cost).x
 
 
@@ -142,7 +145,7 @@ def _scales(fitted: Recipe, recipe: Recipe) -> np.ndarray:
         (fitted.n_active, recipe.n_active),
         (fitted.tokens, recipe.tokens),
     )
-    out = [np.ones(len(recipe))]
+    out: list[np.ndarray] = [np.ones(len(recipe))]
     for known, asked in columns:
         if varies(known):
             out.append(np.log(np.asarray(asked, float)) - np.mean(np.log(np.asarray(known, float))))
