@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from camel_jax.mixture.limits import parse_limits
+from camel_jax.mixture.objectives import mean_loss, single_set
 from camel_jax.mixture.optimality import multipliers
 from camel_jax.mixture.optimize import optimize_mixture
+from camel_jax.mixture.pareto import pareto_front
 from camel_jax.mixture.relaxing import relaxed_limits
 from camel_jax.reports.evidence import bound, evidence
 
@@ -199,3 +201,10 @@ def test_random_limits_on_planted_laws():
     assert len(told) > 12
     assert [row for row in told if not row["right"]] == []
     assert study.summarize(files)["violated"] == 0
+
+
+def test_a_front_over_more_sets_of_domains_than_can_be_tried_is_refused():
+    with pytest.raises(ValueError, match="a front needs one set of domains"):
+        pareto_front(
+            at(np.ones(10)), single_set(0), mean_loss(), 3, domains=[f"d{i}" for i in range(10)], max_domains=4
+        )
