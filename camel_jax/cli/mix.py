@@ -198,12 +198,11 @@ def print_outcome(result: Any) -> None:
     ]
     for limit in result.limits:
         if limit.binds:
-            lines.append(
-                f"limit reached: {limit.name} (relaxed by 0.01, {result.objective} would gain {0.01 * limit.multiplier:.2g})"
-            )
+            told = limit.relaxing(result.objective)
+            lines.append(f"limit reached: {limit.name}" + (f" ({told})" if told else ""))
     from camel_jax.reports.evidence import evidence
 
-    lines.append(evidence(result.certificate))
+    lines.append(evidence(result.certificate, float(gain.point)))
     if result.status != "converged":
         lines.append(f"warning: {result.status}")
     print_lines(lines)

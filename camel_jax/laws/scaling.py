@@ -75,7 +75,8 @@ def scaling_structure_terms(raw: dict[str, Array], recipe: Recipe) -> list[Term]
     data = {"data_scale": 1.0, "data_exponent": -np.log(np.asarray(recipe.tokens))}
     there = [branch for branch in (size, data) if next(iter(branch)) in raw]
     coupled = [Term(there, coupling="coupling")] if "coupling" in raw else [Term([branch]) for branch in there]
-    return [Term([{"floor": 1.0}]), *coupled]
+    # one feature a row, so that a floor alone, on a table of one size and one token count, knows how many rows there are
+    return [Term([{"floor": np.ones(np.shape(recipe.n_active))}]), *coupled]
 
 
 def scaling_structure(

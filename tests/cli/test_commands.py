@@ -301,8 +301,8 @@ def test_leaderboard_judges_at_the_largest_size(study, tmp_path):
     assert float(rows["chinchilla"]["error"]) < float(rows["nearest_run"]["error"])
     code, text, _ = call("leaderboard", study / "runs.csv", "--laws", "nearest_run", "--out", out, "--holdout", "2")
     assert code == 0 and "fitted on 4 rows, judged on 8" in text and " nearest_run " in text
-    assert "say largest" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "all")
-    assert "cannot hold out 3" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "3")
+    assert "say sizes=K" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "all")
+    assert "runs: cannot hold out 3" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "sizes=3")
 
 
 def test_interrupt_leaves_nothing_half_written(study):

@@ -268,8 +268,8 @@ def test_leaderboard_judges_every_method_and_says_why_one_cannot(split):
     assert rows["dml"].error < rows["nearest_run"].error
     assert rows["dml"].error < rows["boosted_trees"].error
     assert "needs at least 1000000 runs" in rows["needs more"].failure
-    assert said[0] == "t: dml"
+    assert said[0] == "t, sizes=1: dml"
     with pytest.raises(ValueError, match="unknown law nothing"):
         methods.methods(["nothing"])
-    with pytest.raises(ValueError, match="cannot hold out 5"):
+    with pytest.raises(ValueError, match="t: cannot hold out 5"):
         cj.leaderboard({"t": table}, chosen, holdout=5, key=KEY)
