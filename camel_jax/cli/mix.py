@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import as_json, print_json, print_lines, print_table, say, working
+from camel_jax.cli.console import print_json, print_lines, print_table, say, working
 from camel_jax.cli.inputs import open_fit, read_mixture
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
@@ -24,10 +24,9 @@ from camel_jax.cli.options import (
     Supply,
     Tokens,
 )
-from camel_jax.cli.output import check_files
+from camel_jax.cli.output import check_files, write_json
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
 from camel_jax.reports.recommend import as_dict, far_beyond, recommend
-from camel_jax.storage import replacing
 
 
 def mix(
@@ -113,10 +112,7 @@ def mix(
         told["flagged_tasks"] = flagged(fitted.benchmarks)
         if named := [task for task in result.tasks if task in told["flagged_tasks"]]:
             say("note: named, but flagged: " + ", ".join(f"{task} ({told['flagged_tasks'][task]})" for task in named))
-    if out is not None:
-        with replacing(out) as part:
-            part.write_text(as_json(told) + "\n")
-        say(f"wrote {out}")
+    write_json(told, out)
     if json:
         print_json(told)
     else:

@@ -6,7 +6,7 @@ import contextlib
 import pathlib
 from typing import Any
 
-from camel_jax.cli.console import say
+from camel_jax.cli.console import as_json, say
 from camel_jax.storage import check_target, locked, replacing
 
 TABLE, FIGURE = (".csv", ".parquet", ".pq"), (".png", ".svg", ".pdf")
@@ -62,6 +62,14 @@ def write_table(columns: dict[str, Any], out: pathlib.Path | None) -> None:
         from camel_jax.tables.write import write_columns
 
         write_columns(columns, out)
+        say(f"wrote {out}")
+
+
+def write_json(result: Any, out: pathlib.Path | None) -> None:
+    """Write a result as JSON where a file was asked for."""
+    if out is not None:
+        with replacing(out) as part:
+            part.write_text(as_json(result) + "\n")
         say(f"wrote {out}")
 
 
