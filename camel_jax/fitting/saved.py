@@ -1,7 +1,8 @@
 """What the file of a fit holds, declared: every array with its shape, every fact with its type, and how they hang together.
 
 A file is compared with all of it before any of it is used. K domains, V sets, S starts, B resamples, G rows of the residual
-field, M measured mixtures, H scenarios; the parameters of the law are compared with the law's own start on a table of as many domains and sets.
+field, M measured mixtures, H scenarios; the parameters of the law are compared with the law's own start on a table of as many
+domains and sets.
 """
 
 from __future__ import annotations
