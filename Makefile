@@ -2,6 +2,7 @@
 # make test-all  what `make test` leaves out    make notebooks      run the notebooks in place
 # make docs      the documentation, strictly    make release-check  the wheel, alone in an empty environment
 # make format    ruff's fixes                   make wheel          dist/camel_jax-VERSION-py3-none-any.whl
+# make test-interop   imports and exports with torch and trainers in an environment of their own (gigabytes)
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -10,7 +11,12 @@ TAG ?=
 SLOW ?= slow
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install lint test test-all format demo notebooks docs wheel release-check proxies clean
+# packages whose own parsers read what is exported; what does not go with them in one environment is asked for by itself:
+# make test-interop INTEROP=.venv-levanter PARSERS="marin-levanter==0.2.20.dev202606180959 gitpython"
+INTEROP ?= .venv-interop
+PARSERS ?= torch tensorboard ai2-olmo-core megatron-core torchtitan
+
+.PHONY: install lint test test-all test-interop format demo notebooks docs wheel release-check proxies clean
 .DEFAULT_GOAL := test
 
 install: .venv/.installed
@@ -34,6 +40,11 @@ test: lint
 # studies, many processes, notebooks; with `make test`, every test there is
 test-all: install
 	$(PYTEST) -m "$(SLOW)"
+
+test-interop:
+	@test -x $(INTEROP)/bin/python || $(PYTHON) -m venv $(INTEROP)
+	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[all,clients]" pytest hypothesis beartype $(PARSERS)
+	$(INTEROP)/bin/python -m pytest -q tests/interop
 
 format: install
 	$(PY) -m ruff check --fix .
@@ -62,4 +73,4 @@ proxies: install
 	$(PY) benchmarks/proxies/make_table.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist site *.egg-info demo_out
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build dist site *.egg-info demo_out

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -263,13 +264,11 @@ def locked(path: str | os.PathLike[str] | None, what: str = "writing") -> Iterat
     Raises:
       ValueError: another process holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # not on this system: nothing is held
-        path = None
-    if path is None:
+    if path is None or importlib.util.find_spec("fcntl") is None:  # not on this system: nothing is held
         yield
         return
+    import fcntl
+
     target = pathlib.Path(path)
     lock = target.parent / f".{target.name.encode()[:200].decode(errors='ignore')}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)

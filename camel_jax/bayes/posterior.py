@@ -35,8 +35,19 @@ class Posterior:
       fit: the posterior as a ``Fit``, with ``KEPT`` draws in place of starts and resamples: what predict, mix, budget and design read.
       raw: unconstrained parameters of all draws, leaves (C, N, ...).
       noise: ``Noise`` of all draws, leaves (C, N, ...).
-      z: standard normals behind them, (C, N, D). log_density: (C, N), up to a constant.
-      plan, table: the model.
+      z: standard normals behind them, (C, N, D).
+      log_density: (C, N), up to a constant.
+      plan: the law and the priors of its numbers, in the order of ``z``.
+      table: the runs that the model was given, in units of the table.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=1)
+    >>> quick = cj.sample_posterior(cj.laws.chinchilla(), runs, jax.random.key(1), draws=100, method="laplace")
+    >>> at = quick.predict(cj.dense(3e8, 1e10, [0.5, 0.5]), level=0.5)
+    >>> bool((at.low < at.point).all() and (at.point < at.high).all())
+    True
     """
 
     fit: Fit
@@ -76,7 +87,8 @@ class Posterior:
 
         Args:
           recipe: recipes with a leading axis R.
-          key: for the noise. noise: with the noise of a run and the error of the law in scale; False for the law alone.
+          key: a ``jax.random`` key for the noise.
+          noise: with the noise of a run and the error of the law in scale; False for the law alone.
           field: correct near measured mixtures, as the predictions of a fit do; what the correction already knows of the error
             of a run is no longer open, and its noise is smaller by as much (``unknown_share``).
 
@@ -100,7 +112,9 @@ class Posterior:
         """Predicted losses with a central interval for a measured loss, from quantiles of the posterior predictive.
 
         Args:
-          recipe: one recipe, or recipes with a leading axis R. level: probability mass of the interval. key: of the noise.
+          recipe: one recipe, or recipes with a leading axis R.
+          level: probability mass of the interval, in (0, 1).
+          key: a ``jax.random`` key for the noise.
 
         Returns:
           (V,) or (R, V) losses in nats per token.

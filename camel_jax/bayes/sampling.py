@@ -58,7 +58,8 @@ def sample_posterior(
       law: a fit to these runs, or a law, which is fitted first.
       runs: the table; NaN losses are left out.
       key: a ``jax.random`` key; the same key gives the same numbers.
-      chains, draws: C chains of N draws each.
+      chains: number C of chains.
+      draws: number N of draws of each chain.
       method: "nuts", or "laplace": draws of the normal approximation around the mode, reweighted, with its k-hat; seconds.
       discrepancy: widen predictions with the distance in scale and mixture, by as much as the back-tests of the fit say;
         False for a law that is believed.
@@ -75,6 +76,8 @@ def sample_posterior(
       FitError: the table cannot tell the law.
       ValueError: float64 is off, an unknown method, too few chains or draws, or the fit is of other domains or sets.
 
+    >>> import jax
+    >>> import numpy as np
     >>> from camel_jax import laws
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=1)

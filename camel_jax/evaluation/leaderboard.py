@@ -33,7 +33,8 @@ def leaderboard(
       laws: names of methods, or name -> method; all methods if empty.
       holdout: how many of the largest scales to hold out.
       key: a ``jax.random`` key.
-      starts, resamples: passed to the laws' fits.
+      starts: random starts of each law's fit.
+      resamples: bootstrap resamples of each law's fit.
       progress: called with a line of text before each fit.
       found: called with every row as soon as it is there.
 
@@ -42,6 +43,13 @@ def leaderboard(
 
     Raises:
       ValueError: a table has too few scales, or an unknown law.
+
+    >>> import jax
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> (row,) = leaderboard({"simulated": runs}, ["nearest_run"], key=jax.random.key(1))
+    >>> row.method, row.fitted, row.held_out, bool(row.error > 0)
+    ('nearest_run', 24, 24, True)
     """
     chosen = laws if isinstance(laws, Mapping) else methods(tuple(laws), starts=starts, resamples=resamples)
     splits = {name: split_by_scale(runs, holdout) for name, runs in tables.items()}

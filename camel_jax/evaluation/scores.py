@@ -14,13 +14,22 @@ class Row(NamedTuple):
     """One line of the leaderboard. Errors are relative, in percent; NaN where a method says nothing.
 
     Attributes:
-      table, method: names. fitted, held_out: rows fitted and judged.
-      error, error_low, error_high: mean relative error over all held-out rows and sets, with a 90 % bootstrap interval over runs.
-      error_final: the same over the last checkpoint of every run.
-      rank_sets, rank_mean: Spearman correlation over mixtures at the final checkpoints, mean over sets, and of the mean loss.
+      table: name of the table.
+      method: name of the method.
+      fitted: number of rows fitted.
+      held_out: number of rows judged.
+      error: mean relative error over all held-out rows and sets.
+      error_low: lower end of its 90 % bootstrap interval over runs.
+      error_high: upper end of that interval.
+      error_final: the same error over the last checkpoint of every run.
+      rank_sets: Spearman correlation over mixtures at the final checkpoints, mean over sets.
+      rank_mean: Spearman correlation of the mean loss.
       regret: measured mean loss of the mixture the method would pick among the measured ones, over the best, minus one.
-      cover50, cover90: share of measured losses inside the intervals. width90: median half-width over the point.
-      parameters, seconds: size of the fit and wall-clock time to fit and predict (compilation included).
+      cover50: share of measured losses inside the 50 % intervals.
+      cover90: share of measured losses inside the 90 % intervals.
+      width90: median half-width of the 90 % intervals over the point.
+      parameters: number of parameters of the fit.
+      seconds: wall-clock time to fit and predict, compilation included.
       failure: why there are no numbers, or "".
     """
 

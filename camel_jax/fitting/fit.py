@@ -79,6 +79,7 @@ def fit(
       FitError: the table cannot tell the law (too few runs, nothing measured), or every start failed.
       ValueError: float64 is off, or an unknown solver or weighting.
 
+    >>> import jax
     >>> from camel_jax import laws
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8))

@@ -39,6 +39,15 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
 
     Raises:
       ValueError: level outside (0, 1).
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> near, far = (predict_interval(fitted, cj.dense(size, 1e10, [0.5, 0.5])) for size in (1e8, 1e10))
+    >>> bool((far.high / far.low > near.high / near.low).all())  # the farther beyond the table, the wider
+    True
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie in (0, 1); got {level}")
@@ -77,6 +86,20 @@ def accuracy_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
 
     Raises:
       ValueError: level outside (0, 1), or no benchmark law.
+
+    >>> import dataclasses
+    >>> import jax
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> knows = 1 / (1 + np.exp(runs.losses - runs.losses.mean(0)))  # a table of runs would have measured these
+    >>> runs = dataclasses.replace(runs, tasks=("qa", "code"), accuracies=0.25 + 0.5 * knows)
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> fitted = fitted.with_benchmarks(cj.fit_accuracies(runs, key=jax.random.key(2), resamples=0, starts=1))
+    >>> found = accuracy_interval(fitted, cj.dense(3e8, 1e10, [0.5, 0.5]), level=0.5)
+    >>> found.point.shape, bool((found.low < found.high).all())
+    ((2,), True)
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie in (0, 1); got {level}")

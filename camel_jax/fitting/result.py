@@ -40,20 +40,33 @@ class Fit:
     Attributes:
       law: the law, seen from outside (raw parameters, tokens and nats).
       raw: unconstrained parameters of the random starts, leaves (S, ...).
-      objective, status, steps: (S,) per start; see ``solvers.status`` for the codes.
+      objective: (S,) per start.
+      status: (S,) per start; see ``solvers.status`` for the codes.
+      steps: (S,) iterations of each start.
       resampled: unconstrained parameters of the bootstrap resamples, leaves (B, ...).
-      resampled_objective, resampled_status: (B,).
+      resampled_objective: (B,) per resample.
+      resampled_status: (B,) per resample, in the same codes.
       inner_law: the law in units of the table, the one that was fitted.
       units: the units of the table.
       discrepancy: expected error of the law within and beyond the table.
       field: correction near measured mixtures, from the residuals of the law; empty if ``fit(..., field=False)``.
-      domains, sets: names.
-      size_range, tokens_range: smallest and largest active size and token count fitted.
+      domains: names of the K training domains.
+      sets: names of the V validation sets.
+      size_range: smallest and largest active size fitted.
+      tokens_range: smallest and largest token count fitted.
       notes: what the table could not tell, in plain words.
       seed: integer from which the errors of draws are made.
       backtests: how wrong the law was at sizes that were held out while the fit was made.
       diagnostics: of the sampler, where the draws are those of a posterior; else None.
       attached: named arrays that travel with the fit, such as a benchmark law.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> fitted.check(), fitted.predict(runs.recipe).shape, fitted.size_range
+    ('1 starts: 1 converged', (48, 2), (10000000.0, 100000000.0))
     """
 
     law: Law
@@ -189,8 +202,11 @@ class Fit:
         """Losses and benchmark accuracies as a differentiable function of the mixture, at one size and token count.
 
         Args:
-          size, tokens, supply, field: as for ``losses_at``.
+          size: active parameters, as a number or as text such as "7B" or "55B-A1.2B".
+          tokens: training tokens, as a number or as text such as "1T".
+          supply: unique tokens per domain, (K,), or None for no limit.
           tasks: names of the tasks, flagged or not; None for all tasks without a flag.
+          field: as for ``draws``.
 
         Returns:
           A function from weights (K,) to an ``Outcome`` with losses (V,) in nats per token and accuracies (T,) in [0, 1], for
@@ -308,5 +324,26 @@ def _point(law: Law, members: Any, units: Units, field: ResidualField, d: Discre
 
 
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
-    """Read a fit that ``Fit.save`` wrote; see ``Fit.load``."""
+    """Read a fit that ``Fit.save`` wrote; no code of the file runs.
+
+    Args:
+      path: the file.
+      law: the law in units of the table; built from what the file says of it if None.
+
+    Raises:
+      ArchiveError: not a saved fit, of another version, damaged, or not what a fit of its law can be.
+      OSError: the file cannot be read.
+
+    >>> import jax
+    >>> import pathlib, tempfile
+    >>> from camel_jax.evaluation import simulate
+    >>> from camel_jax.fitting.fit import fit
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fitted.save(pathlib.Path(folder) / "fit.npz")
+    ...     again = load_fit(pathlib.Path(folder) / "fit.npz")
+    >>> again.law.name, bool((again.predict(runs.recipe) == fitted.predict(runs.recipe)).all())
+    ('chinchilla', True)
+    """
     return Fit.load(path, law)

@@ -50,6 +50,14 @@ class CamelParams(NamedTuple):
       floors: E, (V,).
       active_share: rho, (): M = N^rho N_total^(1 - rho).
       repeat: R, (): epochs over which repeated tokens lose their worth.
+
+    >>> import jax
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> law = camel(skills=4)
+    >>> params = law.constrain(law.init(jax.random.key(1), runs))
+    >>> params.transfer.shape, params.coefficients.shape
+    ((2, 4), (2, 4))
     """
 
     transfer: Array
@@ -119,7 +127,26 @@ def skill_losses(params: CamelParams, recipe: Recipe, exact: bool = False) -> Pe
 
 
 class CamelPrior(NamedTuple):
-    """Centers and precisions of the Gaussian priors on raw parameters, in the units of the table."""
+    """Centers and precisions of the Gaussian priors on raw parameters, in the units of the table.
+
+    Attributes:
+      capacity_exponent: center of the capacity exponents alpha; their logarithm is normal.
+      data_exponent: center of the data exponents beta; their logarithm is normal.
+      exponent_mean: precision of the mean of the log exponents over skills.
+      exponent_spread: precision of each skill's log exponent around that mean.
+      coupling: center of log(p - 1), with p the couplings.
+      coupling_mean: precision of the mean of log(p - 1) over skills.
+      coupling_spread: precision of each skill's log(p - 1) around that mean.
+      transfer: precision of the raw transfer matrix.
+      coefficients: precision of the log coefficients W.
+      floor: center of the floors E, as a share of the typical loss of a set.
+      floors: precision of the log floors.
+      data_scales: precision of the log data scales u.
+      amplitudes: precision of the log amplitudes A.
+
+    >>> camel(skills=4, prior=CamelPrior(floor=0.4)).name
+    'camel'
+    """
 
     capacity_exponent: float = 0.12
     data_exponent: float = 0.22

@@ -33,11 +33,28 @@ class Law(NamedTuple):
       min_runs: ``min_runs(runs) -> int``: the fewest runs with which this law can be told apart from noise.
       settings: constructor arguments, so that a saved fit can rebuild its law.
       structure: ``structure(raw, recipe) -> Structure`` of a separable law for the fast path of least squares, or None.
+      parts: (name, law) of the laws that are fitted apart and predict together; none for most laws. See ``laws.blend``.
       notes: ``notes(runs) -> (note, ...)``: what a table cannot tell this law, in plain words.
       derivatives: second derivatives of a law whose parameters are shared by all sets but for linear coefficients, for Newton's
         method; None where automatic differentiation serves. See ``JointDerivatives``.
       coordinates: where a posterior is sampled, and priors there; None for a law without a posterior.
-      parts: (name, law) of the laws that are fitted apart and predict together; none for most laws. See ``laws.blend``.
+
+    A law of one's own, a power law of the size alone:
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import camel_jax as cj
+    >>> power = Law(
+    ...     name="power",
+    ...     init=lambda key, runs: {"floor": jax.random.normal(key, (len(runs.sets),))},
+    ...     predict=lambda params, recipe: params["floor"] + recipe.n_active**-0.25,
+    ...     constrain=lambda raw: {"floor": jnp.exp(raw["floor"])},
+    ...     log_prior=lambda raw: -0.5 * jnp.sum(raw["floor"] ** 2),
+    ... )
+    >>> power.predict(power.constrain({"floor": jnp.zeros(2)}), cj.dense(16**4, 2e6, [1.0])).tolist()
+    [1.0625, 1.0625]
     """
 
     name: str
@@ -73,9 +90,18 @@ class JointDerivatives(NamedTuple):
 
 
 class Units(NamedTuple):
-    """Scales that bring a table to order one: size, tokens (scalars) and losses (V,).
+    """Scales that bring a table to order one.
 
     Laws are fitted in these units, so that priors and starts mean the same for every table.
+
+    Attributes:
+      size: (), active parameters.
+      tokens: (), training tokens.
+      losses: (V,), nats per token.
+
+    >>> import numpy as np
+    >>> Units(size=1e8, tokens=1e9, losses=np.array([3.0])).tokens
+    1000000000.0
     """
 
     size: Array
@@ -84,7 +110,18 @@ class Units(NamedTuple):
 
 
 def table_units(runs: Runs) -> Units:
-    """Geometric means of active size, tokens and each set's loss over the rows of a table."""
+    """Geometric means of active size, tokens and each set's loss over the rows of a table.
+
+    Args:
+      runs: the table; NaN losses are left out.
+
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> recipe = cj.Recipe(*np.array([[1e7, 1e9], [1e7, 1e9], [1e8, 1e10]]), np.ones((2, 1)))
+    >>> units = table_units(cj.Runs(recipe, np.array([[4.0], [1.0]]), np.zeros((2, 0)), np.arange(2)))
+    >>> round(float(units.size)), round(float(units.tokens)), units.losses.round(6).tolist()
+    (100000000, 1000000000, [2.0])
+    """
     log_losses = np.log(np.asarray(runs.losses, float))
     seen = np.isfinite(log_losses)
     mean = np.where(seen, log_losses, 0.0).sum(0) / np.maximum(seen.sum(0), 1)
@@ -122,7 +159,24 @@ def scale_runs(units: Units, runs: Runs) -> Runs:
 
 
 def in_units(law: Law, units: Units) -> Law:
-    """The law seen from outside: takes recipes and tables, and gives losses, in raw parameters, tokens and nats."""
+    """The law seen from outside: takes recipes and tables, and gives losses, in raw parameters, tokens and nats.
+
+    Args:
+      law: a law in units of a table.
+      units: those units.
+
+    >>> import jax
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> law, units = cj.laws.chinchilla(), Units(1e8, 1e9, np.array([3.0, 2.0]))
+    >>> params = law.constrain(law.init(jax.random.key(1), runs))
+    >>> outside = in_units(law, units).predict(params, cj.dense(1e8, 1e9, [0.5, 0.5]))
+    >>> inside = law.predict(params, cj.dense(1.0, 1.0, [0.5, 0.5]))
+    >>> bool((outside == inside * units.losses).all())
+    True
+    """
 
     def init(key: Array, runs: Runs) -> Raw:
         return law.init(key, scale_runs(units, runs))
@@ -140,7 +194,21 @@ def constrain_all(law: Law, raw: Raw) -> Params:
 
 
 def predict_rows(law: Law, params: Params, recipe: Recipe) -> Array:
-    """Losses (R, V) of a recipe batched over a leading axis R; a shared ``supply`` of shape (K,) is broadcast."""
+    """Losses (R, V) of a recipe batched over a leading axis R; a shared ``supply`` of shape (K,) is broadcast.
+
+    Args:
+      law: a law.
+      params: its constrained parameters.
+      recipe: recipes with leading axis R, in the units of the law.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> law = cj.laws.chinchilla()
+    >>> predict_rows(law, law.constrain(law.init(jax.random.key(1), runs)), runs.recipe).shape
+    (48, 2)
+    """
     supply = recipe.supply
     if supply is not None and jnp.ndim(supply) < jnp.ndim(recipe.weights):
         recipe = Recipe(

@@ -24,8 +24,12 @@ class NearOptimal(NamedTuple):
     """All mixtures that are nearly as good as the best.
 
     Attributes:
-      best: the best mixture, (K,). value: its objective, smaller is better. level: the objective that still counts.
-      lower, upper: range of every share within the set, (K,). domains: names.
+      best: the best mixture, (K,).
+      value: its objective, in its own unit.
+      level: the objective that still counts.
+      lower: smallest share of every domain within the set, (K,).
+      upper: largest share of every domain within the set, (K,).
+      domains: K names.
       samples: mixtures spread over the set, (n, K).
     """
 
@@ -53,12 +57,17 @@ def near_optimal(
     traded for which. Ranges are exact for convex costs, and at least as wide as the sample otherwise.
 
     Args:
-      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`. within: relative to the absolute value of the objective.
-      samples: number of mixtures in the sample. starts, key: of the search. options: objective, limits, risk and so on.
+      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`.
+      within: fraction of the absolute value of the objective, above zero.
+      samples: number of mixtures in the sample.
+      starts: number of random starts of the search.
+      key: a ``jax.random`` key of the search.
+      options: objective, limits, risk and so on.
 
     Raises:
       ValueError: ``within`` is not above zero, or as for ``optimize_mixture``.
 
+    >>> import jax.numpy as jnp
     >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> flat = near_optimal(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
     >>> flat.upper.round(3).tolist()

@@ -67,6 +67,7 @@ def optimize_mixture(
       InfeasibleError: no mixture meets all limits; the message names the limits that exclude each other.
       ValueError: a name, share or option that makes no sense, or float64 is off.
 
+    >>> import jax.numpy as jnp
     >>> losses = lambda w: (2.0 + jnp.array([0.1, 0.2, 0.1]) @ (w + 0.05) ** -0.5)[None]
     >>> best = optimize_mixture(losses, domains=["web", "code", "wiki"], bounds={"code": (None, 0.3)}, starts=4)
     >>> best.weights.round(4).tolist(), best.limits[0].binds
@@ -96,8 +97,10 @@ def probability_best(
     """How probable it is that each of several named mixtures is the best of them: the share of draws in which it is.
 
     Args:
-      outcomes: as for :func:`optimize_mixture`, with draws. mixtures: name to shares (K,), two or more.
-      objective: what to improve; mean validation loss by default. domains: names of the K domains.
+      outcomes: as for :func:`optimize_mixture`, with draws.
+      mixtures: name to shares (K,), two or more.
+      objective: what to improve; mean validation loss by default.
+      domains: names of the K domains.
 
     Returns:
       Name to probability; they sum to 1, and mixtures that are equal in a draw share it.
@@ -105,6 +108,7 @@ def probability_best(
     Raises:
       ValueError: fewer than two mixtures, shares that are no mixture, or outcomes without draws.
 
+    >>> import jax.numpy as jnp
     >>> losses = lambda w: 2.0 + jnp.array([[0.1], [0.2], [-0.1]]) * (w[0] - w[1])  # three draws of one loss
     >>> probability_best(losses, {"web": [1.0, 0.0], "code": [0.0, 1.0]}, domains=["web", "code"])
     {'web': 0.333..., 'code': 0.666...}

@@ -22,7 +22,11 @@ class ParetoFront(NamedTuple):
     """Best trade-offs between two objectives, from the best of the first to the best of the second.
 
     Attributes:
-      weights: (P, K). first, second: objectives at them, (P,), in their own units. labels: their names. domains: names.
+      weights: (P, K) mixtures.
+      first: (P,) first objective at them, in its own unit.
+      second: (P,) second objective at them, in its own unit.
+      labels: names of the two objectives.
+      domains: K names.
     """
 
     weights: np.ndarray
@@ -45,11 +49,26 @@ def pareto_front(
     """The best first objective for every level of the second (epsilon-constraint, so dents in the front are found too).
 
     Args:
-      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`. first, second: the two objectives.
-      points: number of mixtures on the front, the two optima included; at least 2. options: limits, risk and so on.
+      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`.
+      first: one objective.
+      second: the other objective.
+      points: number of mixtures on the front, the two optima included; at least 2.
+      starts: number of random starts of the search.
+      key: a ``jax.random`` key of the search.
+      options: limits, risk and so on.
 
     Returns:
       ParetoFront; dominated points are dropped, so there may be fewer than ``points``.
+
+    Raises:
+      ValueError: fewer than 2 points, a limit on the number of domains, or as for ``optimize_mixture``.
+
+    >>> import camel_jax as cj
+    >>> losses = lambda w: 2.0 + (1.0 - w) ** 2  # each domain helps a set of its own
+    >>> first, second = cj.single_set(0), cj.single_set(1)
+    >>> front = pareto_front(losses, first, second, 3, domains=["web", "code"], starts=4)
+    >>> front.weights.round(3).tolist()
+    [[1.0, 0.0], [0.707, 0.293], [0.0, 1.0]]
     """
     if points < 2:
         raise ValueError(f"a front needs at least 2 points, got {points!r}")

@@ -50,19 +50,38 @@ class Certificate(NamedTuple):
 class MixtureResult:
     """A recommended mixture with what it is predicted to give; plain data.
 
+    All intervals are those of 90 %, with NaN bounds where there are no draws.
+
     Attributes:
-      weights: (K,), sums to 1, meets every limit. domains: K names.
-      objective: label. maximize: whether larger is better. risk: mean, cvar or worst.
-      value: objective at the mixture (under the risk), with the interval of the plain objective over draws; all intervals are
-        those of 90 %, with NaN bounds where there are no draws.
-      losses, accuracies: predicted outcome per set and per task (None if there are none). sets, tasks: names.
-      reference: (K,) mixture to compare with. reference_value: its objective. reference_losses: (V,).
+      weights: (K,), sums to 1, meets every limit.
+      domains: K names.
+      objective: label.
+      maximize: whether larger is better.
+      risk: mean, cvar or worst.
+      value: objective at the mixture (under the risk), with the interval of the plain objective over draws.
+      losses: predicted losses (V,) in nats per token.
+      accuracies: predicted accuracies (T,) in [0, 1], None if there are none.
+      sets: V names.
+      tasks: T names.
+      reference: (K,) mixture to compare with.
+      reference_value: its objective.
+      reference_losses: (V,) its losses.
       gain: how much better the objective is than at the reference; positive is better.
       loss_difference: losses minus those of the reference, (V,); negative is better.
-      reference_accuracies, accuracy_difference: the same for accuracies, (T,), where positive is better; None without.
+      reference_accuracies: (T,) accuracies of the reference; None without.
+      accuracy_difference: accuracies minus those of the reference, (T,); positive is better, None without.
       probability_better: share of draws in which the mixture beats the reference; NaN without draws.
-      limits: every limit with slack and multiplier. violation: largest violation of any limit or of the sum.
-      certificate: evidence of global optimality. status: "converged" or what went wrong.
+      limits: every limit with slack and multiplier.
+      violation: largest violation of any limit or of the sum.
+      certificate: evidence of global optimality.
+      status: "converged" or what went wrong.
+
+    >>> import jax.numpy as jnp
+    >>> import camel_jax as cj
+    >>> losses = lambda w: (2.0 + jnp.array([0.1, 0.2, 0.1]) @ (w + 0.05) ** -0.5)[None]
+    >>> best = cj.optimize_mixture(losses, domains=["web", "code", "wiki"], starts=4)
+    >>> best.status, float(best.gain.point) > 0, best.to_dict()["domains"]
+    ('converged', True, ['web', 'code', 'wiki'])
     """
 
     weights: np.ndarray

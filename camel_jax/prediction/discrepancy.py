@@ -37,16 +37,35 @@ class Discrepancy(NamedTuple):
 
     Attributes:
       scale: (V,) standard deviation of the error within the table, at a measured mixture.
-      size, tokens: (), largest fitted active size and token count.
-      size_span, tokens_span: (), logarithm of the largest over the smallest fitted.
-      width, tokens_share, mixture_growth: (), of the formulas above.
+      size: (), largest fitted active size.
+      tokens: (), largest fitted token count.
+      size_span: (), logarithm of the largest over the smallest fitted size.
+      tokens_span: (), the same of token counts.
+      width: (), what is added to the spans: how much the prior of a law knows of sizes and tokens by itself.
+      tokens_share: (), leverage of tokens over that of sizes.
+      mixture_growth: (), how fast the error grows with the distance to the nearest measured mixture.
       mixtures: (G, K) measured mixtures.
-      mean: (K,) mean mixture of the table. spread: (K,) standard deviation of its shares.
+      mean: (K,) mean mixture of the table.
+      spread: (K,) standard deviation of its shares.
       mixture_share: (), share of the variance of draws that changes with the mixture.
       finished: (), tokens of the shortest run, below which errors are larger; 0 for errors that do not know of it.
       typical: (), root mean square of max(1, finished / D)^0.4 over the rows that made up ``scale``.
       weights: (H,) of scenarios, adding up to 1.
-      common, own: (H,) and (H, V) expected slopes. common_variance, own_variance: (H,).
+      common: (H,) expected slopes, the part that all sets share.
+      own: (H, V) expected slopes, the part of each set.
+      common_variance: (H,) of the former.
+      own_variance: (H,) of the latter.
+
+    The further beyond the table, the larger the error is thought to be:
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1)
+    >>> near, far = (discrepancy_scale(fitted.discrepancy, cj.dense(n, 2e9, [0.5, 0.5])) for n in (1e8, 1e9))
+    >>> bool((far > near).all())
+    True
     """
 
     scale: Array

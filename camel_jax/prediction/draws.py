@@ -47,10 +47,21 @@ class Draws:
       units: ``Units`` of the table.
       discrepancy: ``Discrepancy``.
       field: ``ResidualField``, the correction of the point prediction near measured mixtures.
-      bias: (M, V) standard normals. slope: (M, V, K) standard normals.
-      beyond: (M, 1 + V) standard normals. tail: (M,) uniform in [0, 1].
+      bias: (M, V) standard normals.
+      slope: (M, V, K) standard normals.
+      beyond: (M, 1 + V) standard normals, of the slopes beyond the table.
+      tail: (M,) uniform in [0, 1], which scenario of the slopes a draw has.
       law: the law in units of the table (static).
-      domains, sets: names (static).
+      domains: names of the K domains (static).
+      sets: names of the V validation sets (static).
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> fitted.draws().predict(cj.dense(3e8, 1e10, [0.5, 0.5])).shape
+    (128, 2)
     """
 
     params: Any
@@ -118,6 +129,24 @@ class LossesAt:
     """A differentiable function from a mixture (K,) to validation losses (V,), at one size and token count.
 
     ``self(weights)`` is the point prediction, ``self.draws(weights)`` the (M, V) draws; both in nats per token.
+
+    Attributes:
+      source: the draws.
+      n_total: (), total parameters.
+      n_active: (), active parameters.
+      tokens: (), training tokens.
+      supply: (K,) unique tokens per domain, or None for no limit.
+
+    >>> import jax
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> at = fitted.losses_at("300M-A100M", "10B")
+    >>> half = np.array([0.5, 0.5])
+    >>> float(at.n_active), at(half).shape, at.draws(half).shape
+    (100000000.0, (2,), (128, 2))
     """
 
     source: Draws

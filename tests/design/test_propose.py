@@ -1,5 +1,7 @@
 """Which runs to buy: known optima, updates against dense inverses, never worse than fixed shapes, clear refusals, a round trip."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -266,7 +268,7 @@ def test_clear_refusals(known):
         ({"mixtures": np.ones((2, 3)) / 3}, "3 shares for 2 domains"),
         ({"max_runs": 0}, "max_runs"),
     ):
-        given = {"budget": 1e19, "mixtures": MIXTURES} | options
+        given: dict[str, Any] = {"budget": 1e19, "mixtures": MIXTURES} | options
         with pytest.raises(ValueError, match=words):
             propose_runs(known, LADDER, given.pop("budget"), TARGET, given.pop("mixtures"), **given)
     with pytest.raises(ValueError, match="entirely open"):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -207,7 +208,7 @@ def test_resamples_keep_checkpoints_together_and_sizes_full(runs):
 
 def test_moe_share_and_decay_of_repeats_are_recovered_where_the_table_varies_them():
     law = laws.camel(skills=3)
-    base = dict(n_domains=2, n_mixtures=8, sizes=(2e7, 6e7, 2e8), sparsity=(1.0, 4.0, 16.0))
+    base: dict[str, Any] = dict(n_domains=2, n_mixtures=8, sizes=(2e7, 6e7, 2e8), sparsity=(1.0, 4.0, 16.0))
     table = simulate.study(jax.random.key(4), checkpoints=2, **base)
     r, units = table.recipe, Units(1e8, 1e9, np.ones(2))
     supply = np.broadcast_to(0.02 * np.max(r.tokens), r.weights.shape)  # up to 50 epochs

@@ -116,6 +116,7 @@ def test_published_forms_match_their_formulas(name, scaled):
 def test_structure_and_prediction_agree_row_by_row(name, upgraded, scaled):
     law = build(name, upgraded)
     raw = law.init(jax.random.key(4), scaled)
+    assert law.structure is not None
     shape = law.structure(raw, scaled.recipe)
 
     @jax.jit
