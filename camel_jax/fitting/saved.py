@@ -238,7 +238,7 @@ def _check_signs(where: object, arrays: Mapping[str, np.ndarray]) -> None:
         (NOT_NEGATIVE, "not negative", lambda x: x >= 0),
         (("discrepancy/mixture_share",), "a share", lambda x: (x >= 0) & (x <= 1)),
         (("discrepancy/weights",), "weights that sum to 1", lambda x: x.size > 0 and abs(x.sum() - 1) < 1e-6),
-        (("discrepancy/mixtures",), "at least one mixture", lambda x: len(x) > 0),
+        (("discrepancy/mixtures",), "different mixtures", lambda x: 0 < len(x) == len(np.unique(x, axis=0))),
         (
             ("field/weights", "discrepancy/mean", "discrepancy/mixtures"),
             "shares that sum to 1",
