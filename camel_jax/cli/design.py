@@ -11,7 +11,7 @@ from camel_jax.cli.console import print_json, print_lines, print_table, say, tel
 from camel_jax.cli.fit import make_law, run_fit
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.options import Json, Map, Seed, parse_map, split_names
-from camel_jax.cli.output import claim, write_figure
+from camel_jax.cli.output import check_files, write_figure
 from camel_jax.recipes.sizes import parse_amount, parse_count
 
 
@@ -89,11 +89,7 @@ def design(
     json: Json = False,
 ) -> None:
     """Propose the next runs: what each way to spend the budget does to the error at the target."""
-    for path, suffixes in ((out, (".csv", ".parquet", ".pq")), (figure, (".png", ".svg", ".pdf"))):
-        if path is not None:
-            if path.suffix.lower() not in suffixes:
-                raise ValueError(f"{path}: the name must end in {' or '.join(suffixes)}")
-            claim(path)
+    check_files(out, figure)
     if (template is None) != (launch is None):
         raise ValueError("--template and --launch belong together: a configuration with placeholders, and a new folder")
     if launch is not None:

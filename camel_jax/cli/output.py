@@ -38,13 +38,13 @@ def give_back() -> None:
     _held.close()
 
 
-def check_files(out: pathlib.Path | None, figure: pathlib.Path | None) -> None:
-    """Names that can be written, before any work.
+def check_files(out: pathlib.Path | None, figure: pathlib.Path | None = None, kinds: tuple[str, ...] = TABLE) -> None:
+    """Claim what a command will write, before any work; ``kinds`` are the suffixes that ``out`` may have.
 
     Raises:
       ValueError: another suffix, or no such folder.
     """
-    for option, path, suffixes in (("--out", out, TABLE), ("--figure", figure, FIGURE)):
+    for option, path, suffixes in (("--out", out, kinds), ("--figure", figure, FIGURE)):
         if path is not None:
             if path.suffix.lower() not in suffixes:
                 raise ValueError(f"{option} {path}: the name must end in {', '.join(suffixes)}")

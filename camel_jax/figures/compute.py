@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures.style import INK, as_label, color_of, given_axes, literal, new_figure, put_title
+from camel_jax.figures.style import INK, as_label, color_of, finish, given_axes, literal, new_figure
 from camel_jax.recipes.recipe import select_recipe
 
 
@@ -167,7 +167,5 @@ def design_curves(designs: Sequence[Any], *, ax: Any = None, title: str = "", no
         xscale="log", yscale="log", xlabel="cost of the runs so far, FLOPs", ylabel="standard error at the target, %"
     )
     ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-    ax.grid(color="#f0f0f0", lw=0.8)
     ax.legend(frameon=False, fontsize=8.5)
-    put_title(ax, title or "What the runs are expected to buy", note)
-    return ax
+    return finish(ax, title or "What the runs are expected to buy", note)

@@ -6,6 +6,7 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +14,9 @@ from jax.sharding import Mesh, PartitionSpec
 from threadpoolctl import threadpool_limits
 
 from camel_jax.fitting import joint_newton, processes
+from camel_jax.fitting.evidence import by_evidence
 from camel_jax.fitting.objective import Data
-from camel_jax.fitting.plan import BY_PARTS, Lanes, Progress, is_sound, solution_like
+from camel_jax.fitting.plan import BY_EVIDENCE, BY_PARTS, Lanes, Progress, is_sound, solution_like
 from camel_jax.fitting.separable import by_least_squares
 from camel_jax.laws.blend import SHARE, join_parts, of_part
 from camel_jax.laws.law import Law
@@ -27,6 +29,8 @@ def best_solver(law: Law, data: Data, raw: Any) -> str:
     """The fastest solver that knows a law on a table, given starts."""
     if law.parts:
         return BY_PARTS
+    if law.loglinear is not None:
+        return BY_EVIDENCE
     joint = joint_newton.supports(law, data, raw)
     return "least_squares" if law.separable else "newton" if joint else "lbfgs"
 
@@ -98,7 +102,9 @@ def solve_lanes(
     counts = None if counts is None else np.asarray(counts)[mine]
     kept = lanes.kept(data)
     with one_blas_thread():
-        if lanes.solver == "least_squares":
+        if lanes.solver == BY_EVIDENCE:
+            solved = by_evidence(lanes.law.loglinear, data, raw, counts)
+        elif lanes.solver == "least_squares":
             solved = by_least_squares(lanes, data, raw, counts, kept, progress)
         else:
             solved = _by_chunks(lanes, data, raw, counts, warm, kept, chunk, progress)
@@ -167,6 +173,9 @@ def _solve_chunk(
     lanes: Lanes, mesh: Mesh, batch: int, data: Data, raw: Any, counts: Array, which: Array, real: Array, warm: Array
 ) -> minimize.Solution:
     """A chunk over the devices of a mesh; ``real`` (devices,): how many lanes of each device are no copies."""
+    chex.assert_tree_shape_prefix((raw, counts, which), which.shape)
+    chex.assert_shape([data.log_losses, data.measured], (counts.shape[1], None))
+    chex.assert_shape([data.weights, real], [(counts.shape[1],), (mesh.size,)])
 
     def local(data: Data, raw: Any, counts: Array, which: Array, real: Array, warm: Array) -> minimize.Solution:
         def one(args: tuple[Any, Array, Array]) -> minimize.Solution:

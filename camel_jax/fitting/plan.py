@@ -68,3 +68,4 @@ def is_sound(solution: Solution) -> bool:
 
 
 BY_PARTS = "parts"  # the parts of a law, each by its own solver
+BY_EVIDENCE = "evidence"  # ridge strengths and all else of a log-linear law

@@ -146,8 +146,11 @@ def write_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 def read_facts(header: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of a fit from a header that ``check_header`` has passed."""
     facts = {name: tuple(header[name]) if isinstance(header[name], list) else header[name] for name in FACTS}
-    tests, told = facts["backtests"], facts["diagnostics"]
-    tuples = {"backtests": tuple(BackTest(**x) for x in tests), "diagnostics": told and Diagnostics(**told)}
+    tests, told = facts["backtests"], header["diagnostics"]
+    tuples = {
+        "backtests": tuple(BackTest(**x) for x in tests),
+        "diagnostics": None if told is None else Diagnostics(**told),
+    }
     return {**facts, **tuples}
 
 
@@ -199,9 +202,10 @@ def check_fit(where: object, law: Law, header: Mapping[str, Any], arrays: Mappin
     rows, noise = (np.shape(arrays[name]) if name in arrays else None for name in ("field/log_size", "field/noise"))
     if rows == (0,) and noise == ():
         schema["field/noise"] = Declared("float64")
-    variants = [_template(where, law, header, sparse, limited) for sparse in (False, True) for limited in (False, True)]
     saved = {name.removeprefix("raw/") for name in arrays if name.startswith("raw/")}
-    template = next((t for t in variants if t.keys() == saved), variants[0])
+    plain = _template(where, law, header, False, False)
+    variants = (_template(where, law, header, *kind) for kind in ((False, True), (True, False), (True, True)))
+    template = plain if plain.keys() == saved else next((t for t in variants if t.keys() == saved), plain)
     for group, letter in (("raw", "S"), ("resampled", "B")):
         schema |= {f"{group}/{leaf}": Declared("float64", (letter, *x.shape), False) for leaf, x in template.items()}
     own = {name: x for name, x in arrays.items() if not name.startswith("attached/")}

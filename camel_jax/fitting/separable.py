@@ -38,10 +38,9 @@ def by_least_squares(
     scale = np.asarray(data.weights) / (lanes.robust.delta * lanes.robust.noise)
     most = LEAST_SQUARES_STEPS if lanes.max_steps is None else lanes.max_steps
     options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta, "max_steps": most}
-    if law.structure is None:
-        shape, rows = _one_set(law), data.recipe
-    else:
-        shape, rows = law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe), None
+    shape = None if law.structure is None else law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe)
+    rows = None if shape is not None else data.recipe
+    shape = _one_set(law) if shape is None else shape
     # starts too are laid out as resamples, of weight one, so that the back-tests after them run the same program
     options["project"], parts = counts is None, []
     counts = np.ones((n, len(scale))) if counts is None else np.asarray(counts)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from camel_jax.laws.blend import blend
 from camel_jax.laws.camel import CamelParams, CamelPrior, camel
 from camel_jax.laws.chinchilla import chinchilla
+from camel_jax.laws.concave import concave
 from camel_jax.laws.dml import dml
 from camel_jax.laws.law import Law, Units, in_units, predict_rows, table_units
 from camel_jax.laws.sodm import sodm, sodm_joint
@@ -13,6 +14,7 @@ CONSTRUCTORS: dict[str, Callable[..., Law]] = {
     "blend": blend,
     "camel": camel,
     "chinchilla": chinchilla,
+    "concave": concave,
     "dml": dml,
     "sodm": sodm,
     "sodm_joint": sodm_joint,
@@ -27,6 +29,7 @@ __all__ = [
     "blend",
     "camel",
     "chinchilla",
+    "concave",
     "dml",
     "in_units",
     "predict_rows",

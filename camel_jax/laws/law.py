@@ -32,17 +32,17 @@ class Law(NamedTuple):
       separable: True if every leaf of raw has a leading axis V and set v reads only its own slice.
       min_runs: ``min_runs(runs) -> int``: the fewest runs with which this law can be told apart from noise.
       settings: constructor arguments, so that a saved fit can rebuild its law.
-      structure: ``structure(raw, recipe) -> Structure`` of a separable law for the fast path of least squares, or None.
-      parts: (name, law) of the laws that are fitted apart and predict together; none for most laws. See ``laws.blend``.
+      structure: ``structure(raw, recipe) -> Structure`` of a separable law for the fast path of least squares, or None; may
+        give None for parameters or tables without one.
       notes: ``notes(runs) -> (note, ...)``: what a table cannot tell this law, in plain words.
       derivatives: second derivatives of a law whose parameters are shared by all sets but for linear coefficients, for Newton's
         method; None where automatic differentiation serves. See ``JointDerivatives``.
       coordinates: where a posterior is sampled, and priors there; None for a law without a posterior.
+      parts: (name, law) of the laws that are fitted apart and predict together; none for most laws. See ``laws.blend``.
+      loglinear: what a separable law with linear log losses tells the fit by evidence; None for others. See ``LogLinear``.
 
     A law of one's own, a power law of the size alone:
 
-    >>> import jax
-    >>> import jax.numpy as jnp
     >>> import jax
     >>> import jax.numpy as jnp
     >>> import camel_jax as cj
@@ -65,11 +65,31 @@ class Law(NamedTuple):
     separable: bool = False
     min_runs: Callable[[Runs], int] = lambda runs: 3
     settings: tuple[tuple[str, Any], ...] = ()
-    structure: Callable[[Raw, Recipe], Structure] | None = None
+    structure: Callable[[Raw, Recipe], Structure | None] | None = None
     parts: tuple[tuple[str, Any], ...] = ()
     notes: Callable[[Runs], tuple[str, ...]] = lambda runs: ()
     derivatives: JointDerivatives | None = None
     coordinates: Coordinates | None = None
+    loglinear: LogLinear | None = None
+
+
+class LogLinear(NamedTuple):
+    """A law ``log L_v = base_v(N, D) + slope_v . features(r)`` whose slopes are shrunk by the evidence; see ``fitting.evidence``.
+
+    Its raw parameters are those of ``base``, "slope" (V, K), and the logs of "power" and "spread" (V,).
+
+    Attributes:
+      base: ``base(raw, recipe) -> (V,)``, from raw parameters of that part alone.
+      prior: ``prior(raw) -> scalar``: Gaussian log prior of these.
+      features: ``features(weights, power) -> (..., K)``.
+      power: center of the prior on the power. spread: that of its logarithm.
+    """
+
+    base: Callable[[Raw, Recipe], Array]
+    prior: Callable[[Raw], Array]
+    features: Callable[[Array, Array], Array]
+    power: float
+    spread: float
 
 
 class JointDerivatives(NamedTuple):

@@ -86,9 +86,10 @@ def decide(
     samples: int = 256,
     starts: int = 64,
     key: Array | None = None,
+    relax: float = 0.01,
     **options: Any,
 ) -> tuple[MixtureResult, NearOptimal]:
-    """``optimize_mixture`` and ``near_optimal`` of the same search; arguments as for ``near_optimal``.
+    """``optimize_mixture`` and ``near_optimal`` of the same search; arguments as for both.
 
     >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> best, flat = decide(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
@@ -99,7 +100,7 @@ def decide(
     key = jax.random.key(0) if key is None else key
     problem = problem_of(outcomes, options)
     solution = solve(problem, key, starts)
-    return describe(problem, solution), _near(problem, solution, within, samples, key)
+    return describe(problem, solution, key, relax), _near(problem, solution, within, samples, key)
 
 
 def _check_within(within: float) -> None:

@@ -13,7 +13,7 @@ from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.objectives import Goal, Objective
 from camel_jax.mixture.problem import Curved, inside_curved, problem_of, split_function
-from camel_jax.mixture.search import costs_and_slopes, random_starts, solve, toward_center
+from camel_jax.mixture.search import costs_and_slopes, random_starts, solve, toward_center, violation_of_count
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
 
@@ -75,7 +75,7 @@ def pareto_front(
     key = jax.random.key(0) if key is None else key
     one = problem_of(outcomes, {**options, "objective": first})
     two = problem_of(outcomes, {**options, "objective": second})
-    if len(two.regions) > 1:
+    if len(two.regions) > 1 or violation_of_count(two.limits, two.regions[0]) > 0:
         raise ValueError("a front needs one set of domains, not 'at most k': fix the shares of the others at 0")
     best_one, best_two = solve(one, key, starts), solve(two, key, starts)
     still, moving = split_function(outcomes)

@@ -68,6 +68,8 @@ def optimum_path(
     if not sizes or len(tokens) != len(sizes):
         raise ValueError(f"give as many token counts as sizes, or one; got {len(tokens)} for {len(sizes)} sizes")
     extra = [{**options, "tokens": t} if options.get("supply") is not None else options for t in tokens]
-    results = tuple(optimize_mixture(at(n, t), **more) for n, t, more in zip(sizes, tokens, extra, strict=True))
+    results = tuple(
+        optimize_mixture(at(n, t), relax=0.0, **more) for n, t, more in zip(sizes, tokens, extra, strict=True)
+    )
     weights = np.stack([result.weights for result in results])
     return OptimumPath(tuple(sizes), tuple(tokens), weights, results, results[0].domains)

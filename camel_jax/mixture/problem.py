@@ -118,14 +118,18 @@ def make_problem(
     if cost_shape.shape != ():
         raise ValueError(f"the objective must be one number per mixture, got shape {cost_shape.shape}")
     found = feasible_regions(named)
-    kl_limit, distance_limit = named.find("kl"), named.find("distance")
-    curved = Curved(
-        None if kl_limit is None else jnp.asarray(named.prior),
+    return Problem(outcomes, goal, named, found, curved_arrays(named), reference, sets, tasks, has_draws)
+
+
+def curved_arrays(limits: Limits) -> Curved:
+    """The curved limits among named ones, as arrays."""
+    kl_limit, distance_limit = limits.find("kl"), limits.find("distance")
+    return Curved(
+        None if kl_limit is None else jnp.asarray(limits.prior),
         None if kl_limit is None else jnp.asarray(kl_limit.value),
-        None if distance_limit is None else jnp.asarray(named.anchor),
+        None if distance_limit is None else jnp.asarray(limits.anchor),
         None if distance_limit is None else jnp.asarray(distance_limit.value),
     )
-    return Problem(outcomes, goal, named, found, curved, reference, sets, tasks, has_draws)
 
 
 def inside_curved(weights: Array, curved: Curved) -> Array:

@@ -17,24 +17,47 @@ class Binding(NamedTuple):
 
     Attributes:
       name: the limit. slack: how far the answer is from it, in its own unit. binds: whether it is reached.
-      multiplier: what relaxing it by one unit (a share of 1, a unit of cost, a nat) gains in the objective, to first order.
+      multiplier: what relaxing it gains in the objective at first, per unit (a share of 1, a unit of cost, a nat); for a fixed share,
+        what moving it to the better side gains. NaN for a limit on the number of domains.
+      step: how far it was relaxed to solve again, in its own unit; one domain more where their number is limited. NaN if it was not.
+      gain: what that gained in the objective, not negative; NaN if it was not solved again.
+      at_least: whether more may be gained: the cost is not convex, or not every choice of domains was tried.
     """
 
     name: str
     slack: float
     binds: bool
     multiplier: float
+    step: float = math.nan
+    gain: float = math.nan
+    at_least: bool = False
+
+    def relaxing(self, objective: str = "the objective") -> str:
+        """What relaxing the limit gains, in words; empty if it was not solved again.
+
+        Args:
+          objective: its label.
+
+        >>> Binding("cap code <= 0.3", 0.0, True, 0.12, 0.01, 0.0011).relaxing("mean loss")
+        'relaxed by 0.01, mean loss improves by 0.0011'
+        """
+        if not math.isfinite(self.gain):
+            return ""
+        how = "with one more" if self.name.startswith("at most") else f"relaxed by {self.step:.2g}"
+        return f"{how}, {objective} improves by {'at least ' if self.at_least else ''}{self.gain:.3g}"
 
 
 class Certificate(NamedTuple):
     """Evidence that the answer is the best there is.
 
     Attributes:
-      gap: no feasible mixture is better by more than this if the cost is convex (Frank-Wolfe gap, in objective units).
+      gap: no feasible mixture is better by more than this if the cost is convex (Frank-Wolfe gap, in objective units). Where the number
+        of domains is limited it holds for the sets of domains that were tried.
       convex: whether no random chord of the region showed the cost to be non-convex. chords: how many were tried.
       residual: violation of the optimality conditions, relative to the slope of the cost.
       starts: number of starts. agreeing: how many finished candidates reached the same objective within 1e-6 of its
         size. finished: how many candidates were finished.
+      exhaustive: whether every set of domains that the limits allow was tried.
     """
 
     gap: float
@@ -44,6 +67,7 @@ class Certificate(NamedTuple):
     starts: int
     agreeing: int
     finished: int
+    exhaustive: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +149,8 @@ class MixtureResult:
         lines.append(f"gain over the reference: {_text(self.gain)}{sure}")
         for limit in self.limits:
             if limit.binds:
-                lines.append(f"binds: {limit.name} (relaxing it by 0.01 gains {0.01 * limit.multiplier:.2g})")
+                told = limit.relaxing(self.objective)
+                lines.append(f"binds: {limit.name}" + (f" ({told})" if told else ""))
         if self.status != "converged":
             lines.append(f"warning: {self.status}")
         return "\n".join(lines)

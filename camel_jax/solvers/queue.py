@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -259,6 +260,11 @@ def run_queue(model: Any, settings: Settings, mesh: Mesh | None, data: Any, batc
       Parameters (n, P), objective (n,), status (n,), steps (n,), with n at least the number of lanes, ordered as
       ``in_order`` undoes.
     """
+    n_rows, n_sets = batch.targets.shape
+    n_params = batch.prior_mean.shape[0]
+    chex.assert_shape(batch.starts, ({1, batch.weights.shape[0]}, None, n_sets, n_params))
+    chex.assert_shape([batch.seen, batch.weights], [(n_rows, n_sets), (None, n_rows)])
+    chex.assert_shape([batch.prior_matrix, batch.prior_packed], [(n_params, n_params), (len(model.pairs),)])
     if mesh is None:
         return _queue(model, settings, 1, data, batch)
     everywhere, split = PartitionSpec(), PartitionSpec("lanes")

@@ -205,7 +205,8 @@ class Form:
     def evaluate(self, data: Any, raw: Array) -> tuple[Array, Any]:
         """Log predictions (R, L) and what ``normal`` needs of the derivative, at raw (P, L)."""
         values, weights, chain = self._terms(data, raw, True)
-        total = sum(values)
+        rows = data["features"][0].shape[1]
+        total = jnp.broadcast_to(sum(values), (rows, raw.shape[1]))  # a law of constants alone has one row otherwise
         inverse = 1.0 / total
         return fast_log(total), ([w * inverse for w in weights], chain)
 

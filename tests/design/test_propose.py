@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,8 +70,9 @@ def test_updates_equal_dense_inverses():
     assert exchange.criterion(pool, counts) == pytest.approx(dense_criterion(pool, counts))
     assert exchange.gains(state)[7] == pytest.approx(change) == exchange.gains(after, -1.0)[7]
     for there, found in ((after, exchange.change(pool, state, 7, 1.0)), (state, exchange.change(pool, after, 7, -1.0))):
-        for one, two in zip(there, found, strict=True):
-            np.testing.assert_allclose(one, two, atol=1e-9)
+        chex.assert_trees_all_close(found, there, rtol=1e-7, atol=1e-9)
+    with pytest.raises(AssertionError, match="shape"):
+        exchange.start(pool, np.ones(3))
     order, values = exchange.order(pool, counts)
     assert sorted(order) == [0, 0, 2, 5, 5, 5, 11] and values[-1] == pytest.approx(dense_criterion(pool, counts))
     assert np.all(np.diff(values) < 0)

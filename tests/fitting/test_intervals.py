@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,8 +63,7 @@ def test_draws_and_intervals_leave_out_the_same_resamples(split, fitted):
     without = jax.tree.map(lambda x: x[1:], fitted.resampled)
     names = ("resampled_objective", "resampled_status")
     fewer = dataclasses.replace(fitted, resampled=without, **{name: getattr(fitted, name)[1:] for name in names})
-    for one, other in zip(*(predict_interval(fit, split[1].recipe) for fit in (broken, fewer)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-12)
+    chex.assert_trees_all_close(*(predict_interval(fit, split[1].recipe) for fit in (broken, fewer)), rtol=1e-12)
     none = dataclasses.replace(fitted, resampled_status=np.full(12, status.NON_FINITE))
     assert usable_draws(none)[0] is fitted.raw
 
@@ -296,8 +296,8 @@ def test_leaderboard_judges_every_method_and_says_why_one_cannot(split):
     assert rows["dml"].error < rows["nearest_run"].error
     assert rows["dml"].error < rows["boosted_trees"].error
     assert "needs at least 1000000 runs" in rows["needs more"].failure
-    assert said[0] == "t: dml"
+    assert said[0] == "t, sizes=1: dml"
     with pytest.raises(ValueError, match="unknown law nothing"):
         methods.methods(["nothing"])
-    with pytest.raises(ValueError, match="cannot hold out 5"):
+    with pytest.raises(ValueError, match="t: cannot hold out 5"):
         cj.leaderboard({"t": table}, chosen, holdout=5, key=KEY)

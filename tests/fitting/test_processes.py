@@ -45,7 +45,9 @@ for solver in ("least_squares", "lbfgs"):
 
 
 def environment():
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI", "JAX_"))}
+    kept = ("JAX_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE")
+    gone = ("SLURM", "OMPI", "JAX_")
+    clean = {k: v for k, v in os.environ.items() if k.startswith(kept) or not k.startswith(gone)}
     return clean | {"JAX_PLATFORMS": "cpu"}
 
 

@@ -5,15 +5,16 @@ import os
 import pathlib
 import subprocess
 import sys
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from dml_problem import PRIOR, B, K, R, declare, flat, make, predict
 from scipy.optimize import leastsq
+from traces import limit_traces
 
 import camel_jax
+from camel_jax.solvers import least_squares as module
 from camel_jax.solvers import queue, status
 from camel_jax.solvers.least_squares import least_squares
 from camel_jax.solvers.structure import Term, structure
@@ -122,13 +123,27 @@ def test_working_set_smaller_than_the_batch_gives_the_same_lanes(problem, struct
     np.testing.assert_array_equal(few.status, structured.status)
 
 
-def test_second_call_compiles_nothing(problem, structured):
+def test_many_calls_are_one_program(problem, monkeypatch):
     rows, losses, starts, counts, _ = problem
-    program: Any = queue.run_queue  # the types of jax do not tell the number of compiled programs
-    with jax.log_compiles(False):
-        before = program._cache_size()
-        least_squares(declare(rows), starts, losses, weights=counts, prior=PRIOR, rtol=1e-12)
-        assert program._cache_size() == before
+    limit_traces(monkeypatch, module, "run_queue", static_argnums=(0, 1, 2))
+    for rtol, factor in ((1e-12, 1.0), (1e-6, 1.1)):
+        least_squares(declare(rows), starts, factor * losses, weights=counts, prior=PRIOR, rtol=rtol)
+
+
+def test_a_batch_that_does_not_fit_together_is_refused(problem):
+    rows, losses, starts, counts, _ = problem
+    law = declare(rows)
+    controls = queue.Controls(np.int32(9), *np.full(4, 0.1))
+    start = flat({k: x[None] for k, x in starts.items()})
+    packed = np.zeros(len(law.form.pairs))
+    good = queue.Batch(start, losses, losses > 0, counts, PRIOR.mean, np.eye(K + 4), packed, controls)
+    settings = queue.Settings(16, 4, False)
+    queue.run_queue.eval_shape(law.form, settings, None, law.data, good)
+    for name in good._fields[:-1]:
+        if name != "targets":
+            wrong = good._replace(**{name: getattr(good, name)[..., 1:]})
+            with pytest.raises((AssertionError, TypeError), match="shape"):
+                queue.run_queue.eval_shape(law.form, settings, None, law.data, wrong)
 
 
 def test_warm_starts_stay_where_they_are(problem, structured):
