@@ -22,7 +22,7 @@ from camel_jax.prediction.discrepancy import (
     leverages,
     table_discrepancy,
 )
-from camel_jax.prediction.error_prior import ErrorPrior, Seen, scale_errors, within_scale
+from camel_jax.prediction.error_prior import ErrorPrior, Seen, robust_variance, scale_errors, within_scale
 from camel_jax.prediction.residual_field import corrections, fit_field
 from camel_jax.recipes.recipe import Recipe, select_recipe
 from camel_jax.tables.runs import Runs, scales, select
@@ -145,7 +145,8 @@ def _hold_out(
     predicted = np.asarray(log_predictions(lanes.law, chosen, data.recipe))
     residuals = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - predicted, np.nan)[:rows]
     part = select(runs, below)
-    scale = within_scale(prior, residuals[below], row_weights(part), len(np.unique(np.asarray(part.run))))
+    variance = robust_variance(residuals[below], row_weights(part))
+    scale = within_scale(prior, variance, len(np.unique(np.asarray(part.run))))
     field = corrections(fit_field(part, residuals[below]), runs.recipe)
     tested, shares = select(runs, there), np.asarray(part.recipe.weights)
     away = (np.asarray(tested.recipe.weights) - shares.mean(0)) / np.maximum(shares.std(0), 0.02)

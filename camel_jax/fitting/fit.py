@@ -17,7 +17,7 @@ from camel_jax.fitting.stacking import learn_share
 from camel_jax.fitting.starts import best_first, good_starts, seeds, some_lanes
 from camel_jax.laws.blend import with_share
 from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
-from camel_jax.prediction.error_prior import error_prior, scale_errors, within_scale
+from camel_jax.prediction.error_prior import error_prior, robust_variance, scale_errors, within_scale
 from camel_jax.prediction.residual_field import fit_field, no_field, weakened
 from camel_jax.runtime import require_float64
 from camel_jax.tables.runs import Runs, resample_counts, scales
@@ -144,7 +144,7 @@ def fit(
     )
     residuals = np.where(np.asarray(data.measured), residuals, np.nan)[: len(runs)]
     row_mass = np.asarray(data.weights)[: len(runs)]
-    scale = within_scale(prior, residuals, row_mass, len(np.unique(np.asarray(runs.run))))
+    scale = within_scale(prior, robust_variance(residuals, row_mass), len(np.unique(np.asarray(runs.run))))
     one_size = len(scales(runs)) == 1
     slopes = scale_errors(prior, judged.seen, scale, one_size=one_size, unmixed=is_unmixed(runs))
     return Fit(

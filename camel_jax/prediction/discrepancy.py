@@ -101,19 +101,27 @@ class Slopes(NamedTuple):
 
 def leverage(d: Discrepancy, recipe: Recipe) -> Array:
     """How far a recipe lies beyond the fitted sizes and tokens, in units of what was fitted; 0 within them."""
-    return jnp.sqrt(_squared(d, jnp.log(recipe.n_active), jnp.log(recipe.tokens), jnp) + 1e-20)
+    return jnp.sqrt(_squared(d, recipe, jnp) + 1e-20)
 
 
-def _squared(d: Discrepancy, log_size: Array, log_tokens: Array, xp: Any) -> Array:
-    size = xp.maximum(log_size - xp.log(d.size), 0.0) ** 2 / (d.size_span**2 + d.width**2)
-    tokens = xp.maximum(log_tokens - xp.log(d.tokens), 0.0) ** 2 / (d.tokens_span**2 + d.width**2)
-    return size + d.tokens_share**2 * tokens
+def _squared(d: Discrepancy, recipe: Recipe, xp: Any) -> Array:
+    size = xp.maximum(xp.log(recipe.n_active) - xp.log(d.size), 0.0)
+    tokens = xp.maximum(xp.log(recipe.tokens) - xp.log(d.tokens), 0.0)
+    return squared_leverage(size, tokens, d.size_span, d.tokens_span, d.width, d.tokens_share)
+
+
+def squared_leverage(
+    size: Array, tokens: Array, size_span: Array, tokens_span: Array, width: Array, share: Array
+) -> Array:
+    """Square of the leverage of log sizes and log tokens beyond a table with these spans."""
+    return size**2 / (size_span**2 + width**2) + share**2 * tokens**2 / (tokens_span**2 + width**2)
 
 
 def leverages(d: Discrepancy, recipe: Recipe) -> np.ndarray:
     """``leverage`` of recipes with a leading axis R, on the host."""
     plain = Discrepancy(*(np.asarray(x) for x in d))
-    return np.sqrt(_squared(plain, np.log(np.asarray(recipe.n_active)), np.log(np.asarray(recipe.tokens)), np))
+    host = Recipe(*(np.asarray(x, float) for x in (recipe.n_total, recipe.n_active, recipe.tokens, recipe.weights)))
+    return np.sqrt(_squared(plain, host, np))
 
 
 def expected_slope(d: Discrepancy) -> Array:
@@ -131,9 +139,14 @@ def distance(d: Discrepancy, weights: Array) -> Array:
     return jnp.sqrt(jnp.min(jnp.sum((d.mixtures - weights) ** 2, axis=-1)) + 1e-20)
 
 
+def near_variance(growth: Array, distance: Array) -> Array:
+    """Variance of the error within the table at a distance from the measured mixtures, over that at one of them."""
+    return 1.0 + (growth * distance / NEAR) ** 2
+
+
 def error_within(d: Discrepancy, recipe: Recipe) -> Array:
     """Standard deviation of log loss at one recipe apart from the slopes, (V,)."""
-    near = jnp.sqrt(1.0 + (d.mixture_growth * distance(d, recipe.weights) / NEAR) ** 2)
+    near = jnp.sqrt(near_variance(d.mixture_growth, distance(d, recipe.weights)))
     early = early_amplitude(d.finished, jnp.log(recipe.tokens), jnp, EARLY) / d.typical
     return d.scale * early * near
 

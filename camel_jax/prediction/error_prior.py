@@ -86,18 +86,18 @@ def error_prior(law: str) -> ErrorPrior:
     return _priors().get(law, _priors()["all laws"])
 
 
-def within_scale(prior: ErrorPrior, residuals: np.ndarray, weights: np.ndarray, runs: int) -> np.ndarray:
-    """Error within the table from in-sample residuals, (V,): robust, and never less than what so few runs can tell.
-
-    Args:
-      prior: settings. residuals: (R, V) log residuals, NaN where not measured. weights: (R,) row weights. runs: number of runs.
-    """
+def robust_variance(residuals: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean square of log residuals (R, V) under row weights (R,), each counted as at most four typical ones, (V,); NaN is left out."""
     size = np.abs(residuals)
     seen = np.isfinite(size)
     typical = np.array([1.4826 * np.median(x[ok]) if ok.any() else 0.0 for x, ok in zip(size.T, seen.T, strict=True)])
     size = np.minimum(np.where(seen, size, 0.0), 4.0 * np.maximum(typical, 1e-5))
     mass = np.where(seen, np.asarray(weights)[:, None], 0.0)
-    variance = (mass * size**2).sum(0) / np.maximum(mass.sum(0), 1e-300)
+    return (mass * size**2).sum(0) / np.maximum(mass.sum(0), 1e-300)
+
+
+def within_scale(prior: ErrorPrior, variance: np.ndarray, runs: int) -> np.ndarray:
+    """Error within the table, (V,), from the variance of in-sample residuals: never less than what so few runs can tell."""
     return prior.level * np.sqrt((runs * variance + prior.floor_runs * prior.floor**2) / (runs + prior.floor_runs))
 
 

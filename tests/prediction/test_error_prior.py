@@ -10,7 +10,7 @@ from camel_jax.evaluation import simulate
 from camel_jax.fitting.intervals import predict_interval
 from camel_jax.prediction import error_prior as prior
 from camel_jax.prediction.discrepancy import _quantile, discrepancy_scale, leverage, leverages
-from camel_jax.prediction.error_prior import ErrorPrior, Seen, error_prior, scale_errors, within_scale
+from camel_jax.prediction.error_prior import ErrorPrior, Seen, error_prior, robust_variance, scale_errors, within_scale
 from camel_jax.recipes.recipe import dense
 
 SETTINGS = error_prior("camel")
@@ -58,17 +58,20 @@ def test_scenarios_of_large_slopes_gain_from_large_errors_and_lose_from_small_on
 
 
 def test_error_within_resists_one_bad_row_and_never_vanishes():
+    def within(residuals, runs=80):
+        return within_scale(SETTINGS, robust_variance(residuals, np.ones(len(residuals))), runs)
+
     rng = np.random.default_rng(0)
     residuals = 0.004 * rng.normal(size=(80, 3))
-    clean = within_scale(SETTINGS, residuals, np.ones(80), 80)
+    clean = within(residuals)
     for bad in (np.log(10.0), np.log(3.0), -np.log(10.0)):
         altered = residuals.copy()
         altered[7, 1] = bad
-        assert np.abs(within_scale(SETTINGS, altered, np.ones(80), 80) / clean - 1.0).max() < 0.15
+        assert np.abs(within(altered) / clean - 1.0).max() < 0.15
     gaps = np.where(rng.random(residuals.shape) < 0.2, np.nan, residuals)
-    assert np.abs(within_scale(SETTINGS, gaps, np.ones(80), 80) / clean - 1.0).max() < 0.2
-    assert (within_scale(SETTINGS, 0.0 * residuals, np.ones(80), 4) > 0.0).all()
-    assert np.isfinite(within_scale(SETTINGS, np.full((4, 2), np.nan), np.ones(4), 4)).all()
+    assert np.abs(within(gaps) / clean - 1.0).max() < 0.2
+    assert (within(0.0 * residuals, 4) > 0.0).all()
+    assert np.isfinite(within(np.full((4, 2), np.nan), 4)).all()
 
 
 def test_every_law_has_a_prior_of_its_own_or_the_common_one():
