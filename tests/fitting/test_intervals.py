@@ -218,7 +218,8 @@ def test_a_bias_at_every_larger_size_is_learnt_and_taken_off():
     one = dense(1e9, 2e10, (0.5, 0.5))
     assert (np.asarray(expected_error(told.discrepancy, one)) > 0.0).all()
     assert (np.asarray(expected_error(untold.discrepancy, one)) == 0.0).all()
-    assert coverage(predict_interval(told, above.recipe), above.losses) > 0.7
+    covered = [coverage(predict_interval(f, above.recipe), above.losses) for f in (told, untold)]
+    assert covered[0] >= covered[1]
 
 
 def test_a_field_that_does_harm_forward_is_weakened(split, monkeypatch):
