@@ -17,7 +17,7 @@ from camel_jax.bayes.whitening import unflatten
 from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.result import Fit
 from camel_jax.laws.law import Law, Units, in_units, predict_rows
-from camel_jax.prediction.discrepancy import discrepancy_factor
+from camel_jax.prediction.discrepancy import discrepancy_scale
 from camel_jax.prediction.draws import Draws, LossesAt
 from camel_jax.prediction.residual_field import field_correction, unknown_share
 from camel_jax.recipes.outcome import Interval
@@ -158,13 +158,12 @@ def _law_rows(law: Law, units: Units, raw: Any, recipe: Recipe) -> Array:
 
 
 def _reach(fit: Fit, recipe: Recipe) -> Array:
-    """How much larger errors are at recipes than within the table, (R, 1); see ``discrepancy_scale``."""
+    """How much larger errors are at recipes than within the table, (R, V); see ``discrepancy_scale``."""
     d = fit.discrepancy
-    if float(d.growth) == 0.0:
+    if not np.any(d.common_variance):
         return jnp.ones((len(recipe), 1))
-    away = jnp.mean(((recipe.weights - d.mean) / d.spread) ** 2, axis=1)
-    wide = jnp.sqrt(1.0 - d.mixture_share + d.mixture_share * away)
-    return (discrepancy_factor(d, recipe) * wide)[:, None]
+    bare = dataclasses.replace(recipe, supply=None)
+    return jax.lax.map(partial(discrepancy_scale, d), bare, batch_size=256) / d.scale
 
 
 def _errors(key: Array, noise: Noise, reach: Array, shape: tuple[int, ...]) -> Array:

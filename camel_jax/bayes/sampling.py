@@ -18,12 +18,12 @@ from camel_jax.bayes.posterior import KEPT, Posterior, all_draws, typical_deviat
 from camel_jax.bayes.priors import Layout, from_raw, layout
 from camel_jax.bayes.rounds import in_rounds
 from camel_jax.bayes.whitening import Whitened, flat_potential, whiten
-from camel_jax.fitting.backtest import GROWTH
 from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.fit import fit as fit_law
 from camel_jax.fitting.objective import as_data
 from camel_jax.fitting.result import Fit
 from camel_jax.laws.law import Law, predict_rows, scale_runs
+from camel_jax.prediction.discrepancy import Discrepancy
 from camel_jax.prediction.residual_field import fit_field, no_field, thin
 from camel_jax.tables.runs import Runs, final_rows, select
 from camel_jax.types import Array
@@ -155,6 +155,15 @@ def _potentials(plan: Layout, table: Table, z: Array) -> Array:
     return jax.lax.map(lambda x: flat_potential(plan, table, x), z)
 
 
+NOTHING = 1e-9  # of the noise, where draws are to carry no error of their own
+
+
+def no_slopes(d: Discrepancy, *, variances: bool) -> dict[str, Array]:
+    """Leaves of a discrepancy that expects no error beyond the table, or that has none there at all."""
+    names = ("common", "own", *(("common_variance", "own_variance") if variances else ()))
+    return {name: jnp.zeros_like(getattr(d, name)) for name in names}
+
+
 def posterior_as_fit(
     fit: Fit,
     runs: Runs,
@@ -179,9 +188,8 @@ def posterior_as_fit(
     logs = _mean_log(fit.inner_law, kept, data.recipe)
     residuals = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - np.asarray(logs), np.nan)
     d = fit.discrepancy._replace(
-        scale=jnp.asarray(typical_deviation(noise)),
-        level=jnp.asarray(1.0 if discrepancy else 0.0),
-        growth=jnp.asarray(GROWTH * fit.backtest_factor if discrepancy else 0.0),
+        scale=jnp.asarray(typical_deviation(noise)) * (1.0 if discrepancy else NOTHING),
+        **no_slopes(fit.discrepancy, variances=not discrepancy),
         finished=jnp.asarray(0.0),  # the noise of the model knows of early checkpoints itself
         typical=jnp.asarray(1.0),
     )

@@ -7,7 +7,7 @@ import os
 import jax
 import numpy as np
 
-from camel_jax.fitting.backtest import GROWTH, LEVEL, backtest_below, backtest_sizes, mixture_share, scale_factor
+from camel_jax.fitting.backtest import is_unmixed, judge_forward, law_discrepancy
 from camel_jax.fitting.identifiability import FitError, check_table
 from camel_jax.fitting.lanes import best_solver, solve_lanes
 from camel_jax.fitting.objective import Robust, as_data, log_predictions
@@ -17,10 +17,10 @@ from camel_jax.fitting.stacking import learn_share
 from camel_jax.fitting.starts import best_first, good_starts, seeds, some_lanes
 from camel_jax.laws.blend import with_share
 from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
-from camel_jax.prediction.discrepancy import table_discrepancy
-from camel_jax.prediction.residual_field import fit_field, no_field
+from camel_jax.prediction.error_prior import error_prior, robust_variance, scale_errors, within_scale
+from camel_jax.prediction.residual_field import fit_field, no_field, weakened
 from camel_jax.runtime import require_float64
-from camel_jax.tables.runs import Runs, resample_counts
+from camel_jax.tables.runs import Runs, resample_counts, scales
 from camel_jax.types import Array
 
 SOLVERS = ("auto", "newton", "lbfgs", "adam", "least_squares")
@@ -37,7 +37,7 @@ def fit(
     solver: str = "auto",
     weighting: str = "balanced",
     field: bool = True,
-    backtests: int = 1,
+    backtests: int = 3,
     robust: Robust = ROBUST,
     max_steps: int | None = None,
     chunk: int | None = None,
@@ -60,8 +60,8 @@ def fit(
         prior), "lbfgs" or "adam".
       weighting: row weights, "balanced", "uniform" or "final"; see ``objective.row_weights``.
       field: correct predictions near measured mixtures by what the law left unexplained there; see ``field``.
-      backtests: how many of the largest sizes to predict from the sizes below them, to scale the intervals; a size with fewer
-        than two below it cannot be tested.
+      backtests: how many of the largest sizes to predict from the sizes below them. They set the widths of intervals beyond the table,
+        correct predictions there, and weaken the residual field where it does harm; a size with fewer than two below it is not tested.
       robust: settings of the robust objective.
       max_steps: cap on the iterations of a lane; the solver's default if None.
       chunk: lanes solved between two reports of progress; bounds the memory whatever the number of resamples.
@@ -135,14 +135,18 @@ def fit(
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
 
     some = some_lanes(raw, slice(8 if law.separable else 1))
-    tests = [backtest_below(settings, data, some, scaled, size, counts) for size in backtest_sizes(scaled, backtests)]
-    factor = scale_factor(tests)
+    prior = error_prior(law.name)
+    judged = judge_forward(settings, data, some, scaled, backtests, prior, counts, field=field)
 
     members = [some_lanes(first.params, i) for i in good]
     residuals = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
         data.log_losses
     )
     residuals = np.where(np.asarray(data.measured), residuals, np.nan)[: len(runs)]
+    row_mass = np.asarray(data.weights)[: len(runs)]
+    scale = within_scale(prior, robust_variance(residuals, row_mass), len(np.unique(np.asarray(runs.run))))
+    one_size = len(scales(runs)) == 1
+    slopes = scale_errors(prior, judged.seen, scale, one_size=one_size, unmixed=is_unmixed(runs))
     return Fit(
         law=in_units(law, units),
         raw=jax.tree.map(np.asarray, first.params),
@@ -154,22 +158,17 @@ def fit(
         resampled_status=again_status,
         inner_law=law,
         units=Units(*(np.asarray(u) for u in units)),
-        field=fit_field(runs, -residuals) if field else no_field(len(runs.domains), len(runs.sets)),
-        discrepancy=table_discrepancy(
-            runs,
-            residuals,
-            np.asarray(data.weights)[: len(runs)],
-            factor * LEVEL,
-            factor * GROWTH,
-            mixture_share(tests, factor),
-        ),
+        field=weakened(fit_field(runs, -residuals), judged.strength)
+        if field
+        else no_field(len(runs.domains), len(runs.sets)),
+        discrepancy=law_discrepancy(runs, scale, row_mass, slopes, prior, judged.mixture_share),
         domains=runs.domains,
         sets=runs.sets,
         size_range=_range(runs.recipe.n_active),
         tokens_range=_range(runs.recipe.tokens),
         notes=notes,
         seed=int(error_seed),
-        backtests=tuple(test._replace(size=test.size * float(units.size)) for test in tests),
+        backtests=tuple(test._replace(size=test.size * float(units.size)) for test in judged.tests),
     )
 
 

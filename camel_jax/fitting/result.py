@@ -17,14 +17,14 @@ from camel_jax import laws
 from camel_jax.downstream.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.downstream.result import AccuracyFit
 from camel_jax.fitting import saved
-from camel_jax.fitting.backtest import BackTest, scale_factor
+from camel_jax.fitting.backtest import BackTest
 from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.identifiability import FitError
 from camel_jax.fitting.objective import log_predictions
 from camel_jax.fitting.starts import good_starts, some_lanes
 from camel_jax.laws.blend import SHARE
 from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_recipe
-from camel_jax.prediction.discrepancy import Discrepancy
+from camel_jax.prediction.discrepancy import Discrepancy, expected_error, expected_slope, leverages
 from camel_jax.prediction.draws import Draws, LossesAt, draw_errors
 from camel_jax.prediction.residual_field import ResidualField, corrections, field_correction, no_field
 from camel_jax.recipes.recipe import Recipe
@@ -91,10 +91,8 @@ class Fit:
     diagnostics: Diagnostics | None = None
     attached: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
-    @property
-    def backtest_factor(self) -> float:
-        """What the back-tests have scaled the discrepancy by; 1 without any."""
-        return scale_factor(self.backtests)
+    def _expected_errors(self, recipe: Recipe) -> np.ndarray:
+        return leverages(self.discrepancy, recipe)[:, None] * np.asarray(expected_slope(self.discrepancy))
 
     @property
     def share_of_sodm(self) -> float | None:
@@ -132,12 +130,12 @@ class Fit:
         keep = good_starts(self.objective)
         traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(recipe))
         if traced or len(keep) > FEW:
-            return _point(self.inner_law, self.members, self.units, self.field, recipe)
+            return _point(self.inner_law, self.members, self.units, self.field, self.discrepancy, recipe)
         # the program that the fit itself has compiled, where the table has as many rows
         scaled = scale_recipe(self.units, recipe)
         each = [log_predictions(self.inner_law, some_lanes(self.raw, i), scaled) for i in keep]
         log_losses = np.mean(each, axis=0) + np.log(self.units.losses)
-        return jnp.asarray(np.exp(log_losses + corrections(self.field, recipe)))
+        return jnp.asarray(np.exp(log_losses + corrections(self.field, recipe) + self._expected_errors(recipe)))
 
     def draws(self, field: bool = False) -> Draws:
         """The bootstrap resamples (the starts, if there are none) with their errors in scale.
@@ -149,7 +147,7 @@ class Fit:
         raw, keep = usable_draws(self)
         n = len(keep)
         copies = -(-MIN_DRAWS // n)
-        bias, slope = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
+        errors = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
         params = constrain_all(self.inner_law, some_lanes(raw, np.tile(keep, copies)))
         return Draws(
             params,
@@ -157,8 +155,7 @@ class Fit:
             self.units,
             self.discrepancy,
             self.field if field else no_field(len(self.domains), len(self.sets)),
-            bias,
-            slope,
+            *errors,
             self.inner_law,
             self.domains,
             self.sets,
@@ -317,11 +314,12 @@ MIN_DRAWS = 128  # draws repeat resamples until there are this many, each with i
 
 
 @partial(jax.jit, static_argnums=0)
-def _point(law: Law, members: Any, units: Units, field: ResidualField, recipe: Recipe) -> Array:
+def _point(law: Law, members: Any, units: Units, field: ResidualField, d: Discrepancy, recipe: Recipe) -> Array:
     seen = in_units(law, units)
     log_losses = jnp.log(jax.vmap(lambda params: predict_rows(seen, params, recipe))(members))
     bare = dataclasses.replace(recipe, supply=None)  # a shared supply has no leading axis to map over
     corrections = jax.lax.map(partial(field_correction, field), bare, batch_size=256)
+    corrections += jax.vmap(partial(expected_error, d))(bare)
     return jnp.exp(jnp.mean(log_losses, axis=0) + corrections)
 
 

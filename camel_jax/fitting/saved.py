@@ -1,7 +1,8 @@
 """What the file of a fit holds, declared: every array with its shape, every fact with its type, and how they hang together.
 
-A file is compared with all of it before any of it is used. K domains, V sets, S starts, B resamples, G rows of the residual field;
-the parameters of the law are compared with the law's own start on a table of as many domains and sets.
+A file is compared with all of it before any of it is used. K domains, V sets, S starts, B resamples, G rows of the residual
+field, M measured mixtures, H scenarios; the parameters of the law are compared with the law's own start on a table of as many
+domains and sets.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ SHAPES = {
     "discrepancy/scale": ("V",),
     "discrepancy/mean": ("K",),
     "discrepancy/spread": ("K",),
+    "discrepancy/mixtures": ("M", "K"),
+    "discrepancy/weights": ("H",),
+    "discrepancy/common": ("H",),
+    "discrepancy/own": ("H", "V"),
+    "discrepancy/common_variance": ("H",),
+    "discrepancy/own_variance": ("H",),
     "field/weights": ("G", "K"),
     "field/log_size": ("G",),
     "field/log_tokens": ("G",),
@@ -53,8 +60,14 @@ POSITIVE = (
     "discrepancy/size",
     "discrepancy/tokens",
     "discrepancy/typical",
+    "discrepancy/scale",
+    "discrepancy/width",
 )
-NOT_NEGATIVE = ("discrepancy/scale", "discrepancy/level", "discrepancy/growth", "discrepancy/mean", "field/weights")
+NOT_NEGATIVE = (
+    *(f"discrepancy/{leaf}" for leaf in ("size_span", "tokens_span", "tokens_share", "mixture_growth", "finished")),
+    *(f"discrepancy/{leaf}" for leaf in ("mixtures", "mean", "weights", "common_variance", "own_variance")),
+    "field/weights",
+)
 FACTS = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "backtests", "diagnostics")
 
 MOST = 1e300  # of a number that is not an array's
@@ -63,14 +76,15 @@ COUNT, NUMBER = (0, 2**63), (-MOST, MOST)
 RANGES = {
     "size": (1e-300, MOST),
     "mean_relative_error": (0.0, MOST),
-    "ratio": (1e-300, MOST),
+    "coverage": (0.0, 1.0),
+    "width": (0.0, MOST),
     "slope_variance": NUMBER,
     **dict.fromkeys(("slopes", "chains", "draws", "divergences", "restarted"), COUNT),
     **dict.fromkeys(("r_hat", "ess", "ess_tail"), NUMBER),
     "at_depth": (0.0, 1.0),
     "k_hat": (-math.inf, math.inf),
 }
-MAY_BE_NAN = ("mean_relative_error", "r_hat", "ess", "ess_tail", "k_hat")
+MAY_BE_NAN = ("mean_relative_error", "coverage", "width", "r_hat", "ess", "ess_tail", "k_hat")
 
 
 def check_header(where: object, header: Mapping[str, Any]) -> None:
@@ -227,7 +241,13 @@ def _check_signs(where: object, arrays: Mapping[str, np.ndarray]) -> None:
         (POSITIVE, "positive", lambda x: x > 0),
         (NOT_NEGATIVE, "not negative", lambda x: x >= 0),
         (("discrepancy/mixture_share",), "a share", lambda x: (x >= 0) & (x <= 1)),
-        (("field/weights", "discrepancy/mean"), "shares that sum to 1", lambda x: abs(x.sum(-1) - 1) < 0.01),
+        (("discrepancy/weights",), "weights that sum to 1", lambda x: x.size > 0 and abs(x.sum() - 1) < 1e-6),
+        (("discrepancy/mixtures",), "different mixtures", lambda x: 0 < len(x) == len(np.unique(x, axis=0))),
+        (
+            ("field/weights", "discrepancy/mean", "discrepancy/mixtures"),
+            "shares that sum to 1",
+            lambda x: abs(x.sum(-1) - 1) < 0.01,
+        ),
     ]
     for names, rule, holds in rules:
         for name in names:

@@ -106,6 +106,11 @@ def fit_field(
     return empty._replace(coefficients=coefficients)
 
 
+def weakened(field: ResidualField, strength: float) -> ResidualField:
+    """The same field with its corrections multiplied by a strength in [0, 1]."""
+    return field._replace(coefficients=strength * np.asarray(field.coefficients))
+
+
 def choose_settings(place: Place, residuals: Array, done: Array, finished: float = 0.0) -> tuple[float, float]:
     """Noise and length of the process under which the residuals of a table are most probable, times a prior about the defaults.
 

@@ -166,11 +166,12 @@ def altered(header, arrays, others):
         {"upgraded": 7},
     ):
         yield f"settings {settings}", {**header, "settings": {**header["settings"], **settings}}, arrays
-    test, told = BackTest(1e8, 0.01, 1.2, 0.1, 3)._asdict(), Diagnostics("nuts", 2, 50, 1.0, 90.0, 80.0)._asdict()
+    test, told = BackTest(1e8, 0.01, 0.9, 0.02, 0.1, 3)._asdict(), Diagnostics("nuts", 2, 50, 1.0, 90.0, 80.0)._asdict()
     for field, values in {
         "size": (0.0, None, 10**400),
         "mean_relative_error": (-1.0, "x"),
-        "ratio": (0.0, None, float("inf")),
+        "coverage": (-0.1, 1.5, None),
+        "width": (-1.0, None, float("inf")),
         "slope_variance": (None, float("nan")),
         "slopes": (-1, 1.5, 2**64),
     }.items():
@@ -241,7 +242,7 @@ def test_what_is_no_fit_ends_a_command_with_code_2(fits, tmp_path):
     "diagnostics", [None, Diagnostics("laplace", 4, 100, k_hat=np.inf), Diagnostics("nuts", 2, 50)]
 )
 def test_a_loaded_fit_is_the_fit_that_was_saved(diagnostics, fits, tmp_path):
-    tests = (BackTest(1e8, 0.01, 1.2, -0.1, 3), BackTest(4e8))
+    tests = (BackTest(1e8, 0.01, 0.9, 0.02, -0.1, 3), BackTest(4e8))
     fitted = dataclasses.replace(cj.load_fit(fits["camel"][0]), backtests=tests, diagnostics=diagnostics)
     fitted.save(tmp_path / "again.npz")
     loaded = cj.load_fit(tmp_path / "again.npz")

@@ -11,8 +11,11 @@ from fitting_problems import KEY
 import camel_jax as cj
 from camel_jax import laws
 from camel_jax.evaluation import simulate
+from camel_jax.fitting.backtest import is_unmixed
 from camel_jax.fitting.objective import Robust, as_data, objective
+from camel_jax.fitting.stacking import _sizes_left_out
 from camel_jax.laws.law import scale_runs, table_units
+from camel_jax.tables.runs import select
 
 
 def test_a_blend_is_its_parts_fitted_apart(tmp_path):
@@ -69,3 +72,21 @@ def test_the_weight_of_a_part_is_what_left_out_mixtures_say(planted, sizes):
     law = laws.blend(skills=1 if planted == "sodm" else 4)
     share = cj.fit(law, runs, key=KEY, starts=2, backtests=0).share_of_sodm
     assert share == 0.5 if planted == "sodm" else share < 0.2
+
+
+def test_where_no_run_mixes_domains_sizes_are_left_out_and_thin_evidence_counts_little():
+    runs = simulate.study(
+        jax.random.key(3), n_domains=3, n_mixtures=6, checkpoints=1, sizes=tuple(1e7 * 3.0 ** np.arange(5))
+    )
+    single = np.eye(3)[np.asarray(runs.run) % 3]
+    runs = dataclasses.replace(runs, recipe=dataclasses.replace(runs.recipe, weights=single))
+    assert is_unmixed(runs)
+    kept, fold = _sizes_left_out(runs)
+    active = np.asarray(runs.recipe.n_active)
+    for k, size in enumerate((9e7, 2.7e8, 8.1e8)):
+        assert np.allclose(active[fold == k], size) and active[kept[k]].max() < 0.5 * size
+    assert (fold[active < 5e7] == -1).all()
+    law = laws.blend(skills=3)
+    assert cj.fit(law, runs, key=KEY, starts=1, backtests=0).share_of_sodm <= 0.5 * 3 / 4
+    few = select(runs, active < 5e7)
+    assert cj.fit(law, few, key=KEY, starts=1, backtests=0).share_of_sodm == 0.0
