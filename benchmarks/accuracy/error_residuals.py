@@ -3,8 +3,8 @@
     python benchmarks/accuracy/error_residuals.py FOLDER KEPT [--tables a,b] [--laws camel,sodm]
 
 Every law is fitted to the sizes up to each size of a table (at most ten of them), to three quarters of its mixtures (in the whole
-table and below the largest size), to three quarters of its runs, and to its first tokens; each time all rows are predicted. KEPT holds one file
-a table and law, with residuals and corrections of the residual field, and is continued; ``error_prior.py`` reads it.
+table and below the largest size), to three quarters of its runs, and to its first tokens; each time all rows are predicted. KEPT holds
+one file a table and law, with residuals and corrections of the residual field, and is continued; ``error_prior.py`` reads it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Fits one law to every forward part of one table, in a process of its own; ``forward.py`` starts it, on this code or on an earlier one.
+"""Fits one law to every forward part of one table, in a process of its own, on this code or on an earlier one; see ``forward.py``.
 
     PYTHONPATH=CODE python benchmarks/accuracy/forward_worker.py TABLE LAW OUT [--starts 2] [--resamples 8]
 
-It uses public names only, which are the same since commit 82d794c. A line of JSON a split: how many sizes were fitted, how far ahead the
-rows lie, mean relative error, coverage, mean score and median half-width of the 90 % intervals of log loss, and the number of losses.
+It uses public names only, which are the same since commit 82d794c. A line of JSON a split: how many sizes were fitted, how far ahead
+the rows lie, mean relative error, coverage, mean score and median half-width of the 90 % intervals of log loss, and how many losses
+were judged.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ def main() -> None:
             rows = [at | {"ahead": 0, "failure": " ".join(str(error).split())[:200]}]
         else:
             rows = [
-                at | {"ahead": a} | score(point[i], None if low is None else low[i], None if high is None else high[i], losses[i])
+                at
+                | {"ahead": a}
+                | score(point[i], None if low is None else low[i], None if high is None else high[i], losses[i])
                 for a, i in ahead
             ]
         with args.out.open("a") as file:
