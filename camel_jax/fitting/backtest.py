@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from camel_jax.fitting.lanes import solve_lanes
+from camel_jax.fitting.lanes import ask
 from camel_jax.fitting.objective import Data, log_predictions, row_weights
-from camel_jax.fitting.plan import Lanes
+from camel_jax.fitting.plan import Asking, Lanes, Request
 from camel_jax.prediction.discrepancy import Discrepancy, discrepancy_factor, discrepancy_scale, table_discrepancy
 from camel_jax.prediction.residual_field import corrections, fit_field
 from camel_jax.recipes.recipe import Recipe
@@ -33,7 +33,7 @@ HALF_WIDTH = 1.6448536269514722  # of a normal interval with that mass, in stand
 
 def backtest_below(
     lanes: Lanes, data: Data, raw: Any, runs: Runs, size: float, resampled: Array | None = None
-) -> dict[str, float]:
+) -> Asking[dict[str, float]]:
     """Fit on the sizes below ``size`` and judge the prediction there.
 
     Args:
@@ -51,7 +51,7 @@ def backtest_below(
     below, there = active < size * (1 - 1e-9), np.isclose(active, size, rtol=1e-9)
     starts, rows = len(jax.tree.leaves(raw)[0]), len(runs)
     counts = np.tile(np.pad(below.astype(float), (0, len(data.weights) - rows)), (starts, 1))
-    solution = solve_lanes(lanes, data, raw, counts)
+    solution = yield from ask(Request(lanes, data, raw, counts))
     values = np.asarray(solution.objective).reshape(starts, -1)
     values = np.where(np.isfinite(values), values, np.inf)
     if lanes.law.separable:
@@ -91,7 +91,7 @@ def backtest_below(
     if resampled is not None and len(resampled) >= 2 and slopes:
         few = np.asarray(resampled)[:RESAMPLES] * np.pad(below, (0, len(data.weights) - rows))
         warm = jax.tree.map(lambda x: np.broadcast_to(x, (len(few), *np.shape(x))), chosen)
-        again = solve_lanes(lanes, data, warm, few, warm=True)
+        again = yield from ask(Request(lanes, data, warm, few, warm=True))
         each = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], again.params) for i in range(len(few))]
         logs = np.stack([log_predictions(lanes.law, one, data.recipe) for one in each])[:, :rows][:, there]
         logs = logs[np.all(np.isfinite(logs), axis=(1, 2))]

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from camel_jax.fitting.lanes import best_solver, solve_lanes
+from camel_jax.fitting.lanes import best_solver
 from camel_jax.fitting.objective import Data, log_predictions
-from camel_jax.fitting.plan import Lanes
+from camel_jax.fitting.plan import Asking, Lanes, Request
 from camel_jax.laws.blend import SHARE, of_part
 from camel_jax.tables.runs import Runs, mixture_ids, scales
 
@@ -24,7 +24,7 @@ FEWEST = 3  # mixtures at the largest size, below which all sizes are tested, an
 GRID = 21  # weights tried, from nothing to all
 
 
-def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> float:
+def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> Asking[float]:
     """Weight of the second part.
 
     Args:
@@ -34,7 +34,7 @@ def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> float:
       runs: the table, in the same units.
 
     Returns:
-      A weight in [0, the law's own].
+      A weight in [0, the law's own], once the lanes it asks for are solved.
     """
     ids, rows, most = mixture_ids(runs), len(runs), float(raw[SHARE])
     n_folds = min(FOLDS, ids.max() + 1)
@@ -52,7 +52,7 @@ def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> float:
     for name, part in lanes.law.parts:
         start = jax.tree.map(lambda x: np.broadcast_to(x, (n_folds, *np.shape(x))), of_part(raw, name))
         own = dataclasses.replace(lanes, law=part, solver=best_solver(part, data, start))
-        found = solve_lanes(own, data, start, counts, warm=True).params
+        found = (yield Request(own, data, start, counts, warm=True)).params
         each = [
             log_predictions(part, jax.tree.map(lambda x, i=i: np.asarray(x)[i], found), data.recipe)
             for i in range(n_folds)
