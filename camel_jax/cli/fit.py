@@ -98,7 +98,7 @@ def fit(
         if wrong := [name for name, value in (single | {"--distributed": distributed or None}).items() if value]:
             raise ValueError(f"{wrong[0]} belongs to the fit of one table: leave out --out-dir")
         chosen = make_law(law or "blend", skills)
-        options = {"resamples": 32 if resamples is None else resamples, "starts": starts or 4}
+        options: dict[str, Any] = {"resamples": 32 if resamples is None else resamples, "starts": starts or 4}
         options |= {"seed": seed, "resume": resume, "json": json}
         return fit_folder(runs, out_dir, chosen, columns=parse_map(columns), **options)
     if out is None or len(runs) != 1:

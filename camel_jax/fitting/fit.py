@@ -87,7 +87,13 @@ def fit(
     '2 starts: 2 converged'
     """
     forget_programs()
-    options = {"resamples": resamples, "starts": starts, "solver": solver, "weighting": weighting, "field": field}
+    options: dict[str, Any] = {
+        "resamples": resamples,
+        "starts": starts,
+        "solver": solver,
+        "weighting": weighting,
+        "field": field,
+    }
     options |= {"backtests": backtests, "robust": robust, "max_steps": max_steps, "chunk": chunk, "pad_rows": pad_rows}
     return answer(asking_fit(law, runs, key=key, resume=resume, progress=progress, **options), solve_request)
 

@@ -17,7 +17,7 @@ from camel_jax.fitting.plan import Progress
 from camel_jax.fitting.result import Fit, load_fit
 from camel_jax.fitting.together import solve_together
 from camel_jax.laws.law import Law
-from camel_jax.runtime import forget_programs
+from camel_jax.runtime import forget_programs, require_float64
 from camel_jax.storage import ArchiveError
 from camel_jax.tables.read import read_runs
 from camel_jax.tables.runs import Runs
@@ -79,6 +79,7 @@ def fit_many(
 
     Raises:
       TypeError: an option that ``fit`` does not have.
+      ValueError: float64 is off.
 
     >>> import jax
     >>> from camel_jax import laws
@@ -88,6 +89,7 @@ def fit_many(
     >>> list(many.fits), list(many.errors), many.frame().shape[0]
     (['good'], ['bad'], 2)
     """
+    require_float64("fitting")
     named = dict(tables) if isinstance(tables, Mapping) else {str(i): table for i, table in enumerate(tables)}
     fits: dict[str, Fit] = {}
     errors: dict[str, str] = {}
@@ -124,7 +126,9 @@ def fit_many(
     for low in range(0, len(waiting), together):
         forget_programs()
         begin = time.perf_counter()
-        asking, answers, done = {}, {}, {}
+        asking: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
+        done: dict[str, Fit] = {}
         for name in waiting[low : low + together]:
             runs = read[name]
             asking[name] = asking_fit(law, runs, key=key, **{"pad_rows": padded_rows(len(runs)), **options})
@@ -137,8 +141,6 @@ def fit_many(
                 except StopIteration as end:
                     done[name] = end.value
                     del asking[name]
-                except TypeError:
-                    raise
                 except Exception as error:  # whatever is wrong with one table is a row of its own
                     fail(name, error)
                     del asking[name]

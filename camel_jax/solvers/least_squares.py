@@ -110,7 +110,14 @@ def least_squares(
     >>> round(float(fit.params["exponent"][0, 0, 0]), 6), int(fit.status[0, 0, 0])
     (0.4, 0)
     """
-    given = {"rows": rows, "weights": weights, "prior": prior, "huber": huber, "link": link, "by_row": by_row}
+    given: dict[str, Any] = {
+        "rows": rows,
+        "weights": weights,
+        "prior": prior,
+        "huber": huber,
+        "link": link,
+        "by_row": by_row,
+    }
     given |= {"analyze": analyze, "starts_by_resample": starts_by_resample, "project": project, "lanes": lanes}
     ready = prepare(law, starts, targets, max_steps=max_steps, rtol=rtol, damping=damping, devices=devices, **given)
     devices = list(devices) if devices is not None else jax.local_devices()
