@@ -6,6 +6,7 @@ EXAMPLES = {
     "fit": (
         "camel-jax fit runs.csv --out fit.npz",
         "camel-jax fit runs.csv --law camel --skills 6 --resamples 64 --out fit.npz",
+        "camel-jax fit tables/*.csv --out-dir fits",
     ),
     "predict": ("camel-jax predict fit.npz --recipes recipes.csv --out predictions.csv",),
     "mix": (

@@ -32,7 +32,7 @@ TOPICS = {
     ),
     "Which runs": ("checkpoints", "unfinished", "drop_incomplete"),
     "Trainer": ("to", "paths", "lattice", "sequence_length", "batch_tokens", "documents"),
-    "Output": ("out", "figure", "curves", "template", "launch", "json"),
+    "Output": ("out", "out_dir", "figure", "curves", "template", "launch", "json"),
 }
 
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from camel_jax.fitting.lanes import solve_lanes
+from camel_jax.fitting.lanes import ask
 from camel_jax.fitting.objective import Data, log_predictions, row_weights
-from camel_jax.fitting.plan import Lanes
+from camel_jax.fitting.plan import Asking, Lanes, Request
 from camel_jax.prediction.discrepancy import (
     Discrepancy,
     error_quantiles,
@@ -85,6 +85,11 @@ class _Held(NamedTuple):
     slopes: int
 
 
+def backtest_sizes(runs: Runs, tests: int) -> np.ndarray:
+    """The largest ``tests`` sizes that have at least two sizes below them."""
+    return scales(runs)[2:][-tests:] if tests else np.zeros(0)
+
+
 def is_unmixed(runs: Runs) -> bool:
     """Whether a table has several domains and no run that mixes them."""
     shares = np.asarray(runs.recipe.weights)
@@ -101,7 +106,7 @@ def judge_forward(
     resampled: Array | None = None,
     *,
     field: bool = True,
-) -> Judged:
+) -> Asking[Judged]:
     """Back-tests at the largest sizes of a table that have two sizes or more below them.
 
     Args:
@@ -114,10 +119,13 @@ def judge_forward(
       field: whether predictions are corrected by the residual field.
 
     Returns:
-      ``Judged``, sizes in those units.
+      ``Judged``, sizes in those units, once the lanes it asks for are solved.
     """
-    sizes = scales(runs)[2:][-tests:] if tests else np.zeros(0)
-    held = [_hold_out(lanes, data, raw, runs, size, prior, resampled if size == sizes[-1] else None) for size in sizes]
+    sizes = backtest_sizes(runs, tests)
+    held = []
+    for size in sizes:
+        some = resampled if size == sizes[-1] else None
+        held.append((yield from _hold_out(lanes, data, raw, runs, size, prior, some)))
     strength = _field_strength(held, runs) if field else 0.0
     seen: list[Seen] = []
     told = []
@@ -129,12 +137,12 @@ def judge_forward(
 
 def _hold_out(
     lanes: Lanes, data: Data, raw: Any, runs: Runs, size: float, prior: ErrorPrior, resampled: Array | None
-) -> _Held:
+) -> Asking[_Held]:
     active = np.asarray(runs.recipe.n_active)
     below, there = active < size * (1 - 1e-9), np.isclose(active, size, rtol=1e-9)
     starts, rows = len(jax.tree.leaves(raw)[0]), len(runs)
     counts = np.tile(np.pad(below.astype(float), (0, len(data.weights) - rows)), (starts, 1))
-    solution = solve_lanes(lanes, data, raw, counts)
+    solution = yield from ask(Request(lanes, data, raw, counts))
     values = np.asarray(solution.objective).reshape(starts, -1)
     values = np.where(np.isfinite(values), values, np.inf)
     if lanes.law.separable:
@@ -156,7 +164,7 @@ def _hold_out(
     if resampled is not None and len(resampled) >= 2 and slopes:
         few = np.asarray(resampled)[:RESAMPLES] * np.pad(below, (0, len(data.weights) - rows))
         warm = jax.tree.map(lambda x: np.broadcast_to(x, (len(few), *np.shape(x))), chosen)
-        again = solve_lanes(lanes, data, warm, few, warm=True)
+        again = yield from ask(Request(lanes, data, warm, few, warm=True))
         each = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], again.params) for i in range(len(few))]
         logs = np.stack([log_predictions(lanes.law, one, data.recipe) for one in each])[:, :rows][:, there]
         logs = logs[np.all(np.isfinite(logs), axis=(1, 2))]

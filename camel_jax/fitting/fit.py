@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import jax
 import numpy as np
 
 from camel_jax.fitting.backtest import is_unmixed, judge_forward, law_discrepancy
 from camel_jax.fitting.identifiability import FitError, check_table
-from camel_jax.fitting.lanes import best_solver, solve_lanes
+from camel_jax.fitting.lanes import ask, best_solver, solve_request
 from camel_jax.fitting.objective import Robust, as_data, log_predictions
-from camel_jax.fitting.plan import Lanes, Progress
+from camel_jax.fitting.plan import Asking, Lanes, Progress, Request, answer
 from camel_jax.fitting.result import Fit
 from camel_jax.fitting.stacking import learn_share
 from camel_jax.fitting.starts import best_first, good_starts, seeds, some_lanes
@@ -19,7 +20,7 @@ from camel_jax.laws.blend import with_share
 from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
 from camel_jax.prediction.error_prior import error_prior, robust_variance, scale_errors, within_scale
 from camel_jax.prediction.residual_field import fit_field, no_field, weakened
-from camel_jax.runtime import require_float64
+from camel_jax.runtime import forget_programs, require_float64
 from camel_jax.tables.runs import Runs, resample_counts, scales
 from camel_jax.types import Array
 
@@ -86,6 +87,37 @@ def fit(
     >>> fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=2).check()
     '2 starts: 2 converged'
     """
+    forget_programs()
+    options: dict[str, Any] = {
+        "resamples": resamples,
+        "starts": starts,
+        "solver": solver,
+        "weighting": weighting,
+        "field": field,
+    }
+    options |= {"backtests": backtests, "robust": robust, "max_steps": max_steps, "chunk": chunk, "pad_rows": pad_rows}
+    return answer(asking_fit(law, runs, key=key, resume=resume, progress=progress, **options), solve_request)
+
+
+def asking_fit(
+    law: Law,
+    runs: Runs,
+    *,
+    key: Array,
+    resamples: int = 0,
+    starts: int = 4,
+    solver: str = "auto",
+    weighting: str = "balanced",
+    field: bool = True,
+    backtests: int = 3,
+    robust: Robust = ROBUST,
+    max_steps: int | None = None,
+    chunk: int | None = None,
+    pad_rows: int | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Asking[Fit]:
+    """``fit`` as work that asks for the lanes it needs solved, so that the lanes of many tables can be solved together."""
     require_float64("fitting")
     if jax.default_backend() == "tpu":
         raise ValueError(
@@ -113,7 +145,7 @@ def fit(
     def report(offset: int) -> Progress:
         return lambda done, _: None if progress is None else progress(offset + done, total)
 
-    first = solve_lanes(settings, data, raw, None, chunk=chunk, progress=report(0))
+    first = yield from ask(Request(settings, data, raw, None, chunk=chunk, progress=report(0)))
     objective_of = np.asarray(first.objective)
     if law.separable:
         first, objective_of = best_first(first, starts, n_sets)
@@ -123,20 +155,20 @@ def fit(
 
     order = good[np.argsort(objective_of[good], kind="stable")]
     if law.parts:
-        share = learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
+        share = yield from learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
         first = first._replace(params=with_share(first.params, share))
         raw = with_share(raw, share)
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
     warm = some_lanes(first.params, take)
     counts = resample_counts(resample_key, runs, resamples)
     counts = np.pad(counts, [(0, 0), (0, len(data.weights) - len(runs))])
-    again = solve_lanes(settings, data, warm, counts, warm=True, chunk=chunk, progress=report(starts * n_sets))
+    again = yield from ask(Request(settings, data, warm, counts, True, chunk, report(starts * n_sets)))
     again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
 
     some = some_lanes(raw, slice(8 if law.separable else 1))
     prior = error_prior(law.name)
-    judged = judge_forward(settings, data, some, scaled, backtests, prior, counts, field=field)
+    judged = yield from judge_forward(settings, data, some, scaled, backtests, prior, counts, field=field)
 
     members = [some_lanes(first.params, i) for i in good]
     residuals = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(

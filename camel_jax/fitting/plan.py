@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -50,6 +50,40 @@ class Lanes:
         code = getattr(law.predict, "__code__", None)
         settings = (law.name, law.settings, law.predict.__qualname__, self.solver, self.robust, self.max_steps)
         return Kept(self.keep, (*settings, None if code is None else code.co_code), data)
+
+
+class Request(NamedTuple):
+    """Lanes that a fit needs solved before it goes on; see ``lanes.solve_lanes`` for what the attributes mean."""
+
+    lanes: Lanes
+    data: Data
+    raw: Any
+    counts: Array | None
+    warm: bool = False
+    chunk: int | None = None
+    progress: Progress | None = None
+
+
+T = TypeVar("T")
+Asking = Generator[
+    Request, Solution, T
+]  # work that asks for lanes as it goes, so that many tables can be solved together
+
+
+def answer(asking: Asking[T], solve: Callable[[Request], Solution]) -> T:
+    """The result of work that asks for lanes, with a way to solve them.
+
+    >>> def work():
+    ...     return (yield "lanes") + 1
+    >>> answer(work(), lambda request: len(request))
+    6
+    """
+    try:
+        request = next(asking)
+        while True:
+            request = asking.send(solve(request))
+    except StopIteration as done:
+        return done.value
 
 
 def solution_like(raw: Any, lead: int) -> Solution:

@@ -16,9 +16,9 @@ import jax
 import numpy as np
 
 from camel_jax.fitting.backtest import is_unmixed
-from camel_jax.fitting.lanes import best_solver, solve_lanes
+from camel_jax.fitting.lanes import best_solver
 from camel_jax.fitting.objective import Data, log_predictions
-from camel_jax.fitting.plan import Lanes
+from camel_jax.fitting.plan import Asking, Lanes, Request
 from camel_jax.laws.blend import SHARE, of_part
 from camel_jax.tables.runs import Runs, mixture_ids, scales
 
@@ -28,7 +28,7 @@ LARGEST = 3  # sizes left out one after the other where no run mixes domains
 GRID = 21  # weights tried, from nothing to all
 
 
-def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> float:
+def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> Asking[float]:
     """Weight of the second part.
 
     Args:
@@ -38,7 +38,7 @@ def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> float:
       runs: the table, in the same units.
 
     Returns:
-      A weight in [0, the law's own].
+      A weight in [0, the law's own], once the lanes it asks for are solved.
     """
     rows, most = len(runs), float(raw[SHARE])
     kept, fold = _sizes_left_out(runs) if is_unmixed(runs) else _mixtures_left_out(runs)
@@ -52,7 +52,7 @@ def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> float:
     for name, part in lanes.law.parts:
         start = jax.tree.map(lambda x: np.broadcast_to(x, (n_folds, *np.shape(x))), of_part(raw, name))
         own = dataclasses.replace(lanes, law=part, solver=best_solver(part, data, start))
-        found = solve_lanes(own, data, start, counts, warm=True).params
+        found = (yield Request(own, data, start, counts, warm=True)).params
         each = [
             log_predictions(part, jax.tree.map(lambda x, i=i: np.asarray(x)[i], found), data.recipe)
             for i in range(n_folds)

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.laws import camel_derivatives
+from camel_jax.laws import camel_blocks, camel_derivatives
 from camel_jax.laws.allocation import log_allocate, log_allocate_closed
 from camel_jax.laws.camel_coordinates import camel_coordinates
 from camel_jax.laws.law import JointDerivatives, Law, varies
@@ -291,5 +291,8 @@ def _derivatives(exact: bool) -> JointDerivatives:
         lambda theta, recipe, n_terms: camel_derivatives.latent_losses(theta, table(recipe), n_terms - 1, exact),
         lambda theta, phi, recipe, curvature, slope, second: camel_derivatives.arrow(
             theta, phi, table(recipe), curvature, slope, second, exact
+        ),
+        lambda theta, phi, recipe, curvature: camel_blocks.curvature_blocks(
+            theta, phi, table(recipe), curvature, exact
         ),
     )

@@ -100,6 +100,8 @@ class JointDerivatives(NamedTuple):
       pack: ``pack(raw) -> (theta, phi)``. unpack: ``unpack(theta, phi, n_domains) -> raw``, its inverse.
       latent: ``latent(theta, recipe, n_terms) -> (R, Q)``: the terms b of every row.
       arrow: ``arrow(theta, phi, recipe, curvature (V, R), slope (V, R), second) -> (Arrow, gradient (P,), gradient (V, Q))``.
+      blocks: ``blocks(theta, phi, recipe, curvature (V, R)) -> (each (G, B, B), last (M, M))``: diagonal blocks of the Gauss-Newton
+        matrix of theta, G equal ones and the rest, in the order of theta.
     """
 
     supports: Callable[[Raw, Recipe], bool]
@@ -107,6 +109,7 @@ class JointDerivatives(NamedTuple):
     unpack: Callable[[Array, Array, int], Raw]
     latent: Callable[[Array, Recipe, int], Array]
     arrow: Callable[..., tuple[Any, Array, Array]]
+    blocks: Callable[[Array, Array, Recipe, Array], tuple[Array, Array]]
 
 
 class Units(NamedTuple):

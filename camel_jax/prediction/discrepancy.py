@@ -61,6 +61,7 @@ class Discrepancy(NamedTuple):
     >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
+    >>> from camel_jax.prediction.discrepancy import discrepancy_scale
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8))
     >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1)
     >>> near, far = (discrepancy_scale(fitted.discrepancy, cj.dense(n, 2e9, [0.5, 0.5])) for n in (1e8, 1e9))

@@ -274,6 +274,26 @@ def run_queue(model: Any, settings: Settings, mesh: Mesh | None, data: Any, batc
     )
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def run_queues(model: Any, settings: Settings, mesh: Mesh, data: Any, batch: Batch) -> tuple[Array, ...]:
+    """The same for many tables of one shape: whole tables are split over the devices, which take one after the other.
+
+    Args:
+      model, settings: as for ``run_queue``.
+      mesh: one axis "tables" over the devices.
+      data, batch: with a leading axis of tables, a multiple of the devices.
+
+    Returns:
+      As ``run_queue``, with a leading axis of tables; the lanes of each are in order.
+    """
+    split = PartitionSpec("tables")
+
+    def local(data: Any, batch: Batch) -> tuple[Array, ...]:
+        return lax.map(lambda one: _queue(model, settings, 1, *one), (data, batch))
+
+    return jax.shard_map(local, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(data, batch)
+
+
 def in_order(result: Array, n_devices: int, n_ids: int) -> np.ndarray:
     """Results of ``run_queue`` by lane id; host side."""
     result = np.asarray(result)

@@ -49,6 +49,17 @@ def runs_to_frame(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(data)
 
 
+def rows_to_frame(rows: Mapping[str, Mapping[str, Any]], index: str) -> pd.DataFrame:
+    """A DataFrame of one row a name: the name in the column ``index``, then the columns of all rows.
+
+    >>> rows_to_frame({"a": {"n": 1}, "b": {"n": 2}}, "table")["n"].tolist()
+    [1, 2]
+    """
+    import pandas as pd
+
+    return pd.DataFrame([{index: name, **row} for name, row in rows.items()])
+
+
 def write_runs(runs: Runs, path: str | os.PathLike[str]) -> None:
     """Write a table of runs as CSV or Parquet, by suffix; what was not measured stays blank.
 

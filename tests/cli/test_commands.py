@@ -59,7 +59,9 @@ def test_help_and_usage():
     assert code == 0 and err == ""
     assert all(command in out for command in ("demo", "fit", "predict", "mix"))
     assert "No such command" in refused("fits")
-    assert "Missing option '--out'" in refused("fit", "t.csv")
+    assert "say where the fit goes: --out" in refused("fit", "t.csv")
+    assert "say where the fit goes: --out" in refused("fit", "t.csv", "u.csv", "--out", "f.npz")
+    assert "--out belongs to the fit of one table" in refused("fit", "t.csv", "--out-dir", "d", "--out", "f.npz")
     assert "--resamples" in refused("fit", "t.csv", "--out", "f.npz", "--resamples", "-1")
     assert "--resamples" in refused("fit", "t.csv", "--out", "f.npz", "--resamples", "many")
 
