@@ -22,6 +22,7 @@ from camel_jax.prediction.discrepancy import table_discrepancy
 from camel_jax.prediction.residual_field import fit_field, no_field
 from camel_jax.runtime import require_float64
 from camel_jax.tables.runs import Runs, resample_counts
+from camel_jax.tables.sanity import as_notes, check_sanity, left_out
 from camel_jax.types import Array
 
 SOLVERS = ("auto", "newton", "lbfgs", "adam", "least_squares")
@@ -95,7 +96,8 @@ def fit(
         raise ValueError(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
     if starts < 1 or resamples < 0:
         raise ValueError(f"starts must be at least 1 and resamples at least 0; got {starts} and {resamples}")
-    notes = check_table(law, runs)
+    odd = check_sanity(runs)
+    notes = check_table(law, runs) + as_notes(odd)
     units = table_units(runs)
     scaled = scale_runs(units, runs)
     data = as_data(scaled, weighting, pad_rows)
@@ -145,6 +147,7 @@ def fit(
         data.log_losses
     )
     residuals = np.where(np.asarray(data.measured), residuals, np.nan)[: len(runs)]
+    residuals = np.where(left_out(runs, odd), np.nan, residuals)
     return Fit(
         law=in_units(law, units),
         raw=jax.tree.map(np.asarray, first.params),
