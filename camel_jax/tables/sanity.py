@@ -298,6 +298,8 @@ def _outlying(runs: Runs, s: Surface) -> list[Finding]:
         text += f", and {sets - 1} other sets of it are off" if sets > 1 else ""
         text += f"; so are {len(cells) - 1} other rows" if len(cells) > 1 else ""
         found.append(
-            Finding(kind, column, tuple(cell[0] for cell in cells), text + "; the residual field and the noise leave it out")
+            Finding(
+                kind, column, tuple(cell[0] for cell in cells), text + "; the residual field and the noise leave it out"
+            )
         )
     return found
