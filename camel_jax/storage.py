@@ -321,7 +321,7 @@ class Kept:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         self.digest = hashlib.sha256(repr((settings, jax.__version__)).encode())
-        _digest_tree(self.digest, data)
+        digest_tree(self.digest, data)
 
     def get(self, inputs: Any, solve: Callable[[], Any], like: Any, sound: Callable[[Any], bool] | None = None) -> Any:
         """The chunk of these inputs, from its file or solved and filed; on the host.
@@ -375,7 +375,7 @@ class Kept:
 
     def _name(self, inputs: Any) -> str:
         digest = self.digest.copy()
-        _digest_tree(digest, inputs)
+        digest_tree(digest, inputs)
         return digest.hexdigest()
 
     def _path(self, inputs: Any) -> pathlib.Path:
@@ -383,7 +383,8 @@ class Kept:
         return self.folder / f"{self._name(inputs)[:40]}.safetensors"
 
 
-def _digest_tree(digest: Any, tree: Any) -> None:
+def digest_tree(digest: Any, tree: Any) -> None:
+    """Feed the structure and every array of a pytree to a hash."""
     import jax
 
     leaves, structure = jax.tree.flatten(tree)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import pathlib
+import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +17,7 @@ from camel_jax.cli.fit_many import fit_folder
 from camel_jax.cli.options import Json, Map, Seed, parse_map
 from camel_jax.cli.output import claim, hold
 from camel_jax.runtime import start_engine
-from camel_jax.storage import check_target
+from camel_jax.storage import check_target, discard_unfinished
 
 BAYES_SKILLS = 6  # of camel with --bayes: the posterior of 16 takes far longer
 OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".json", ".toml", ".html", ".htm", ".png", ".svg", ".pdf")
@@ -112,16 +116,21 @@ def fit(
     if bayes and distributed:
         raise ValueError("--bayes runs in one process: leave out --distributed")
     start_engine()
-    from camel_jax.fitting.processes import is_first, join_job
-
-    if distributed:
-        join_job(coordinator, processes, process_id)
-    if is_first():
-        claim(out)
-        hold(resume, "fitting with")
+    from camel_jax.fitting.processes import is_first
     from camel_jax.tables.read import read_runs
 
-    table = read_runs(path, columns=parse_map(columns), on_ignored=tell_ignored)
+    def begin(first: bool) -> Any:
+        if first:
+            claim(out)
+            hold(resume, "fitting with")
+        return read_runs(path, columns=parse_map(columns), on_ignored=tell_ignored)
+
+    leave: Callable[[], None] = lambda: None  # noqa: E731
+    if distributed:
+        options = {"law": (law, skills), "options": (seed, starts, resamples), "number of processes": processes}
+        table, leave = join(begin, options, coordinator, processes, process_id)
+    else:
+        table = begin(True)
     chosen = make_law(law or ("camel" if bayes else "blend"), skills, BAYES_SKILLS if bayes else None)
     if bayes and chosen.parts:
         raise ValueError(f"--bayes samples one law, and {chosen.name} is {len(chosen.parts)}; take one of them")
@@ -131,13 +140,14 @@ def fit(
     if bayes:
         result = run_bayes(result, table, seed=seed, chains=chains or 4, draws=draws or 1000, resume=resume)
     if not is_first():
-        return  # the first process of a job writes and prints
+        return leave()  # the first process of a job writes and prints
     if accuracies is not None:
         given = benchmarks is not None
         more = 32 if resamples is None else resamples
         result = add_benchmarks(result, accuracies, known, given=given, seed=seed, resamples=more)
     result.save(out)
     say(f"wrote {out}")
+    leave()
     from camel_jax.reports.evidence import summarize, summarize_benchmarks
 
     summary = summarize(result, table)
@@ -164,6 +174,68 @@ def check_name(path: pathlib.Path, runs: pathlib.Path) -> None:
     check_target(path)
     if path.exists() and runs.exists() and path.samefile(runs):
         raise ValueError(f"--out {path} is the run table")
+
+
+def join(
+    begin: Callable[[bool], Any],
+    options: dict[str, Any],
+    coordinator: str | None,
+    processes: int | None,
+    number: int | None,
+) -> tuple[Any, Callable[[], None]]:
+    """Join the processes of a job, all of which have the same table and options; the table, and what to call at the end.
+
+    By hand, they meet before the engine starts, so that a table that is missing or unlike ends all of them in one line each.
+    """
+    from camel_jax import __version__
+    from camel_jax.fitting.processes import check_job, digest, is_first, join_job
+    from camel_jax.fitting.rendezvous import meet
+
+    check_job(coordinator, processes, number)
+    if coordinator is None or processes is None or number is None:
+        join_job()
+        return begin(is_first()), lambda: None
+    try:
+        table, problem = begin(number == 0), None
+    except (ValueError, OSError) as error:
+        table, problem = None, error
+    facts = {name: digest(*value) if isinstance(value, tuple) else str(value) for name, value in options.items()}
+    facts |= {"version": __version__}
+    facts |= {"error": str(problem)} if problem else {"table": digest(table, table.domains, table.sets)}
+    try:
+        group = meet(coordinator, processes, number, facts)
+    except ValueError as error:
+        raise problem or error from None
+    group.watch(_end_with_the_group)
+    if not os.environ.get("CAMEL_JAX_DEBUG"):
+        only_our_lines()
+    join_job(coordinator, processes, number)
+    atexit.register(_end_the_group, group)
+    return table, group.leave
+
+
+def only_our_lines() -> None:
+    """Python's stderr goes on; what compiled libraries write there, pages about a process that is gone, does not."""
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def _end_with_the_group(reason: str) -> None:
+    """End this process at once: what it waits for will not come."""
+    discard_unfinished()
+    say(f"error: {reason}: this process ends, too")
+    os._exit(2)
+
+
+def _end_the_group(group: Any) -> None:
+    """At the exit of a process that failed: the others hear of it, and nothing waits for them."""
+    if not group.left:
+        discard_unfinished()
+        sys.stdout.flush()
+        os._exit(2)
 
 
 def make_law(name: str, skills: int | None = None, default: int | None = None) -> Any:

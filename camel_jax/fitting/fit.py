@@ -22,6 +22,7 @@ from camel_jax.prediction.error_prior import error_prior, robust_variance, scale
 from camel_jax.prediction.residual_field import fit_field, no_field, weakened
 from camel_jax.runtime import forget_programs, require_float64
 from camel_jax.tables.runs import Runs, resample_counts, scales
+from camel_jax.tables.sanity import as_notes, check_sanity, left_out
 from camel_jax.types import Array
 
 SOLVERS = ("auto", "newton", "lbfgs", "adam", "least_squares")
@@ -127,7 +128,8 @@ def asking_fit(
         raise ValueError(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
     if starts < 1 or resamples < 0:
         raise ValueError(f"starts must be at least 1 and resamples at least 0; got {starts} and {resamples}")
-    notes = check_table(law, runs)
+    odd = check_sanity(runs)
+    notes = check_table(law, runs) + as_notes(odd)
     units = table_units(runs)
     scaled = scale_runs(units, runs)
     data = as_data(scaled, weighting, pad_rows)
@@ -175,6 +177,7 @@ def asking_fit(
         data.log_losses
     )
     residuals = np.where(np.asarray(data.measured), residuals, np.nan)[: len(runs)]
+    residuals = np.where(left_out(runs, odd), np.nan, residuals)
     row_mass = np.asarray(data.weights)[: len(runs)]
     scale = within_scale(prior, robust_variance(residuals, row_mass), len(np.unique(np.asarray(runs.run))))
     one_size = len(scales(runs)) == 1
