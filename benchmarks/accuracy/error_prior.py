@@ -31,6 +31,7 @@ from camel_jax.tables.read import read_runs
 from camel_jax.tables.runs import Runs, scales, select
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.pages import fill
 from common.provenance import RESULTS, provenance
 from common.results import write
 
@@ -289,19 +290,59 @@ def main() -> None:
     write(args.out, {**head, "settings": settings, "rows": rows})
 
 
+NAMES = {
+    "camel": "CAMEL",
+    "sodm": "SODM additive",
+    "sodm_joint": "SODM joint",
+    "dml": "DML",
+    "chinchilla": "Chinchilla",
+}
+KINDS = {
+    ("size", True): "sizes, next or next but one",
+    ("size", False): "sizes further ahead",
+    ("mixture", True): "mixtures",
+    ("run", True): "runs",
+    ("tokens", True): "later tokens",
+}
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The table of the page."""
+    lines = [
+        "| law | held out | splits | inside 90 % | at least 75 % on | score / constant | error / uncorrected |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for law in dict.fromkeys(r["law"] for r in rows):
+        for (kind, near), told in KINDS.items():
+            some = [r for r in rows if r["law"] == law and r["kind"] == kind and (r["ahead"] <= 2) == near]
+            if some:
+                coverage, enough, ratio, gain = figures(some)
+                lines.append(
+                    f"| {NAMES[law]} | {told} | {len(some)} | {coverage:.2f} | {enough:.2f} | {ratio:.2f} | {gain:.2f} |"
+                )
+    return "\n".join(lines)
+
+
+def figures(some: list[dict[str, Any]]) -> tuple[float, float, float, float]:
+    """Mean coverage, share of splits of at least 75 %, score over that of a constant width, and error over that without correction."""
+    coverage = np.array([r["coverage"] for r in some])
+    ratio = np.exp(np.nanmean([np.log(r["score"] / r["constant_score"]) for r in some]))
+    gain = np.exp(np.mean([np.log(r["error"] / r["error_uncorrected"]) for r in some]))
+    return float(coverage.mean()), float(np.mean(coverage >= 0.75)), float(ratio), float(gain)
+
+
 def report(rows: list[dict[str, Any]]) -> None:
-    """Coverage and scores, by law and kind."""
+    """Coverage and scores, by law and kind; on the page, too."""
+    fill("error_prior", page(rows) + "\n")
     for law in dict.fromkeys(r["law"] for r in rows):
         for kind, near in (("size", True), ("size", False), ("mixture", True), ("run", True), ("tokens", True)):
             some = [r for r in rows if r["law"] == law and r["kind"] == kind and (r["ahead"] <= 2) == near]
             if not some:
                 continue
-            coverage = np.array([r["coverage"] for r in some])
-            ratio = np.exp(np.nanmean([np.log(r["score"] / r["constant_score"]) for r in some]))
-            gain = np.exp(np.mean([np.log(r["error"] / r["error_uncorrected"]) for r in some]))
+            coverage, enough, ratio, gain = figures(some)
             print(
-                f"{law:12s} {kind:8s} {'near' if near else 'far':5s} {len(some):4d} splits: coverage {coverage.mean():.3f},"
-                f" at least .75 on {np.mean(coverage >= 0.75):.2f}, score over constant {ratio:.3f}, error over uncorrected {gain:.3f}"
+                f"{law:12s} {kind:8s} {'near' if near else 'far':5s} {len(some):4d} splits: coverage {coverage:.3f},"
+                f" at least .75 on {enough:.2f}, score over constant {ratio:.3f}, error over uncorrected {gain:.3f}"
             )
 
 

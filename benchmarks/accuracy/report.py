@@ -1,6 +1,6 @@
 """Fill the tables of README.md and docs/ from the results of other scripts, and draw one figure: python benchmarks/accuracy/report.py.
 
-Reads the leaderboards (leaderboard_holdout1, _holdout2, _proxy, _order, _order_laws, _mixtures), proxy_closing, ablations_holdout1,
+Reads the leaderboards (leaderboard_holdout1, _holdout2, _proxy, _order, _mixtures), proxy_closing, ablations_holdout1,
 bayes_tables, bayes_decisions and few_mixtures in benchmarks/results; writes between the marks of the pages, and
 docs/figures/leaderboard.png.
 """
@@ -54,7 +54,7 @@ def main() -> None:
     results = {k: read(f"leaderboard_holdout{k}") for k in (1, 2)}
     fill("short_accuracy", short(results[1]["rows"]))
     fill("accuracy", "\n".join(section(held, result) for held, result in results.items()))
-    fill("order", order([*read("leaderboard_order")["rows"], *read("leaderboard_order_laws")["rows"]]))
+    fill("order", order(read("leaderboard_order")["rows"]))
     fill("swarm", swarm(read("leaderboard_mixtures")["rows"]))
     fill("few_mixtures", few_mixtures(read("few_mixtures")))
     fill("ablations", ablations(read("ablations_holdout1")))
