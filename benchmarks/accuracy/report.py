@@ -82,7 +82,8 @@ def order(rows: list[dict]) -> str:
     tables = list(dict.fromkeys(row["table"] for row in rows))
     by_key = {(row["table"], row["method"]): row for row in rows}
     lines = [f"| | {' | '.join(tables)} |", f"|---|{'---|' * len(tables)}"]
-    for method in dict.fromkeys(row["method"] for row in rows):
+    known = [law for law in (*BASELINES, *LAWS) if any(row["method"] == law for row in rows)]
+    for method in sorted(known, key=lambda law: law in BASELINES):
         cells = [order_cell(by_key.get((table, method))) for table in tables]
         lines.append(f"| {LAWS.get(method, BASELINES.get(method, method))} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
