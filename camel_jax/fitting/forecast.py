@@ -78,7 +78,7 @@ def _step(law: Law, runs: Runs) -> float:
     if law.separable:
         params = _params(raw, runs)
         # lanes of few parameters are stepped together, and take many more steps
-        return sets * (wide_step(params, rows) if params > WIDE else 5.0 * wide_step(params, rows))
+        return sets * (wide_step(params, rows) if params > WIDE else 0.8 * wide_step(params, rows))
     if law.derivatives is None:
         return 1e-3
     shape = _shape(law, raw, runs)
