@@ -18,7 +18,10 @@ from camel_jax.tables.runs import Runs
 
 REFERENCE = 1.04e-3  # seconds of the probe of ``slowness`` where the steps were timed
 START_STEPS, WARM_STEPS = 200.0, 70.0  # of a joint law, on average
-WIDE_START, WIDE_WARM = 40.0, 20.0  # of a separable law with many parameters
+WIDE_START, WIDE_WARM = (
+    250.0,
+    90.0,
+)  # of a separable law with many parameters; more where it has as many as the table has rows
 COMPILING = 12.0  # seconds of a core for the programs of one law, where the compilation cache does not have them
 PATIENCE = 120.0  # seconds of a core of the reference from which a default fit is made with fewer resamples and starts
 FEWER = ((32, 4), (16, 4), (8, 3), (8, 2))  # resamples and starts of a default fit, the most that ``PATIENCE`` allows
@@ -75,7 +78,7 @@ def _step(law: Law, runs: Runs) -> float:
     if law.separable:
         params = _params(raw, runs)
         # lanes of few parameters are stepped together, and take many more steps
-        return sets * (wide_step(params, rows) if params > WIDE else 5.0 * wide_step(params, rows))
+        return sets * (wide_step(params, rows) if params > WIDE else 0.8 * wide_step(params, rows))
     if law.derivatives is None:
         return 1e-3
     shape = _shape(law, raw, runs)

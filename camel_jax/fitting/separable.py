@@ -26,7 +26,6 @@ FEWEST = 32  # resamples that a program is made for: starts, a default bootstrap
 NARROW = 8  # lanes that a core steps together, where few are left waiting for the slowest
 MANY = 4096  # lanes of a call from which its small laws are stepped in the wider set of ``least_squares``
 WIDE = 40  # parameters of a set beyond which its lanes are stepped one by one, by dense matrix products
-WIDE_STEPS = 300  # of such a lane
 LEAST_SQUARES_STEPS = 3000  # of a robust fit: reweighted steps are short where most residuals are in the linear zone
 
 
@@ -50,10 +49,10 @@ def common_of(lanes: Lanes, data: Data, raw: Any, counts: Array | None) -> Commo
     prior = _prior_of_one_set(law, tuple((name, np.shape(x)[2:]) for name, x in sorted(raw.items())))
     target = np.where(np.asarray(data.measured), np.exp(np.asarray(data.log_losses)), np.nan)
     scale = np.asarray(data.weights) / (lanes.robust.delta * lanes.robust.noise)
+    most = LEAST_SQUARES_STEPS if lanes.max_steps is None else lanes.max_steps
+    options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta, "max_steps": most}
     n_params = sum(int(np.prod(np.shape(x)[2:])) for x in raw.values())
     wide = n_params > WIDE
-    most = lanes.max_steps if lanes.max_steps is not None else WIDE_STEPS if wide else LEAST_SQUARES_STEPS
-    options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta, "max_steps": most}
     known = not wide and law.structure is not None
     shape = law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe) if known else None
     rows = data.recipe if shape is None else None

@@ -1,6 +1,7 @@
 """Lanes of many tables solved in one program: requests of one shape are stacked, each device takes whole lanes or tables in turn.
 
-The numbers are those of the requests one by one; what is saved is the call, and the time that devices wait for each other.
+The numbers are those of the requests one by one, and so is most of the time:
+what is saved is calls, and devices that wait for each other.
 """
 
 from __future__ import annotations

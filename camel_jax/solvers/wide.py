@@ -59,7 +59,7 @@ def wide_least_squares(
     prior: Prior,
     huber: float,
     max_steps: int = 300,
-    rtol: float = 1e-4,
+    rtol: float = 1e-5,
 ) -> LeastSquares:
     """Fit a law of many parameters to every resample and validation set.
 

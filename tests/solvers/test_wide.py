@@ -28,8 +28,7 @@ def test_it_finds_what_the_queue_finds_with_few_rows_and_with_many():
     for n_rows in (8, 60):  # the first by the system of the rows
         rows, targets, starts, weights = problem(n_rows)
         targets[3, 0] = np.nan
-        own = {"prior": prior, "huber": 1e-3, "rtol": 1e-5}
-        ours = wide_least_squares(predict, starts, targets, rows=rows, weights=weights, **own)
+        ours = wide_least_squares(predict, starts, targets, rows=rows, weights=weights, prior=prior, huber=1e-3)
         lanes = {name: x[:, None] for name, x in starts.items()}
         more = {"rows": rows, "weights": weights, "prior": prior, "huber": 1e-3, "starts_by_resample": True}
         theirs = least_squares(predict, lanes, targets, max_steps=3000, **more)
