@@ -195,10 +195,12 @@ def join(
     if coordinator is None or processes is None or number is None:
         join_job()
         return begin(is_first()), lambda: None
+    table: Any = None
+    problem: Exception | None = None
     try:
-        table, problem = begin(number == 0), None
+        table = begin(number == 0)
     except (ValueError, OSError) as error:
-        table, problem = None, error
+        problem = error
     facts = {name: digest(*value) if isinstance(value, tuple) else str(value) for name, value in options.items()}
     facts |= {"version": __version__}
     facts |= {"error": str(problem)} if problem else {"table": digest(table, table.domains, table.sets)}

@@ -23,7 +23,7 @@ from camel_jax.prediction.discrepancy import (
     table_discrepancy,
 )
 from camel_jax.prediction.error_prior import ErrorPrior, Seen, robust_variance, scale_errors, within_scale
-from camel_jax.prediction.residual_field import corrections, fit_field
+from camel_jax.prediction.residual_field import corrections, fit_field, is_far_out
 from camel_jax.recipes.recipe import Recipe, select_recipe
 from camel_jax.tables.runs import Runs, scales, select
 from camel_jax.types import Array
@@ -155,7 +155,8 @@ def _hold_out(
     part = select(runs, below)
     variance = robust_variance(residuals[below], row_weights(part))
     scale = within_scale(prior, variance, len(np.unique(np.asarray(part.run))))
-    field = corrections(fit_field(part, residuals[below]), runs.recipe)
+    inside = np.where(is_far_out(residuals[below]), np.nan, residuals[below])
+    field = corrections(fit_field(part, inside), runs.recipe)
     tested, shares = select(runs, there), np.asarray(part.recipe.weights)
     away = (np.asarray(tested.recipe.weights) - shares.mean(0)) / np.maximum(shares.std(0), 0.02)
     away /= np.sqrt(len(runs.domains))

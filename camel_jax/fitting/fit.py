@@ -19,7 +19,7 @@ from camel_jax.fitting.starts import best_first, good_starts, seeds, some_lanes
 from camel_jax.laws.blend import with_share
 from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
 from camel_jax.prediction.error_prior import error_prior, robust_variance, scale_errors, within_scale
-from camel_jax.prediction.residual_field import fit_field, no_field, weakened
+from camel_jax.prediction.residual_field import fit_field, is_far_out, no_field, weakened
 from camel_jax.runtime import forget_programs, require_float64
 from camel_jax.tables.runs import Runs, resample_counts, scales
 from camel_jax.tables.sanity import as_notes, check_sanity, left_out
@@ -177,7 +177,7 @@ def asking_fit(
         data.log_losses
     )
     residuals = np.where(np.asarray(data.measured), residuals, np.nan)[: len(runs)]
-    residuals = np.where(left_out(runs, odd), np.nan, residuals)
+    residuals = np.where(left_out(runs, odd) | is_far_out(residuals), np.nan, residuals)
     row_mass = np.asarray(data.weights)[: len(runs)]
     scale = within_scale(prior, robust_variance(residuals, row_mass), len(np.unique(np.asarray(runs.run))))
     one_size = len(scales(runs)) == 1

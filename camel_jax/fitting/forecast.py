@@ -44,7 +44,7 @@ def slowness() -> float:
     with one_blas_thread():
         for _ in range(8):
             begin = time.perf_counter()
-            a @ a
+            np.matmul(a, a)
             seconds.append(time.perf_counter() - begin)
     return min(seconds) / REFERENCE
 
@@ -124,4 +124,4 @@ def _params(raw: Any, runs: Runs) -> int:
 def _shape(law: Law, raw: Any, runs: Runs) -> Shape:
     assert law.derivatives is not None
     theta, phi = jax.eval_shape(law.derivatives.pack, raw)
-    return Shape(theta.size, *np.shape(runs.losses)[:1], len(runs.domains), len(runs.sets), phi.shape[1])
+    return Shape(theta.size, len(runs), len(runs.domains), len(runs.sets), phi.shape[1])

@@ -102,8 +102,8 @@ def solve_lanes(
     counts = None if counts is None else np.asarray(counts)[mine]
     kept = lanes.kept(data)
     with one_blas_thread():
-        if lanes.solver == BY_EVIDENCE:
-            solved = by_evidence(lanes.law.loglinear, data, raw, counts)
+        if lanes.solver == BY_EVIDENCE and (form := lanes.law.loglinear) is not None:
+            solved = by_evidence(form, data, raw, counts)
         elif lanes.solver == "least_squares":
             solved = by_least_squares(lanes, data, raw, counts, kept, progress)
         else:

@@ -37,7 +37,7 @@ class Lanes:
 
     def minimize(self, raw: Any, data: Data, warm: Array = False) -> Solution:
         """Minimise the objective from one start with the solver of these lanes; ``warm``: the start is near the solution."""
-        limit = {} if self.max_steps is None else {"max_steps": self.max_steps}
+        limit: dict[str, Any] = {} if self.max_steps is None else {"max_steps": self.max_steps}
         if self.solver == "newton":
             schedule = joint_newton.Schedule(**limit)
             return joint_newton.minimize_joint(self.law, raw, data, self.robust, schedule, warm=warm)

@@ -147,7 +147,9 @@ class Fit:
         raw, keep = usable_draws(self)
         n = len(keep)
         copies = -(-MIN_DRAWS // n)
-        errors = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
+        bias, slope, beyond, tail = draw_errors(
+            jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains)
+        )
         params = constrain_all(self.inner_law, some_lanes(raw, np.tile(keep, copies)))
         return Draws(
             params,
@@ -155,7 +157,10 @@ class Fit:
             self.units,
             self.discrepancy,
             self.field if field else no_field(len(self.domains), len(self.sets)),
-            *errors,
+            bias,
+            slope,
+            beyond,
+            tail,
             self.inner_law,
             self.domains,
             self.sets,

@@ -53,8 +53,8 @@ def common_of(lanes: Lanes, data: Data, raw: Any, counts: Array | None) -> Commo
     options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta, "max_steps": most}
     n_params = sum(int(np.prod(np.shape(x)[2:])) for x in raw.values())
     wide = n_params > WIDE
-    known = not wide and law.structure is not None
-    shape = law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe) if known else None
+    structure = None if wide else law.structure
+    shape = None if structure is None else structure(jax.tree.map(lambda x: x[0], raw), data.recipe)
     rows = data.recipe if shape is None else None
     shape = _one_set(law) if shape is None else shape
     a_call = max(FEWEST, 1 << (min(n, RESAMPLES_A_CALL) - 1).bit_length())

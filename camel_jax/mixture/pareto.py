@@ -75,7 +75,7 @@ def pareto_front(
     key = jax.random.key(0) if key is None else key
     one = problem_of(outcomes, {**options, "objective": first})
     two = problem_of(outcomes, {**options, "objective": second})
-    if len(two.regions) > 1 or violation_of_count(two.limits, two.regions[0]) > 0:
+    if len(two.regions) > 1 or violation_of_count(two.limits, next(iter(two.regions))) > 0:
         raise ValueError("a front needs one set of domains, not 'at most k': fix the shares of the others at 0")
     best_one, best_two = solve(one, key, starts), solve(two, key, starts)
     still, moving = split_function(outcomes)

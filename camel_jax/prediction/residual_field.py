@@ -29,6 +29,7 @@ NOISES = NOISE * 2.0 ** np.arange(-6.0, 3.01, 0.5)
 LENGTHS = LENGTH * 2.0 ** np.arange(-1.5, 1.51, 0.5)
 SPREAD = 0.7  # of the priors of log noise and log length
 MAX_ROWS, EVIDENCE_ROWS = 3000, 400
+FAR_OUT, LEAST_FAR_OUT = 10.0, 0.03  # typical residuals of a set, and log residual, beyond which one is not learnt from
 DIFFERENCES = 70_000_000  # differences of shares that are held at once, at most
 
 
@@ -105,6 +106,20 @@ def fit_field(
                 cov[np.ix_(known, known)], residuals[np.ix_(known, sets)]
             )
     return empty._replace(coefficients=coefficients)
+
+
+def is_far_out(residuals: Array) -> np.ndarray:
+    """Which log residuals (R, V) are so far from those of their set that nothing is to be learnt from them.
+
+    Beyond ten typical residuals of the set (1.4826 times the median of their sizes), and beyond 3 %.
+
+    >>> is_far_out(np.array([[0.01], [-0.02], [0.015], [0.4], [np.nan]])).ravel().tolist()
+    [False, False, False, True, False]
+    """
+    size = np.abs(residuals)
+    seen = np.isfinite(size)
+    typical = [1.4826 * np.median(x[ok]) if ok.any() else 0.0 for x, ok in zip(size.T, seen.T, strict=True)]
+    return np.where(seen, size, 0.0) > np.maximum(FAR_OUT * np.array(typical), LEAST_FAR_OUT)
 
 
 def weakened(field: ResidualField, strength: float) -> ResidualField:
