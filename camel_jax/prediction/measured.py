@@ -33,6 +33,14 @@ def none_mix(mixtures: Array) -> bool:
     return bool(shares.shape[1] > 1 and shares.max(1).min() > UNMIXED)
 
 
+def thin(mixtures: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of mixtures (G, K), spread over their order, with those of the smallest and largest share of every domain."""
+    ends = np.unique([mixtures.argmin(0), mixtures.argmax(0)])[:most]
+    others = np.setdiff1d(np.arange(len(mixtures)), ends)
+    spread = np.linspace(0, len(others) - 1, min(most - len(ends), len(others))).round().astype(int)
+    return mixtures[np.sort(np.concatenate([ends, others[spread]]))]
+
+
 def within_measured(fit: Any) -> dict[str, tuple[float, float]]:
     """Smallest and largest measured share of every domain of a fit, for a decision that is to keep to them.
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 import camel_jax as cj
-from camel_jax.prediction.measured import away_from, none_mix, within_measured
+from camel_jax.prediction.measured import away_from, none_mix, thin, within_measured
 
 
 def slow_hull_distance(known, w):
@@ -43,6 +43,16 @@ def test_mixtures_of_measured_ones_are_inside_and_measured_ones_are_at_no_distan
     assert away_from(known, known).nearest.max() == 0.0 == away_from(known, known).hull.max()
     one = away_from(known[:1], known[1])
     assert one.hull[0] == pytest.approx(one.nearest[0]) == pytest.approx(np.linalg.norm(known[0] - known[1]))
+
+
+def test_thinned_mixtures_keep_the_smallest_and_largest_shares():
+    known = np.random.default_rng(2).dirichlet(np.ones(5), 80)
+    few = thin(known, 30)
+    assert len(np.unique(few, axis=0)) == len(few) == 30
+    np.testing.assert_array_equal(few.min(0), known.min(0))
+    np.testing.assert_array_equal(few.max(0), known.max(0))
+    np.testing.assert_array_equal(thin(known, 80), known)
+    assert len(thin(known, 4)) == 4  # fewer than there are ends
 
 
 def test_a_table_mixes_unless_all_its_runs_have_one_domain():
