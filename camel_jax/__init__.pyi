@@ -42,11 +42,13 @@ from .mixture.result import MixtureResult as MixtureResult
 from .prediction.discrepancy import Discrepancy as Discrepancy
 from .prediction.draws import Draws as Draws
 from .prediction.draws import LossesAt as LossesAt
+from .prediction.measured import within_measured as within_measured
 from .proxy.corpus import build_corpus as build_corpus
 from .proxy.sweep import sweep as sweep
 from .recipes.outcome import Outcome as Outcome
 from .recipes.recipe import Recipe as Recipe
 from .recipes.recipe import dense as dense
+from .reports.card import evidence_card as evidence_card
 from .tables.read import read_recipes as read_recipes
 from .tables.read import read_runs as read_runs
 from .tables.runs import Runs as Runs
@@ -82,6 +84,7 @@ __all__ = [
     "build_corpus",
     "compare_shapes",
     "dense",
+    "evidence_card",
     "fit",
     "fit_accuracies",
     "fit_many",
@@ -113,6 +116,7 @@ __all__ = [
     "sweep",
     "target_region",
     "weighted_sum",
+    "within_measured",
     "worth",
     "write_runs",
 ]

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import print_json, print_lines, print_table, working
+from camel_jax.cli.console import print_evidence, print_json, print_lines, print_table, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.limits import gather
-from camel_jax.cli.options import Caps, Fixed, Floors, Json, LimitsFile, MaxEpochs, Seed, Supply
+from camel_jax.cli.options import Caps, Fixed, Floors, Json, LimitsFile, MaxEpochs, Seed, Supply, WithinMeasured
 from camel_jax.cli.output import check_files, write_figure, write_json
 from camel_jax.recipes.sizes import format_count, format_size, parse_amount
 
@@ -29,6 +29,7 @@ def budget(
     fixed: Fixed = None,
     supply: Supply = None,
     max_epochs: MaxEpochs = None,
+    measured: WithinMeasured = False,
     gpu_hour: Annotated[
         float | None, typer.Option(help="Price of an accelerator hour, to show what it costs.", show_default=False)
     ] = None,
@@ -58,7 +59,14 @@ def budget(
     price = None if gpu_hour is None else Price(gpu_hour, peak, utilization)
     fitted = open_fit(fit)
     options = gather(
-        fitted.domains, file=limits, floors=floors, caps=caps, fixed=fixed, supply=supply, max_epochs=max_epochs
+        fitted.domains,
+        file=limits,
+        floors=floors,
+        caps=caps,
+        fixed=fixed,
+        supply=supply,
+        max_epochs=max_epochs,
+        within=fitted if measured else None,
     )
     import jax
 
@@ -76,14 +84,17 @@ def budget(
         if figure is not None:
             page = budget_page(path, equal_costs(draws, path, options))
             write_figure(page, figure)
+    from camel_jax.reports.card import evidence_card
     from camel_jax.reports.recommend import budget_as_dict
 
-    told = budget_as_dict(path, fitted.law.name, price)
+    card = evidence_card(fitted, path.n_active.max(), path.tokens.max(), results=[r.mixture for r in path.results])
+    told = budget_as_dict(path, fitted.law.name, price) | {"evidence": list(card)}
     write_json(told, out)
     if json:
         print_json(told)
     else:
         print_path(path, price)
+        print_evidence(card)
 
 
 def print_path(path: Any, price: Any) -> None:

@@ -112,6 +112,11 @@ def print_table(
         console.print(Text("\n".join(map(plain, lines)) + "\n", style="dim"))
 
 
+def print_evidence(lines: Sequence[str]) -> None:
+    """The evidence card of a fit on stdout, below the numbers it speaks of."""
+    print_lines(["Evidence", *(f"- {line}" for line in lines)])
+
+
 def print_lines(lines: Sequence[str]) -> None:
     """Plain lines on stdout; nothing in them acts on a terminal."""
     print("\n".join(map(plain, lines)))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from camel_jax.cli.console import as_json, print_json, print_lines, working
+from camel_jax.cli.console import as_json, print_evidence, print_json, print_lines, working
 from camel_jax.cli.mix import print_outcome, print_shares
 from camel_jax.cli.options import Json, Seed
 from camel_jax.runtime import start_engine
@@ -31,6 +31,7 @@ def demo(
     check_target(out / "demo.png")
     start_engine()
     from camel_jax.figures.style import save_figure
+    from camel_jax.reports.card import evidence_card
     from camel_jax.reports.demo import NEAR, SIZE, TOKENS, demo_facts, demo_lines, draw_demo, run_demo
 
     made = run_demo(seed, working)
@@ -49,6 +50,7 @@ def demo(
     title = f"Recommended mixture for {SIZE} on {TOKENS} tokens (reference: mean of the table)"
     print_shares(title, made.result, made.ranges, NEAR)
     print_outcome(made.result)
+    print_evidence(evidence_card(made.fitted, SIZE, TOKENS, results=[made.result]))
     print_lines(
         [
             "",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import print_json, print_table, say, tell_ignored, working
+from camel_jax.cli.console import print_evidence, print_json, print_table, say, tell_ignored, working
 from camel_jax.cli.downstream import add_benchmarks, print_benchmarks, read_benchmark_table
 from camel_jax.cli.fit_many import fit_folder
 from camel_jax.cli.options import Json, Map, Seed, parse_map
@@ -322,10 +322,13 @@ def print_summary(summary: dict[str, Any]) -> None:
     )
     print_table(
         f"{summary['law']} on {summary['runs']} runs ({summary['rows']} rows): {low} to {high} parameters, {first} to {last} tokens",
-        ["validation set", "mean error"],
+        ["validation set", "error in sample"],
         [[s, f"{e:.2f} %"] for s, e in errors.items()] + [["mean", f"{sum(errors.values()) / len(errors):.2f} %"]],
         caption=(
-            f"{summary['status']}.{share}",
-            "mean error: relative, on the runs it was fitted to; camel-jax leaderboard measures it at a size held out",
+            *(
+                [] if "posterior" in summary else [f"{summary['status']}.{share}"]
+            ),  # the evidence has that of a posterior
+            "error in sample: mean relative error on the runs it was fitted to, which says little of others; the evidence does",
         ),
     )
+    print_evidence(summary["evidence"])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from camel_jax.cli.console import print_json, print_table, working
+from camel_jax.cli.console import print_evidence, print_json, print_table, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
@@ -23,6 +23,7 @@ from camel_jax.cli.options import (
     Supply,
     Table,
     Tokens,
+    WithinMeasured,
 )
 from camel_jax.cli.output import check_files, rows_of, write_figure, write_table
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
@@ -41,6 +42,7 @@ def front(
     fixed: Fixed = None,
     supply: Supply = None,
     max_epochs: MaxEpochs = None,
+    measured: WithinMeasured = False,
     starts: Annotated[int, typer.Option(min=1, help="Starts of the search of each end.")] = 16,
     seed: Seed = 0,
     out: Table = None,
@@ -52,11 +54,19 @@ def front(
     (n_total, n_active), n_tokens = parse_size(size), parse_tokens(tokens)
     fitted = open_fit(fit)
     options = gather(
-        fitted.domains, file=limits, floors=floors, caps=caps, fixed=fixed, supply=supply, max_epochs=max_epochs
+        fitted.domains,
+        file=limits,
+        floors=floors,
+        caps=caps,
+        fixed=fixed,
+        supply=supply,
+        max_epochs=max_epochs,
+        within=fitted if measured else None,
     )
     import jax
 
     from camel_jax.mixture.objectives import parse_objective
+    from camel_jax.reports.card import evidence_card
     from camel_jax.reports.columns import front_columns
     from camel_jax.reports.recommend import trade
 
@@ -66,6 +76,7 @@ def front(
         found, reference = trade(fitted, size, tokens, goals, points, **options)
     labels = tuple(text if goal.weights else goal.label for text, goal in zip((first, second), goals, strict=True))
     columns = front_columns(found)
+    card = evidence_card(fitted, size, tokens, found.weights)
     told = {
         "size": size,
         "tokens": n_tokens,
@@ -73,6 +84,7 @@ def front(
         "maximize": [goal.maximize for goal in goals],
         "front": rows_of(columns),
         "reference": dict(zip(("first", "second"), reference, strict=True)),
+        "evidence": list(card),
     }
     title = f"{format_size(n_total, n_active)} on {format_count(n_tokens)} tokens ({fitted.law.name})"
     write_table(columns, out)
@@ -90,3 +102,4 @@ def front(
     ]
     caption = f"the reference, the mean mixture of the fitted table, has {reference[0]:.4f} and {reference[1]:.4f}"
     print_table(f"Best trade-offs for {title}", header, rows, caption=caption, words=0)
+    print_evidence(card)

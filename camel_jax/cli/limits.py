@@ -28,13 +28,15 @@ def gather(
     fixed: Pairs = None,
     supply: Pairs = None,
     costs: Pairs = None,
+    within: Any = None,
     **numbers: float | None,
 ) -> dict[str, Any]:
     """All limits as arguments of ``optimize_mixture``; those of the file come first.
 
     Args:
       domains: of the fit. file: a .toml or .json file. prior: a file with the mixture of ``kl`` and ``distance``.
-      floors, caps, fixed, supply, costs: NAME=VALUE options. numbers: cost_budget, max_epochs, kl, distance, max_domains.
+      floors, caps, fixed, supply, costs: NAME=VALUE options. within: a fit whose measured shares bound
+        those of the answer. numbers: cost_budget, max_epochs, kl, distance, max_domains.
 
     Raises:
       ValueError: a limit that is given twice, stands alone where it needs another, or makes no sense.
@@ -63,6 +65,10 @@ def gather(
         raise ValueError(f"--prior is in {file} too; give it once")
     near = _near(file, near, domains) if near is not None else None if prior is None else read_mixture(prior, domains)
     out = share_limits(domains, tables["min"], tables["max"], tables["fix"])
+    if within is not None:
+        from camel_jax.prediction.measured import within_measured
+
+        out["measured"] = within_measured(within)
     if supplies := {name: parse_tokens(text) for name, text in pairs("--supply", tables["supply"])}:
         out |= {"supply": supplies, "max_epochs": single.get("max_epochs", 1.0)}
     elif "max_epochs" in single:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import print_json, print_lines, print_table, say, working
+from camel_jax.cli.console import print_evidence, print_json, print_lines, print_table, say, working
 from camel_jax.cli.inputs import open_fit, read_mixture
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
@@ -23,10 +23,11 @@ from camel_jax.cli.options import (
     Size,
     Supply,
     Tokens,
+    WithinMeasured,
 )
 from camel_jax.cli.output import check_files, write_json
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
-from camel_jax.reports.recommend import as_dict, far_beyond, recommend
+from camel_jax.reports.recommend import as_dict, recommend
 
 
 def mix(
@@ -40,6 +41,7 @@ def mix(
     fixed: Fixed = None,
     supply: Supply = None,
     max_epochs: MaxEpochs = None,
+    measured: WithinMeasured = False,
     costs: Annotated[Pairs, typer.Option("--cost", help="What a share of 1 of a domain costs: code=3.")] = None,
     cost_budget: Annotated[
         float | None, typer.Option(help="What the mixture may cost, in the unit of --cost.", show_default=False)
@@ -89,6 +91,7 @@ def mix(
         kl=kl,
         distance=distance,
         max_domains=max_domains,
+        within=fitted if measured else None,
     )
     if reference is not None:
         options["reference"] = read_mixture(reference, fitted.domains)
@@ -106,6 +109,10 @@ def mix(
             **options,
         )
     told = {"fit": fitted.law.name, "size": size, "tokens": n_tokens, **as_dict(result, ranges, near)}
+    from camel_jax.reports.card import evidence_card
+
+    card = evidence_card(fitted, size, tokens, results=[result])
+    told["evidence"] = list(card)
     from camel_jax.downstream.result import flagged
 
     if result.accuracies is not None:
@@ -116,18 +123,19 @@ def mix(
     if json:
         print_json(told)
     else:
-        print_mixture(fitted, result, ranges, near, size, tokens)
+        print_mixture(fitted, result, ranges, near, size, tokens, card)
 
 
-def print_mixture(fitted: Any, result: Any, ranges: Any, near: float, size: str, tokens: str) -> None:
+def print_mixture(
+    fitted: Any, result: Any, ranges: Any, near: float, size: str, tokens: str, card: tuple[str, ...]
+) -> None:
     """The recommendation for people."""
     n_total, n_active = parse_size(size)
     count = parse_tokens(tokens)
     title = f"Mixture for {format_size(n_total, n_active)} on {format_count(count)} tokens ({fitted.law.name})"
     print_shares(title, result, ranges, near)
     print_outcome(result)
-    if far := far_beyond(fitted, n_active):
-        say(f"note: {far}")
+    print_evidence(card)
 
 
 def print_shares(title: str, result: Any, ranges: Any, near: float) -> None:
@@ -188,17 +196,16 @@ def print_outcome(result: Any) -> None:
     gain = result.gain
     if result.accuracies is not None:
         print_accuracies(result)
+    from camel_jax.reports.card import better_in_draws
+
     lines = [
         f"{result.objective}: {result.value.point:.4f}, {gain.point:.4f} better than the reference"
-        f" (90 % interval {gain.low:.4f} to {gain.high:.4f}; better in {result.probability_better:.0%} of draws)"
+        f" (90 % interval {gain.low:.4f} to {gain.high:.4f}; {better_in_draws(result.probability_better)})"
     ]
     for limit in result.limits:
         if limit.binds:
             told = limit.relaxing(result.objective)
             lines.append(f"limit reached: {limit.name}" + (f" ({told})" if told else ""))
-    from camel_jax.reports.evidence import evidence
-
-    lines.append(evidence(result.certificate, float(gain.point)))
     if result.status != "converged":
         lines.append(f"warning: {result.status}")
     print_lines(lines)

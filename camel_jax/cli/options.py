@@ -13,7 +13,7 @@ TOPICS = {
     "Target": ("size", "tokens", "target_size", "target_tokens", "flops", "sizes", "sparsity", "budget"),
     "Objective": ("objective", "first", "second", "risk", "tail", "reference", "near"),
     "Limits on the mixture": (
-        *("limits", "floors", "caps", "fixed", "supply", "max_epochs", "max_domains"),
+        *("limits", "floors", "caps", "fixed", "supply", "max_epochs", "max_domains", "measured"),
         *("costs", "cost_budget", "prior", "kl", "distance"),
     ),
     "Law": ("law", "laws", "skills"),
@@ -110,6 +110,12 @@ Caps = Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or 
 Fixed = Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")]
 Supply = Annotated[Pairs, typer.Option(help="Unique tokens there are of a domain: web=2T.")]
 MaxEpochs = Annotated[float | None, typer.Option(min=0.0, help="How often the supply may be repeated; once if absent.")]
+WithinMeasured = Annotated[
+    bool,
+    typer.Option(
+        "--within-measured", help="Keep every share between the smallest and the largest that a run of the table had."
+    ),
+]
 LimitsFile = Annotated[
     pathlib.Path | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from camel_jax.cli.console import print_json, print_table, working
+from camel_jax.cli.console import print_evidence, print_json, print_table, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
@@ -24,6 +24,7 @@ from camel_jax.cli.options import (
     Supply,
     Table,
     Tokens,
+    WithinMeasured,
 )
 from camel_jax.cli.output import check_files, rows_of, write_figure, write_table
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
@@ -48,6 +49,7 @@ def path(
     fixed: Fixed = None,
     supply: Supply = None,
     max_epochs: MaxEpochs = None,
+    measured: WithinMeasured = False,
     starts: Annotated[int, typer.Option(min=1, help="Starts of each search.")] = 16,
     seed: Seed = 0,
     out: Table = None,
@@ -62,11 +64,19 @@ def path(
     n_tokens = parse_tokens(tokens)
     fitted = open_fit(fit)
     options = gather(
-        fitted.domains, file=limits, floors=floors, caps=caps, fixed=fixed, supply=supply, max_epochs=max_epochs
+        fitted.domains,
+        file=limits,
+        floors=floors,
+        caps=caps,
+        fixed=fixed,
+        supply=supply,
+        max_epochs=max_epochs,
+        within=fitted if measured else None,
     )
     import jax
 
     from camel_jax.mixture.objectives import parse_objective
+    from camel_jax.reports.card import evidence_card
     from camel_jax.reports.columns import path_columns
     from camel_jax.reports.recommend import follow, stops_of
 
@@ -76,6 +86,7 @@ def path(
     with working(f"searching {steps} mixtures"):
         found, lost_at = follow(fitted, stops, goal, **options)
     columns, results = path_columns(found, stops, lost_at), found.results
+    card = evidence_card(fitted, n_active, n_tokens, results=results)
     write_table(columns, out)
     if figure is not None:
         from camel_jax.figures.decisions import path_page
@@ -92,7 +103,7 @@ def path(
         write_figure(page, figure)
     if json:
         told = {"fit": fitted.law.name, "objective": results[0].objective, "maximize": results[0].maximize}
-        print_json({**told, "path": rows_of(columns), "status": [r.status for r in results]})
+        print_json({**told, "path": rows_of(columns), "status": [r.status for r in results], "evidence": list(card)})
         return
     shares = [
         [
@@ -110,3 +121,4 @@ def path(
         "gain: over the reference, the mean mixture of the fitted table; staying: what the first row's mixture loses"
     )
     print_table(f"How the best mixture moves ({fitted.law.name})", header, shares, caption=caption, words=0)
+    print_evidence(card)

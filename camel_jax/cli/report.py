@@ -65,4 +65,7 @@ def report(
         part.write_text(page, encoding="utf-8")
     say(f"wrote {out}")
     if json:
-        print_json({"report": str(out), "size": n_active, "tokens": n_tokens, **as_dict(result, ranges, NEAR)})
+        from camel_jax.reports.card import evidence_card
+
+        told = {"report": str(out), "size": n_active, "tokens": n_tokens, **as_dict(result, ranges, NEAR)}
+        print_json({**told, "evidence": evidence_card(fitted, n_active, n_tokens, results=[result])})

@@ -73,6 +73,11 @@ class OutcomesAt:
         """Mean mixture of the fitted table, (K,)."""
         return self.losses_at.reference
 
+    @property
+    def unmixed(self) -> bool:
+        """Whether no run of the fitted table mixes domains, so that draws cannot tell which mixture is better."""
+        return getattr(self.losses_at, "unmixed", False)
+
     def recipe(self, weights: Array) -> Recipe:
         """The recipe of a mixture at this size and token count."""
         return self.losses_at.recipe(weights)

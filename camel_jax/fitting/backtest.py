@@ -23,9 +23,10 @@ from camel_jax.prediction.discrepancy import (
     table_discrepancy,
 )
 from camel_jax.prediction.error_prior import ErrorPrior, Seen, robust_variance, scale_errors, within_scale
+from camel_jax.prediction.measured import none_mix
 from camel_jax.prediction.residual_field import corrections, fit_field, is_far_out
 from camel_jax.recipes.recipe import Recipe, select_recipe
-from camel_jax.tables.runs import Runs, scales, select
+from camel_jax.tables.runs import Runs, mixture_ids, scales, select
 from camel_jax.types import Array
 
 RESAMPLES = 8  # refitted in a back-test
@@ -35,7 +36,6 @@ MIXTURE_SHARE, PRIOR_SLOPES = (
 )  # share of its variance that follows the mixture, and what that is worth, in slopes
 LEVEL = 0.9  # of the intervals whose coverage is told
 STRENGTHS = np.array([1.0, 0.75, 0.5, 0.25, 0.0])  # of the residual field
-UNMIXED = 0.99  # share from which on a run counts as one of a single domain
 
 
 class BackTest(NamedTuple):
@@ -47,6 +47,9 @@ class BackTest(NamedTuple):
       coverage: share of the measured losses inside 90 % intervals that knew of the smaller back-tests only.
       width: median half-width of those intervals over the prediction.
       slope_variance, slopes: what of the errors follows the mixture; see ``slope_variance``.
+      blind_error: as ``mean_relative_error``, of the same predictions averaged over the mixtures that were run at the same size and
+        tokens: the best that a law blind to mixtures could do with this fit's scale curve. A law that is no better has not shown
+        that it sees mixtures. NaN where no two mixtures were run at the same tokens.
     """
 
     size: float
@@ -55,6 +58,7 @@ class BackTest(NamedTuple):
     width: float = float("nan")
     slope_variance: float = 0.0
     slopes: int = 0
+    blind_error: float = float("nan")
 
 
 class Judged(NamedTuple):
@@ -92,8 +96,7 @@ def backtest_sizes(runs: Runs, tests: int) -> np.ndarray:
 
 def is_unmixed(runs: Runs) -> bool:
     """Whether a table has several domains and no run that mixes them."""
-    shares = np.asarray(runs.recipe.weights)
-    return bool(shares.shape[1] > 1 and shares.max(1).min() > UNMIXED)
+    return none_mix(runs.recipe.weights)
 
 
 def judge_forward(
@@ -232,16 +235,47 @@ def _judge(one: _Held, runs: Runs, strength: float, prior: ErrorPrior, seen: Seq
     if not known.any():
         return BackTest(one.size)
     low, high = error_quantiles(d, recipe, np.zeros((1, 1)), np.ones((1, 1)), LEVEL)
-    mass = np.where(known, row_weights(select(runs, at))[:, None], 0.0)
+    tested = select(runs, at)
+    mass = np.where(known, row_weights(tested)[:, None], 0.0)
     inside = (np.nan_to_num(error) >= low) & (np.nan_to_num(error) <= high)
     return BackTest(
         one.size,
-        float(np.sum(mass * np.abs(np.expm1(-np.nan_to_num(error)))) / mass.sum()),
+        _mean_relative(error, mass),
         float(np.sum(mass * inside) / mass.sum()),
         float(np.median(((high - low) / 2)[known])),
         one.slope_variance,
         one.slopes,
+        _mean_relative(blind_errors(error, tested, mass), mass),
     )
+
+
+def _mean_relative(error: np.ndarray, mass: np.ndarray) -> float:
+    """Mean relative error of predicted losses, from errors of log losses."""
+    return float(np.sum(mass * np.abs(np.expm1(-np.where(mass > 0, error, 0.0)))) / mass.sum())
+
+
+def blind_errors(error: Array, tested: Runs, mass: Array) -> np.ndarray:
+    """Errors of log loss after the predictions of rows of one size are averaged over mixtures, tokens by tokens.
+
+    Args:
+      error: (R, V) measured minus predicted log losses, NaN where not measured.
+      tested: the R rows, all of one size.
+      mass: (R, V) weights of the averages, zero where not measured.
+
+    Returns:
+      (R, V); NaN everywhere where no two mixtures were run at the same tokens (to three digits).
+    """
+    predicted = np.log(np.asarray(tested.losses, float)) - error
+    mixture = mixture_ids(tested)
+    tokens = np.array([float(f"{x:.3g}") for x in np.asarray(tested.recipe.tokens, float)])
+    blind, told = np.array(error, float), False
+    for count in np.unique(tokens):
+        same = tokens == count
+        told |= len(np.unique(mixture[same])) > 1
+        total = mass[same].sum(0)
+        mean = np.where(mass[same] > 0, mass[same] * predicted[same], 0.0).sum(0) / np.maximum(total, 1e-300)
+        blind[same] = error[same] + predicted[same] - mean
+    return blind if told else np.full_like(blind, np.nan)
 
 
 def slope_variance(errors: Array, away: Array, weights: Array, run: Array, *, noise: bool = True) -> tuple[float, int]:

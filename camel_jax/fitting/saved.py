@@ -75,7 +75,7 @@ METHODS = ("nuts", "laplace")
 COUNT, NUMBER = (0, 2**63), (-MOST, MOST)
 RANGES = {
     "size": (1e-300, MOST),
-    "mean_relative_error": (0.0, MOST),
+    **dict.fromkeys(("mean_relative_error", "blind_error"), (0.0, MOST)),
     "coverage": (0.0, 1.0),
     "width": (0.0, MOST),
     "slope_variance": NUMBER,
@@ -84,7 +84,7 @@ RANGES = {
     "at_depth": (0.0, 1.0),
     "k_hat": (-math.inf, math.inf),
 }
-MAY_BE_NAN = ("mean_relative_error", "coverage", "width", "r_hat", "ess", "ess_tail", "k_hat")
+MAY_BE_NAN = ("mean_relative_error", "blind_error", "coverage", "width", "r_hat", "ess", "ess_tail", "k_hat")
 
 
 def check_header(where: object, header: Mapping[str, Any]) -> None:

@@ -65,6 +65,7 @@ class LimitOptions(TypedDict, total=False):
     """Limits as keyword arguments of decisions, each as in ``parse_limits``; their units are given there."""
 
     bounds: Mapping[str, Any] | None
+    measured: Mapping[str, tuple[float, float]] | None
     groups: Mapping[str, Any] | None
     fixed: Mapping[str, float] | None
     supply: Mapping[str, Any] | Array | None
@@ -80,6 +81,7 @@ def parse_limits(
     domains: Sequence[str] | int,
     *,
     bounds: Mapping[str, Any] | None = None,
+    measured: Mapping[str, tuple[float, float]] | None = None,
     groups: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
     supply: Mapping[str, Any] | Array | None = None,
@@ -95,6 +97,8 @@ def parse_limits(
     Args:
       domains: names of the K domains, or their number.
       bounds: ``{domain: (floor, cap)}``, either may be None; shares in [0, 1].
+      measured: ``{domain: (smallest, largest measured share)}``, as :func:`camel_jax.prediction.measured.within_measured` gives: floors
+        and caps of their own beside ``bounds``.
       groups: ``{label: (members, floor, cap)}``: limits on the sum of the members' shares.
       fixed: ``{domain: share}``.
       supply: unique tokens per domain, ``{domain: tokens}`` or (K,), inf where there is no limit; needs ``tokens``.
@@ -131,6 +135,15 @@ def parse_limits(
         floor, cap = _pair(pair, f"bounds of {name}")
         index = _index(name, names, "bounds")
         add_bounds(name, floor, cap, unit(index), ("floor", "cap"), "", index)
+    for name, pair in (measured or {}).items():
+        low, high = (_share(x, f"measured share of {name}") for x in _pair(pair, f"measured shares of {name}"))
+        index = _index(name, names, "measured")
+        if low > 0:
+            items.append(
+                Limit(f"smallest measured share of {name} >= {low:.4g}", "floor", unit(index, -1.0), -low, index)
+            )
+        if high < 1:
+            items.append(Limit(f"largest measured share of {name} <= {high:.4g}", "cap", unit(index), high, index))
     for label, entry in (groups or {}).items():
         if len(entry) != 3 or isinstance(entry[0], str):
             raise ValueError(f"group {label}: give (members, floor, cap), got {entry!r}")

@@ -61,7 +61,7 @@ def optimize_mixture(
       key: a ``jax.random`` key; fixed by default, so that the same call gives the same answer.
       limits: limits that ``parse_limits`` has made, for several decisions under the same ones.
       relax: how far each limit that binds is relaxed, in its own unit, to solve again and tell what that gains; 0 not to.
-      more: limits as keywords, in place of ``limits``: bounds, groups, fixed, supply, tokens, max_epochs, kl, distance, cost
+      more: limits as keywords, in place of ``limits``: bounds, measured, groups, fixed, supply, tokens, max_epochs, kl, distance, cost
         and max_domains, as for :func:`camel_jax.mixture.limits.parse_limits`.
 
     Returns:
@@ -177,6 +177,8 @@ def describe(problem: Problem, solution: Solution, key: Array | None = None, rel
     if draws is None:
         drawn = np.full((2, 1), np.nan)
         better = math.nan
+    elif getattr(problem.outcomes, "unmixed", False):
+        better = math.nan  # draws agree there because the law assumes what a mixture does
     else:
         better = float(np.mean(drawn[0] < drawn[1]) + 0.5 * np.mean(drawn[0] == drawn[1]))
     losses, difference = _compare(point.losses, None if draws is None else draws.losses)

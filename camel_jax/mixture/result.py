@@ -94,7 +94,8 @@ class MixtureResult:
       loss_difference: losses minus those of the reference, (V,); negative is better.
       reference_accuracies: (T,) accuracies of the reference; None without.
       accuracy_difference: accuracies minus those of the reference, (T,); positive is better, None without.
-      probability_better: share of draws in which the mixture beats the reference; NaN without draws.
+      probability_better: share of draws in which the mixture beats the reference; NaN without draws, and where the outcomes
+        say that no run mixes domains (``unmixed``): draws that agree there only agree on what the law assumes.
       limits: every limit with slack and multiplier.
       violation: largest violation of any limit or of the sum.
       certificate: evidence of global optimality.

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.prediction.measured import thin
 from camel_jax.prediction.residual_field import early_amplitude, shortest_run
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs
@@ -235,7 +236,7 @@ def table_discrepancy(
     shares = np.asarray(runs.recipe.weights, float)
     mixtures = np.unique(shares.round(3), axis=0)
     if len(mixtures) > MOST_MIXTURES:
-        mixtures = mixtures[np.linspace(0, len(mixtures) - 1, MOST_MIXTURES).round().astype(int)]
+        mixtures = thin(mixtures, MOST_MIXTURES)
     return Discrepancy(
         scale=jnp.asarray(np.maximum(scale, 1e-5)),
         size=jnp.asarray(sizes.max()),

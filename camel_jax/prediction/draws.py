@@ -24,6 +24,7 @@ import numpy as np
 
 from camel_jax.laws.law import Law, Units, in_units
 from camel_jax.prediction.discrepancy import Discrepancy, error_within, expected_error, expected_slope, leverage
+from camel_jax.prediction.measured import none_mix
 from camel_jax.prediction.residual_field import ResidualField, field_correction
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.recipes.sizes import parse_size, parse_tokens
@@ -169,6 +170,11 @@ class LossesAt:
     def reference(self) -> Array:
         """Mean mixture of the fitted table, (K,)."""
         return self.source.discrepancy.mean
+
+    @property
+    def unmixed(self) -> bool:
+        """Whether no run of the fitted table mixes domains, so that draws cannot tell which mixture is better."""
+        return none_mix(self.source.discrepancy.mixtures)
 
     @property
     def n_draws(self) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 from camel_jax.recipes.names import plain
 from camel_jax.recipes.sizes import format_count, format_size
 from camel_jax.reports.panels import NEAR
-from camel_jax.reports.recommend import far_beyond
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 64rem; margin: 2.5rem auto; padding: 0 1.2rem; }
@@ -23,15 +22,20 @@ td:first-child, th:first-child { text-align: left; } img { width: 100%; } .lead 
 
 def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float, float], picture: bytes) -> str:
     """The page as HTML; everything it shows is inside it."""
+    from camel_jax.reports.card import better_in_draws, evidence_card
+
     n_total, n_active, n_tokens = target
     sizes, seen = ([format_count(x) for x in pair] for pair in (fitted.size_range, fitted.tokens_range))
     title = f"{fitted.law.name}: mixture for {format_size(n_total, n_active)} on {format_count(n_tokens)} tokens"
     gain = result.gain
-    better = f"better in {result.probability_better:.0%} of draws"
+    lanes = (
+        f" {_text(fitted.check())}." if fitted.diagnostics is None else ""
+    )  # the evidence has the verdict on a posterior
+    better = better_in_draws(result.probability_better)
     parts = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="lead">Fitted on {sizes[0]} to {sizes[1]} parameters and {seen[0]} to {seen[1]} tokens, '
-        f"{len(fitted.domains)} training domains, {len(fitted.sets)} validation sets. {_text(fitted.check())}.</p>",
+        f"{len(fitted.domains)} training domains, {len(fitted.sets)} validation sets.{lanes}</p>",
         f"<p>{_text(result.objective)}: {result.value.point:.4f}, {gain.point:.4f} better than the reference "
         f"(90 % interval {gain.low:.4f} to {gain.high:.4f}; {better}). "
         "The reference is the mean mixture of the fitted table.</p>",
@@ -57,41 +61,14 @@ def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float
         rows = _rows(result.tasks, result.accuracies, result.reference_accuracies, result.accuracy_difference)
         header = ["task", "accuracy", "90 % interval", "reference", "difference", "90 % interval"]
         parts += ["<h2>Predicted benchmark accuracies</h2>", _table(header, rows)]
-    if fitted.backtests:
-        parts.append("<h2>How it did at a size it had not seen</h2>")
-        rows = [
-            [
-                format_count(t.size),
-                f"{100 * t.mean_relative_error:.2f} %",
-                f"{100 * t.coverage:.0f} %",
-                f"{100 * t.width:.2f} %",
-            ]
-            for t in fitted.backtests
-        ]
-        parts.append(
-            _table(
-                [
-                    "size predicted from the sizes below",
-                    "mean relative error",
-                    "inside 90 % intervals",
-                    "half-width of those",
-                ],
-                rows,
-            )
-        )
-        parts.append(
-            "<p>Intervals beyond the table are as wide as these errors make it likely; they grow with the distance in scale.</p>"
-        )
+    parts += ["<h2>Evidence</h2>", _list(evidence_card(fitted, n_active, n_tokens, results=[result]))]
     from camel_jax.downstream.result import flagged
 
     notes = [*fitted.notes, *(f"{task}: {why}" for task, why in flagged(fitted.benchmarks).items())]
-    if far := far_beyond(fitted, n_active):
-        notes.append(f"{far[0].upper()}{far[1:]}.")
     if result.status != "converged":
         notes.append(result.status)
     if notes:
-        listed = "".join(f"<li>{_text(note)}</li>" for note in notes)
-        parts.append(f'<h2>To know</h2><ul class="note">{listed}</ul>')
+        parts += ["<h2>To know</h2>", _list(notes, ' class="note"')]
     body = "\n".join(parts)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
@@ -102,6 +79,11 @@ def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float
 def _text(text: str) -> str:
     """Text of a page: no markup, and no character that acts on what shows it."""
     return html.escape(plain(text))
+
+
+def _list(lines: Sequence[str], how: str = "") -> str:
+    """An HTML list of text."""
+    return f"<ul{how}>{''.join(f'<li>{_text(line)}</li>' for line in lines)}</ul>"
 
 
 def _rows(names: Sequence[str], here: Any, reference: Any, difference: Any) -> list[list[str]]:

@@ -180,11 +180,3 @@ def default_target(
     n_total, n_active = (beyond * fitted.size_range[1],) * 2 if size is None else parse_size(size)
     per_parameter = fitted.tokens_range[1] / fitted.size_range[1]
     return n_total, n_active, n_active * per_parameter if tokens is None else parse_tokens(tokens)
-
-
-def far_beyond(fitted: Any, n_active: float) -> str | None:
-    """A sentence where a target is so much larger than what was fitted that its intervals are little tested, or None."""
-    far = n_active / fitted.size_range[1]
-    if far <= 4:
-        return None
-    return f"the target is {far:.0f} times as large as the largest fitted size; intervals so far out are little tested"

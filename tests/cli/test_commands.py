@@ -136,6 +136,11 @@ def test_fit_summary_and_same_bytes(study):
     again = study / "again.npz"
     code, out, err = call("fit", study / "runs.csv", "--out", again, *SMALL)
     assert code == 0 and "12 runs" in out and "Traceback" not in err
+    (test,) = summary["back_tests"]
+    assert test["size"] == pytest.approx(3e8) and 0 < test["mean_relative_error"] < 0.2
+    assert summary["evidence"][0].startswith("back-test: fitted below 300M, the law was off by")
+    shown = out[out.index("\nEvidence\n") :]  # below the error in sample
+    assert all(f"- {line}" in shown for line in summary["evidence"])
     assert again.read_bytes() == (study / "fit.npz").read_bytes()
 
 
@@ -171,6 +176,41 @@ def test_mix_meets_limits_and_repeats(study):
     assert (study / "mixture.json").read_text() == out
     code, again, _ = call(*arguments)
     assert code == 0 and "limit reached: cap code <= 0.2" in again and "90 % interval" in again
+    assert "target: 3.33 times the largest fitted size, 300M" in again and "of draws" in again
+    assert all(f"- {line}" in again for line in told["evidence"])
+    assert told["evidence"][-1].startswith("optimum: ") and again.count("optimum: ") == 1
+
+
+def test_mix_within_what_was_measured(study):
+    """Without limits the best share of wiki, which helps no set, is nothing; no run had so little."""
+    rows = list(csv.DictReader(io.StringIO((study / "runs.csv").read_text())))
+    arguments = ("mix", study / "fit.npz", "--size", "1B", "--tokens", "20B", "--within-measured", "--near", 0)
+    code, out, _ = call(*arguments, "--json")
+    told = json.loads(out)
+    assert code == 0 and told["status"] == "converged"
+    for name, share in told["weights"].items():
+        measured = [float(row[f"mix/{name}"]) for row in rows]
+        assert min(measured) - 1e-6 <= share <= max(measured) + 1e-6
+    least = min(float(row["mix/wiki"]) for row in rows)
+    assert told["weights"]["wiki"] == pytest.approx(least, abs=1e-6)
+    assert any(x["name"] == f"smallest measured share of wiki >= {least:.4g}" and x["binds"] for x in told["limits"])
+    line = refused(*arguments, "--min", "wiki=0.9")
+    assert "floor wiki >= 0.9" in line and "largest measured share of wiki <= " in line
+
+
+def test_a_table_of_single_domains_gets_no_share_of_draws(study):
+    lines = (study / "runs.csv").read_text().splitlines()
+    for i, line in enumerate(lines[1:], 1):
+        cells = line.split(",")
+        cells[3:6] = [str(int((i - 1) // 3 % 3 == k)) for k in range(3)]
+        lines[i] = ",".join(cells)
+    runs, fit = put(study, "single.csv", "\n".join(lines)), study / "single.npz"
+    code, text, _ = call("fit", runs, "--out", fit, "--law", "dml", "--starts", 1, "--resamples", 2)
+    assert code == 0 and "no run of the table mixes domains" in text
+    arguments = ("mix", fit, "--size", "1B", "--tokens", "20B", "--starts", 2, "--near", 0)
+    code, text, _ = call(*arguments)
+    assert code == 0 and "draws cannot say which mixture is better" in text and "% of draws" not in text
+    assert json.loads(call(*arguments, "--json")[1])["probability_better"] is None
 
 
 def test_report_is_one_whole_page(study):
@@ -180,6 +220,8 @@ def test_report_is_one_whole_page(study):
     largest = json.loads((study / "fit.json").read_text())["active_parameters"][1]
     assert code == 0 and told["size"] == pytest.approx(10 * largest)
     assert text.startswith("<!doctype html>") and text.rstrip().endswith("</html>")
+    assert all(f"<li>{line}</li>" in text for line in told["evidence"])
+    assert "<h2>Evidence</h2>" in text and "<li>target: 10 times the largest fitted size, 300M" in text
     assert text.count("data:image/png;base64,") == 1 and "http" not in text  # nothing is fetched
     for name, share in told["weights"].items():
         assert f"<td>{name}</td><td>{100 * share:.1f} %</td>" in text

@@ -154,6 +154,7 @@ def test_front_and_path_are_tables_and_figures(study):
     trade = ("front", study / "fit.npz", *target, "--first", "web", "--second", "code")
     code, text, err = call(*trade, "--points", 4, "--out", table, "--figure", figure)
     assert code == 0 and figure.read_bytes().startswith(b"\x89PNG") and "Best trade-offs" in text, err
+    assert "- the farthest mixture lies" in text and "- target: 2" in text
     rows = [{k: float(x) for k, x in row.items()} for row in csv.DictReader(io.StringIO(table.read_text()))]
     assert len(rows) >= 3 and all(row["mix/wiki"] <= 0.5 for row in rows)
     assert (np.diff([row["first"] for row in rows]) > 0).all() and (np.diff([row["second"] for row in rows]) < 0).all()
@@ -161,6 +162,7 @@ def test_front_and_path_are_tables_and_figures(study):
     path = ("path", study / "fit.npz", *target, "--objective", "accuracy", "--steps", 2)
     code, text, err = call(*path, "--out", table, "--figure", figure)
     assert code == 0 and b"<svg" in figure.read_bytes() and "staying" in text, err
+    assert "the weakest certificate of 2 optima" in text
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
     assert [float(row["size"]) for row in rows] == pytest.approx([2e7, 6e8])
     assert [float(row["tokens"]) for row in rows] == pytest.approx([4e8, 1.2e10])

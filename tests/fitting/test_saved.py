@@ -174,6 +174,7 @@ def altered(header, arrays, others):
         "width": (-1.0, None, float("inf")),
         "slope_variance": (None, float("nan")),
         "slopes": (-1, 1.5, 2**64),
+        "blind_error": (-1.0, "x", float("inf")),
     }.items():
         for bad in values:
             yield f"back-test with {field} {str(bad)[:8]}", {**header, "backtests": [{**test, field: bad}]}, arrays
@@ -242,7 +243,7 @@ def test_what_is_no_fit_ends_a_command_with_code_2(fits, tmp_path):
     "diagnostics", [None, Diagnostics("laplace", 4, 100, k_hat=np.inf), Diagnostics("nuts", 2, 50)]
 )
 def test_a_loaded_fit_is_the_fit_that_was_saved(diagnostics, fits, tmp_path):
-    tests = (BackTest(1e8, 0.01, 0.9, 0.02, -0.1, 3), BackTest(4e8))
+    tests = (BackTest(1e8, 0.01, 0.9, 0.02, -0.1, 3, 0.02), BackTest(4e8))
     fitted = dataclasses.replace(cj.load_fit(fits["camel"][0]), backtests=tests, diagnostics=diagnostics)
     fitted.save(tmp_path / "again.npz")
     loaded = cj.load_fit(tmp_path / "again.npz")

@@ -16,7 +16,7 @@ from camel_jax.mixture.optimality import multipliers
 from camel_jax.mixture.optimize import optimize_mixture
 from camel_jax.mixture.pareto import pareto_front
 from camel_jax.mixture.relaxing import relaxed_limits
-from camel_jax.reports.evidence import bound, evidence
+from camel_jax.reports.card import bound, certificate_text
 
 NAMES = ["web", "code", "books", "wiki", "math"]
 OFFSET = 0.02
@@ -108,7 +108,7 @@ def test_more_sets_of_domains_than_can_be_tried():
     assert np.count_nonzero(best.weights) == 4 and best.violation < 1e-12  # of 210 sets
     assert best.value.point == pytest.approx(best_support(scale, 4), rel=1e-6)
     assert not best.certificate.exhaustive
-    assert "nothing is proved about the others" in evidence(best.certificate, float(best.gain.point))
+    assert "nothing is proved about the others" in certificate_text(best.certificate, float(best.gain.point))
 
 
 def test_a_fixed_share_gains_to_its_better_side():
