@@ -24,6 +24,7 @@ import numpy as np
 from error_residuals import tables
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.pages import fill
 from common.provenance import RESULTS, ROOT, commit, provenance
 from common.results import write
 
@@ -113,6 +114,27 @@ def geometric(values: Any) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
+def page(rows: list[dict[str, Any]]) -> str:
+    """The default beside the earlier commit, a line a table, on the sizes that both have judged."""
+    good = [row for row in rows if "coverage" in row and row["kind"] == "size" and row["law"] == DEFAULT]
+    now, before = ({place(row): row for row in good if row["code"] == code} for code in ("now", BEFORE))
+    both = sorted(now.keys() & before.keys())
+    lines = [
+        f"| table | splits | error, % | at {BEFORE} | inside 90 % | at {BEFORE} | half-width, % | at {BEFORE} | score / {BEFORE} |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for table in [*dict.fromkeys(p[0] for p in both), "all"]:
+        mine = [p for p in both if table in (p[0], "all")]
+        cells = [table, str(len(mine))]
+        for name, factor, text in (("error", 100, "{:.2f}"), ("coverage", 1, "{:.2f}"), ("half_width", 100, "{:.2f}")):
+            for of in (now, before):
+                values = [of[p][name] for p in mine]
+                cells.append(text.format(factor * (np.mean(values) if name == "coverage" else geometric(values))))
+        cells.append(f"{geometric([now[p]['score'] / before[p]['score'] for p in mine]):.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run what is not kept yet, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,6 +159,7 @@ def main() -> None:
     for name, told in summary.items():
         print(name, json.dumps(told))
     write(RESULTS / "forward.json", {**head, **commit(), "summary": summary, "rows": rows})
+    fill("forward", page(rows) + "\n")
 
 
 if __name__ == "__main__":
