@@ -92,9 +92,9 @@ def design(
     check_files(out, figure)
     if (template is None) != (launch is None):
         raise ValueError("--template and --launch belong together: a configuration with placeholders, and a new folder")
-    if launch is not None:
-        from camel_jax.interop.launch import check_folder, check_template, in_parts, write_launch
+    from camel_jax.interop.launch import check_folder, check_template, in_parts, write_launch
 
+    if launch is not None:
         check_folder(launch)
     step = None if batch_tokens is None else parse_count(batch_tokens, "batch tokens")
     if (runs is None) == (domains is None):

@@ -98,6 +98,7 @@ def affordable(law: Law, runs: Runs, resamples: int | None, starts: int | None) 
 
     The choice is by the time of the reference, so that it is the same on every machine. Small tables always get the most.
     """
+    some, first = resamples or 0, starts or 1
     for fewer, few in FEWER:
         some, first = fewer if resamples is None else resamples, few if starts is None else starts
         found = forecast(law, runs, resamples=some, starts=first, slow=1.0)

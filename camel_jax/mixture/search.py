@@ -173,7 +173,7 @@ def exchange(
         return [first]
     allowed = np.ones(len(whole.weights), bool)
     while allowed.sum() > most:
-        surplus, kept = int(allowed.sum()) - most, None
+        surplus, kept, smaller = int(allowed.sum()) - most, None, None
         order = [int(i) for i in np.argsort(now.weights, kind="stable") if allowed[i]]
         for n in dict.fromkeys(((surplus + 1) // 2, 1)):
             for first in range(0, len(order) - n + 1 if n == 1 else 1):

@@ -166,11 +166,10 @@ def _solve(
         gradient = (scale * jnp.clip(residual, -delta, delta)) @ slopes + precision @ (x - mean)
         half = jnp.sqrt(curvature)[:, None] * slopes
         diagonal = jnp.sum(half**2, 0) + jnp.diagonal(precision) + 1e-12
-        if not by_rows:
-            matrix = half.T @ half + precision
+        matrix = None if by_rows else half.T @ half + precision
 
         def move(damping: Array) -> Array:
-            if by_rows:
+            if matrix is None:
                 inverse = 1.0 / (jnp.diagonal(precision) + damping * diagonal)
                 within = (half * inverse) @ half.T + jnp.eye(len(half))
                 told = _solve_one(within, half @ (inverse * gradient))
