@@ -208,4 +208,4 @@ def print_outcome(result: Any) -> None:
             lines.append(f"limit reached: {limit.name}" + (f" ({told})" if told else ""))
     if result.status != "converged":
         lines.append(f"warning: {result.status}")
-    print_lines(lines)
+    print_lines([*lines, ""])

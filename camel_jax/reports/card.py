@@ -198,7 +198,9 @@ def _mixtures(fit: Any, weights: np.ndarray) -> list[str]:
     farthest = np.lexsort((away.nearest, away.hull))[-1]
     whose = "the mixture" if len(weights) == 1 else "the farthest mixture"
     nearest = f"{away.nearest[farthest]:.2g} (Euclidean distance of shares)"
-    if len(known) == 1:
+    if away.nearest[farthest] < MARGIN:
+        lines.append(f"{whose} is one of the {len(known)} measured mixtures")
+    elif len(known) == 1:
         lines.append(f"{whose} lies {nearest} from the one measured mixture")
     else:
         where = f"{away.hull[farthest]:.2g} outside" if away.hull[farthest] > MARGIN else "inside"

@@ -81,6 +81,7 @@ def test_shares_beyond_the_measured_and_distances_are_told():
     )  # web, code and wiki to the second mixture
     several = told(fit_of(), weights=[[0.4, 0.4, 0.2], [0.1, 0.8, 0.1]])
     assert "the farthest mixture lies" in several and "code 80.0 %" in several
+    assert "the mixture is one of the 3 measured mixtures" in told(fit_of(), weights=KNOWN[1])
     assert "from the one measured mixture" in told(fit_of(mixtures=KNOWN[:1]), weights=KNOWN[1])
 
 
