@@ -125,4 +125,4 @@ def print_path(path: Any, price: Any) -> None:
     print_table("Mixture", ["domain", *(f"{r.budget:.3g}" for r in path.results)], shares)
     lines = [f"warning: {r.budget:.3g}: {text}" for r in path.results for text in r.warnings]
     if lines:
-        print_lines(lines)
+        print_lines([*lines, ""])

@@ -196,6 +196,13 @@ def test_mix_within_what_was_measured(study):
     assert any(x["name"] == f"smallest measured share of wiki >= {least:.4g}" and x["binds"] for x in told["limits"])
     line = refused(*arguments, "--min", "wiki=0.9")
     assert "floor wiki >= 0.9" in line and "largest measured share of wiki <= " in line
+    target = ("--size", "1B", "--tokens", "20B", "--starts", 2)
+    for command in (
+        ("budget", study / "fit.npz", "--flops", "1e20", "--starts", 2),
+        ("front", study / "fit.npz", *target, "--first", "web", "--second", "code"),
+        ("path", study / "fit.npz", *target),
+    ):
+        assert "largest measured share of wiki <= " in refused(*command, "--within-measured", "--min", "wiki=0.9")
 
 
 def test_a_table_of_single_domains_gets_no_share_of_draws(study):
