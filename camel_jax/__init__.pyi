@@ -16,18 +16,25 @@ from .design.value_of_runs import worth as worth
 from .downstream.fit import fit_accuracies as fit_accuracies
 from .downstream.outcomes import OutcomesAt as OutcomesAt
 from .downstream.result import AccuracyFit as AccuracyFit
+from .evaluation.leaderboard import Leaderboard as Leaderboard
 from .evaluation.leaderboard import leaderboard as leaderboard
+from .evaluation.methods import Prediction as Prediction
+from .evaluation.methods import register_method as register_method
 from .fitting.fit import fit as fit
 from .fitting.identifiability import FitError as FitError
 from .fitting.intervals import accuracy_interval as accuracy_interval
 from .fitting.intervals import predict_interval as predict_interval
 from .fitting.result import Fit as Fit
 from .fitting.result import load_fit as load_fit
+from .laws.by_name import register_law as register_law
+from .laws.coordinates import Prior as Prior
 from .laws.law import Law as Law
+from .laws.law import raw_coordinates as raw_coordinates
 from .mixture.feasibility import InfeasibleError as InfeasibleError
 from .mixture.limits import Limits as Limits
 from .mixture.limits import parse_limits as parse_limits
 from .mixture.near_optimal import near_optimal as near_optimal
+from .mixture.objectives import custom as custom
 from .mixture.objectives import mean_accuracy as mean_accuracy
 from .mixture.objectives import mean_loss as mean_loss
 from .mixture.objectives import single_set as single_set
@@ -42,9 +49,11 @@ from .prediction.draws import Draws as Draws
 from .prediction.draws import LossesAt as LossesAt
 from .proxy.corpus import build_corpus as build_corpus
 from .proxy.sweep import sweep as sweep
+from .recipes.costs import register_cost as register_cost
 from .recipes.outcome import Outcome as Outcome
 from .recipes.recipe import Recipe as Recipe
 from .recipes.recipe import dense as dense
+from .tables.combine import concat as concat
 from .tables.read import read_recipes as read_recipes
 from .tables.read import read_runs as read_runs
 from .tables.runs import Runs as Runs
@@ -64,12 +73,15 @@ __all__ = [
     "FitError",
     "InfeasibleError",
     "Law",
+    "Leaderboard",
     "Limits",
     "LossesAt",
     "MixtureResult",
     "Outcome",
     "OutcomesAt",
     "Posterior",
+    "Prediction",
+    "Prior",
     "Recipe",
     "Runs",
     "TableError",
@@ -78,6 +90,8 @@ __all__ = [
     "budget_path",
     "build_corpus",
     "compare_shapes",
+    "concat",
+    "custom",
     "dense",
     "fit",
     "fit_accuracies",
@@ -98,9 +112,13 @@ __all__ = [
     "predict_interval",
     "probability_best",
     "propose_runs",
+    "raw_coordinates",
     "read_recipes",
     "read_runs",
     "read_tasks",
+    "register_cost",
+    "register_law",
+    "register_method",
     "runs_to_frame",
     "sample_posterior",
     "select",

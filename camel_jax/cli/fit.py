@@ -25,8 +25,8 @@ def fit(
     law: Annotated[
         str | None,
         typer.Option(
-            help="blend (camel with sodm, where that predicts better), camel, chinchilla, dml, sodm or sodm_joint; "
-            "by default blend, and camel with --bayes.",
+            help="blend (camel with sodm, where that predicts better), camel, camel_paper, chinchilla, dml, sodm, sodm_joint, a law of "
+            "your own, or two as camel+dml; by default blend, and camel with --bayes.",
             show_default=False,
         ),
     ] = None,

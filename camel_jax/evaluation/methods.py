@@ -11,8 +11,10 @@ import numpy as np
 from camel_jax.fitting.fit import fit
 from camel_jax.fitting.intervals import predict_interval
 from camel_jax.laws import CONSTRUCTORS
+from camel_jax.laws.by_name import LAWS, law_by_name
 from camel_jax.laws.law import Law
 from camel_jax.recipes.recipe import Recipe
+from camel_jax.recipes.registry import Registry
 from camel_jax.runtime import require
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
@@ -95,6 +97,39 @@ def regression_forest(runs: Runs, recipe: Recipe, key: Array) -> Prediction:
     return boosted_trees(runs, recipe, key, forest=True)
 
 
+def check_method(name: str, method: Any) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+      ValueError: naming it.
+    """
+    if not callable(method):
+        raise ValueError(f"method {name!r} must be a function of (runs, recipe, key), not {type(method).__name__}")
+
+
+METHODS = Registry("method", "camel_jax.methods", check_method)
+OWN = ("camel", "camel_paper", "blend", "sodm_joint", "sodm", "dml", "chinchilla")  # laws whose rows are made below
+
+
+def register_method(name: str, method: Method, package: str | None = None) -> None:
+    """Make a baseline known by name to the leaderboard.
+
+    Args:
+      name: lower-case letters, digits and underscores.
+      method: ``method(runs, recipe, key) -> Prediction``: from a table and R recipes to losses (R, V) in nats per token.
+      package: where it comes from; its module if None.
+
+    Raises:
+      ValueError: a name that is taken, or something that cannot be called.
+
+    >>> register_method("mean_of_sets", lambda runs, recipe, key: Prediction(
+    ...     np.tile(np.nanmean(runs.losses, 0), (len(recipe), 1)), {}, 0))
+    >>> "mean_of_sets" in methods()
+    True
+    """
+    METHODS.register(name, method, package)
+
+
 def methods(names: Sequence[str] = (), *, starts: int = 4, resamples: int = 0) -> dict[str, Method]:
     """The leaderboard's methods by name; all of them if ``names`` is empty.
 
@@ -110,6 +145,7 @@ def methods(names: Sequence[str] = (), *, starts: int = 4, resamples: int = 0) -
         "camel": law_method(CONSTRUCTORS["camel"](), **common),
         "camel_no_field": law_method(CONSTRUCTORS["camel"](), field=False, **common),
         "camel_exact": law_method(CONSTRUCTORS["camel"](exact=True), **common),
+        "camel_paper": law_method(CONSTRUCTORS["camel_paper"](), field=False, **common),
         "blend": law_method(CONSTRUCTORS["blend"](), **common),
     }
     for name in ("sodm_joint", "sodm", "dml", "chinchilla"):
@@ -122,6 +158,12 @@ def methods(names: Sequence[str] = (), *, starts: int = 4, resamples: int = 0) -
             build(upgraded=False), field=False, weighting="uniform", single=True, **common
         )
     table |= {"nearest_run": nearest_run, "boosted_trees": boosted_trees, "regression_forest": regression_forest}
+    common["starts"] = starts
+    METHODS.builtin = dict.fromkeys(table)
+    table |= {name: METHODS.find(name) for name in METHODS.names() if name not in table}
+    for name in [*(n for n in LAWS.names() if n not in OWN), *(n for n in names if "+" in n)]:
+        if name not in table and (not names or name in names):
+            table[name] = law_method(law_by_name(name), **common)
     unknown = [name for name in names if name not in table]
     if unknown:
         raise ValueError(f"unknown law {', '.join(unknown)}; known: {', '.join(table)}")

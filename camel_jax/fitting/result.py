@@ -13,25 +13,34 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from camel_jax import laws
 from camel_jax.downstream.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.downstream.result import AccuracyFit
 from camel_jax.fitting import saved
 from camel_jax.fitting.identifiability import FitError
 from camel_jax.fitting.objective import log_predictions
 from camel_jax.fitting.starts import good_starts, some_lanes
-from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_recipe
+from camel_jax.laws.law import (
+    Law,
+    Units,
+    constrain_all,
+    flat_leaves,
+    in_units,
+    nested_leaves,
+    predict_rows,
+    scale_recipe,
+)
 from camel_jax.prediction.discrepancy import Discrepancy
 from camel_jax.prediction.draws import Draws, LossesAt, draw_errors
 from camel_jax.prediction.residual_field import ResidualField, corrections, field_correction, no_field
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.solvers import status as status_codes
-from camel_jax.storage import ArchiveError, read_archive, write_archive
+from camel_jax.storage import read_archive, write_archive
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 
-@dataclasses.dataclass(frozen=True)
-class Fit:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Fit(Readable):
     """A law fitted to a table of runs.
 
     Attributes:
@@ -72,6 +81,28 @@ class Fit:
     seed: int = 0
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     attached: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def _view(self) -> View:
+        from camel_jax.views.fits import fit_view
+
+        return fit_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a start and a resample, as a pandas DataFrame: objective, and how it ended."""
+        from camel_jax.views.fits import fit_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(fit_columns(self, status_codes.TEXTS))
+
+    def to_xarray(self) -> Any:
+        """Parameters of the draws as an xarray Dataset; see ``Draws.to_xarray``."""
+        return self.draws().to_xarray()
+
+    def plot(self, ax: Any = None) -> Any:
+        """Predicted losses along sizes at the mean mixture, with 90 % intervals; returns the Axes."""
+        from camel_jax.views.fits import plot_fit
+
+        return plot_fit(self, ax)
 
     @property
     def members(self) -> Any:
@@ -208,14 +239,11 @@ class Fit:
         """Write one archive; it appears whole or not at all, and equal fits give equal bytes.
 
         Raises:
-          ArchiveError: the law was not built by a constructor of ``laws``, so a header could not name it, or the fit holds what
+          ArchiveError: the law is not registered by its name, so a header could not name it, or the fit holds what
             no file of a fit may hold.
         """
-        if self.inner_law.name not in laws.CONSTRUCTORS:
-            raise ArchiveError(f"law {self.inner_law.name!r} is not one of {', '.join(laws.CONSTRUCTORS)}")
-        header = {name: getattr(self, name) for name in saved.FACTS}
-        header |= {"law": self.inner_law.name, "settings": dict(self.inner_law.settings)}
-        groups = {name: getattr(self, name) for name in ("raw", "resampled", "attached")}
+        header = {name: getattr(self, name) for name in saved.FACTS} | saved.named_law(self.inner_law)
+        groups = {"attached": self.attached, "raw": flat_leaves(self.raw), "resampled": flat_leaves(self.resampled)}
         groups |= {name: getattr(self, name)._asdict() for name in saved.TUPLES}
         arrays = {name: np.asarray(getattr(self, name), spec.dtype) for name, spec in saved.LANES.items()}
         for group, leaves in groups.items():
@@ -246,6 +274,7 @@ class Fit:
             group, _, leaf = name.partition("/")
             groups[group][leaf] = arrays.pop(name)
         groups |= {name: build(**groups[name]) for name, build in saved.TUPLES.items()}
+        groups |= {name: nested_leaves(groups[name]) for name in ("raw", "resampled")}
         known: dict[str, Any] = dict(arrays)
         facts = {name: header[name] for name in saved.FACTS}
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from camel_jax.laws.blend import blend
 from camel_jax.laws.camel import CamelParams, CamelPrior, camel
+from camel_jax.laws.camel_paper import camel_paper
 from camel_jax.laws.chinchilla import chinchilla
 from camel_jax.laws.dml import dml
 from camel_jax.laws.law import Law, Units, in_units, predict_rows, table_units
@@ -12,6 +13,7 @@ from camel_jax.laws.sodm import sodm, sodm_joint
 CONSTRUCTORS: dict[str, Callable[..., Law]] = {
     "blend": blend,
     "camel": camel,
+    "camel_paper": camel_paper,
     "chinchilla": chinchilla,
     "dml": dml,
     "sodm": sodm,
@@ -26,6 +28,7 @@ __all__ = [
     "Units",
     "blend",
     "camel",
+    "camel_paper",
     "chinchilla",
     "dml",
     "in_units",

@@ -28,6 +28,7 @@ from camel_jax.laws.allocation import log_allocate, log_allocate_closed
 from camel_jax.laws.camel_coordinates import camel_coordinates
 from camel_jax.laws.law import JointDerivatives, Law, varies
 from camel_jax.numerics.stable import logsumexp
+from camel_jax.recipes.brief import brief
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs, count_mixtures
 from camel_jax.types import Array, PerSet, PerSkill
@@ -62,6 +63,8 @@ class CamelParams(NamedTuple):
     floors: Array
     active_share: Array
     repeat: Array
+
+    __repr__ = brief
 
 
 def effective_tokens(tokens: Array, supply: Array, repeat: Array) -> Array:

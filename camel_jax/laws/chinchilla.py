@@ -11,9 +11,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from camel_jax.laws.coordinates import scaling_coordinates
-from camel_jax.laws.law import Law
+from camel_jax.laws.law import Law, faint_prior
 from camel_jax.laws.scaling import (
-    faint_prior,
     join_terms,
     scaling_constrain,
     scaling_init,

@@ -53,12 +53,14 @@ class Coordinates(NamedTuple):
       to_raw: ``to_raw(at, mean) -> raw``: raw parameters from coordinates, given the reference mixture (K,).
       from_raw: ``from_raw(raw, mean) -> at``: the inverse, up to directions that change no prediction.
       priors: (name, prior) of every coordinate that ``shapes`` may name.
+      default: prior of a coordinate that ``priors`` leaves out; None where that is an error.
     """
 
     shapes: Callable[[Leaves], Shapes]
     to_raw: Callable[[Leaves, Array], dict[str, Array]]
     from_raw: Callable[[Leaves, Array], dict[str, Array]]
     priors: tuple[tuple[str, Prior], ...]
+    default: Prior | None = None
 
 
 SCALING = {

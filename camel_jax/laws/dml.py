@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.coordinates import DML, scaling_coordinates
-from camel_jax.laws.law import Law
+from camel_jax.laws.law import Law, faint_prior
 from camel_jax.laws.scaling import (
-    faint_prior,
     gaussian,
     join_terms,
     scaling_constrain,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,14 +102,3 @@ def scaling_log_prior(raw: dict[str, Array]) -> Array:
         "coupling": (-1.0, 2.0),
     }
     return sum((gaussian(raw[k], *spec) for k, spec in centers.items() if k in raw), start=jnp.zeros(()))
-
-
-FAINT = 1e-3
-
-
-def faint_prior(raw: Any) -> Array:
-    """All that a published form gets: enough for its optimum to be finite, next to nothing where the table speaks.
-
-    Without it, exponents of terms that a table does not need run away, and take the other parameters of the set along.
-    """
-    return sum((gaussian(leaf, 0.0, FAINT) for leaf in jax.tree.leaves(raw)), start=jnp.zeros(()))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,24 +19,44 @@ from camel_jax.mixture.result import MixtureResult
 from camel_jax.mixture.search import Solution, solve, toward_center
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 
-class NearOptimal(NamedTuple):
+@dataclasses.dataclass(frozen=True, repr=False)
+class NearOptimal(Readable):
     """All mixtures that are nearly as good as the best.
 
     Attributes:
       best: the best mixture, (K,). value: its objective, smaller is better. level: the objective that still counts.
-      lower, upper: range of every share within the set, (K,). domains: names.
+      low, high: range of every share within the set, (K,). domains: names.
       samples: mixtures spread over the set, (n, K).
     """
 
     best: np.ndarray
     value: float
     level: float
-    lower: np.ndarray
-    upper: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     domains: tuple[str, ...]
     samples: np.ndarray
+
+    def _view(self) -> View:
+        from camel_jax.views.decisions import near_view
+
+        return near_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a domain: best share, low and high, as a pandas DataFrame."""
+        from camel_jax.views.decisions import near_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(near_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """The best mixture as bars with the range of every share; returns the Axes."""
+        from camel_jax.views.decisions import plot_near
+
+        return plot_near(self, ax)
 
 
 def near_optimal(
@@ -61,7 +82,7 @@ def near_optimal(
 
     >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> flat = near_optimal(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
-    >>> flat.upper.round(3).tolist()
+    >>> flat.high.round(3).tolist()
     [0.441, 0.441, 0.6]
     """
     _check_within(within)
@@ -83,7 +104,7 @@ def decide(
 
     >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> best, flat = decide(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
-    >>> best.weights.round(3).tolist(), flat.upper.round(3).tolist()
+    >>> best.weights.round(3).tolist(), flat.high.round(3).tolist()
     ([0.3, 0.3, 0.4], [0.441, 0.441, 0.6])
     """
     _check_within(within)

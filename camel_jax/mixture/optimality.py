@@ -11,6 +11,8 @@ from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.feasibility import minimum_over
 from camel_jax.mixture.limits import Limits, curved_value, slack
 
+NEAR = 1e-6  # room below which a limit of one's own binds, over its largest slope where that is above 1
+
 
 def settle(
     weights: np.ndarray,
@@ -58,7 +60,10 @@ def settle(
 
 
 def multipliers(
-    limits: Limits, weights: np.ndarray, slope: np.ndarray
+    limits: Limits,
+    weights: np.ndarray,
+    slope: np.ndarray,
+    own: Sequence[tuple[str, float, np.ndarray]] = (),
 ) -> tuple[list[tuple[str, float, bool, float]], float, float]:
     """Which limits bind and what relaxing them gains, from the optimality conditions at the answer.
 
@@ -66,6 +71,7 @@ def multipliers(
 
     Args:
       weights: (K,). slope: gradient of the cost, (K,).
+      own: name, room and gradient of the room (K,) of limits of one's own.
 
     Returns:
       ([(name, slack, binds, multiplier)], residual relative to the slope, Frank-Wolfe gap).
@@ -92,26 +98,34 @@ def multipliers(
         for sign in (1.0, -1.0) if limit.kind == "fixed" else (1.0,):
             columns.append(-sign * row)
             owners.append(j)
+    named = [limit.name for limit in limits.items] + [name for name, _, _ in own]
+    rooms += [room for _, room, _ in own]
+    for j, (_, room, gradient) in enumerate(own, len(limits.items)):
+        if room <= NEAR * max(1.0, float(np.abs(gradient).max())):
+            columns.append(gradient)
+            owners.append(j)
     if not np.isfinite(slope).all():
         return (
-            [(limit.name, room, False, math.nan) for limit, room in zip(limits.items, rooms, strict=True)],
+            [(name, room, False, math.nan) for name, room in zip(named, rooms, strict=True)],
             math.inf,
             math.inf,
         )
     scale = max(float(np.abs(slope).max()), 1e-300)
     found, residual = nnls(np.stack(columns, 1), slope / scale)
-    gains = np.zeros(len(limits.items))
+    gains = np.zeros(len(named))
     for value, owner in zip(found * scale, owners, strict=True):
         if owner is not None:
             gains[owner] += value
     count = limits.find("count")
     shut = weights <= 1e-12
-    for j, limit in enumerate(limits.items):
-        if limit.kind in ("kl", "distance") and gains[j] > 0:
+    bent = [j for j, limit in enumerate(limits.items) if limit.kind in ("kl", "distance")]
+    bent += range(len(limits.items), len(named))
+    for j in bent:
+        if gains[j] > 0:
             at = owners.index(j)
             curve = curve - gains[j] * columns[at]
     leaning = slope + curve
-    slackness = sum(gains[j] * max(rooms[j], 0.0) for j, limit in enumerate(limits.items) if limit.row is None)
+    slackness = sum(gains[j] * max(rooms[j], 0.0) for j in bent)
     gap = float(leaning @ weights - minimum_over(limits, leaning, shut if count is not None else None) + slackness)
     binding = [
         (
@@ -120,6 +134,10 @@ def multipliers(
             bool(room <= 1e-6 * max(1.0, abs(limit.value)) if limit is not count else room <= 0 and shut.any()),
             float(gains[j]) if limit is not count else math.nan,
         )
-        for j, (limit, room) in enumerate(zip(limits.items, rooms, strict=True))
+        for j, (limit, room) in enumerate(zip(limits.items, rooms, strict=False))
+    ]
+    binding += [
+        (name, room, bool(room <= NEAR * max(1.0, float(np.abs(gradient).max()))), float(gains[j]))
+        for j, (name, room, gradient) in enumerate(own, len(limits.items))
     ]
     return binding, float(residual), max(gap, 0.0)

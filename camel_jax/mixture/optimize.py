@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import jax
@@ -18,10 +18,19 @@ import numpy as np
 
 from camel_jax.mixture import barrier, objectives, optimality
 from camel_jax.mixture.barrier import Region
-from camel_jax.mixture.limits import LimitOptions, Limits, violation
+from camel_jax.mixture.constraints import rooms_and_slopes
+from camel_jax.mixture.limits import LimitOptions, Limits
 from camel_jax.mixture.limits import mixture as checked_mixture
 from camel_jax.mixture.objectives import Goal, Objective
-from camel_jax.mixture.problem import Curved, Problem, choose_limits, inside_curved, make_problem, split_function
+from camel_jax.mixture.problem import (
+    Curved,
+    Problem,
+    choose_limits,
+    inside_curved,
+    make_problem,
+    split_function,
+    violation,
+)
 from camel_jax.mixture.result import Binding, Certificate, MixtureResult
 from camel_jax.mixture.search import Solution, costs_and_slopes, random_starts, solve
 from camel_jax.recipes import outcome
@@ -32,7 +41,8 @@ from camel_jax.types import Array
 def optimize_mixture(
     outcomes: Outcomes,
     *,
-    objective: Objective | None = None,
+    objective: Objective | Callable[..., Array] | str | None = None,
+    constraints: Mapping[str, Callable[..., Array]] | None = None,
     domains: Sequence[str] | None = None,
     reference: Array | None = None,
     risk: str = "mean",
@@ -48,7 +58,10 @@ def optimize_mixture(
       outcomes: function from weights (K,) to losses (V,), to draws of losses (M, V), or to an object with ``losses`` and
         perhaps ``accuracies``; differentiable and vmappable. Optional attributes: ``draws(weights)`` with a leading axis of
         draws, ``domains``, ``sets``, ``tasks`` and ``reference``. If it is a pytree, other parameters of it compile nothing new.
-      objective: what to improve; mean validation loss by default.
+      objective: what to improve: an ``Objective``, a differentiable function of an ``Outcome`` to be made smaller, or text as commands
+        take it; mean validation loss by default.
+      constraints: limits of one's own, ``{name: function}``: smooth functions of the weights (K,), or of the weights and the point
+        outcome, that are not negative where the limit holds. Met to 1e-8. Limits that are not convex leave the certificate weaker.
       domains: names of the K domains; default ``outcomes.domains``.
       reference: mixture to compare with, (K,); default ``outcomes.reference``, else uniform. It need not meet the limits.
       risk: "mean" for the point prediction (the mean of draws where only draws are given), "cvar" for the mean of the
@@ -75,6 +88,7 @@ def optimize_mixture(
     problem = make_problem(
         outcomes,
         objective=objective,
+        constraints=constraints,
         domains=domains,
         reference=reference,
         risk=risk,
@@ -90,7 +104,7 @@ def probability_best(
     outcomes: Outcomes,
     mixtures: Mapping[str, Any],
     *,
-    objective: Objective | None = None,
+    objective: Objective | Callable[..., Array] | str | None = None,
     domains: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """How probable it is that each of several named mixtures is the best of them: the share of draws in which it is.
@@ -149,7 +163,9 @@ def _chords_are_convex(still: Any, moving: Any, goal: Goal, region: Region, curv
     stacked = jnp.concatenate([one, two, 0.5 * (one + two)])
     costs = jax.lax.map(lambda w: objectives.goal_cost(goal, outcomes, w, jnp.zeros(())), stacked, batch_size=64)
     a, b, middle = jnp.split(costs, 3)
-    return jnp.all(middle <= 0.5 * (a + b) + 1e-9 * (1.0 + jnp.abs(middle)))
+    convex = jnp.all(middle <= 0.5 * (a + b) + 1e-9 * (1.0 + jnp.abs(middle)))
+    # between mixtures that meet a limit of one's own lie others that do, if it is convex
+    return convex & jnp.all(jax.vmap(lambda w: inside_curved(w, curved))(0.5 * (one + two)) > -1e-9)
 
 
 def describe(problem: Problem, solution: Solution) -> MixtureResult:
@@ -170,7 +186,12 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
     if point.accuracies is not None:
         accuracies, accuracy_gap = _compare(point.accuracies, None if draws is None else draws.accuracies)
     risky = problem.goal.risk != "mean"
-    bindings, residual, gap = optimality.multipliers(problem.limits, weights, slopes[0])
+    own: list[tuple[str, float, np.ndarray]] = []
+    if problem.curved.own is not None:
+        rooms, gradients = (np.asarray(x) for x in rooms_and_slopes(problem.curved.own, jnp.asarray(weights)))
+        named = zip(problem.curved.own.constraints, rooms, gradients, strict=True)
+        own = [(constraint.name, float(room), gradient) for constraint, room, gradient in named]
+    bindings, residual, gap = optimality.multipliers(problem.limits, weights, slopes[0], own)
     region, chords = problem.regions[0], 128
     convex = _chords_are_convex(still, moving, problem.goal, region, problem.curved, chords)
     near = np.abs(solution.costs - solution.cost) <= 1e-6 * max(1.0, abs(solution.cost))
@@ -201,7 +222,7 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
         accuracy_difference=accuracy_gap,
         probability_better=better,
         limits=tuple(Binding(*binding) for binding in bindings),
-        violation=violation(problem.limits, weights),
+        violation=violation(problem, weights),
         certificate=certificate,
         status=status,
     )

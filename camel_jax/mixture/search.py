@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.mixture import barrier, limits, objectives, optimality
+from camel_jax.mixture import barrier, objectives, optimality
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.objectives import Goal
-from camel_jax.mixture.problem import Curved, Problem, inside_curved, split_function
+from camel_jax.mixture.problem import Curved, Problem, inside_curved, split_function, violation
 from camel_jax.types import Array
 
 
@@ -132,7 +132,7 @@ def _exact(problem: Problem, region: Region, finish: barrier.Finish, starts: int
     on_rows = np.flatnonzero((finish.rows[order] > room_rows) & (room_rows < 1e-4)).tolist()
     options.append(optimality.settle(raw, region, problem.limits, on_low, on_high, on_rows))
     values = np.asarray(costs_and_slopes(still, moving, problem.goal, np.asarray(options))[0])
-    broken = [limits.violation(problem.limits, w) for w in options]
+    broken = [violation(problem, w) for w in options]
     slack = 1e-9 * max(1.0, abs(values[0])) if np.isfinite(values[0]) else np.inf
     pick = 1 if broken[1] <= max(broken[0], 1e-12) and values[1] <= values[0] + slack else 0
     converged = finish.status[order] == barrier.CONVERGED or finish.residual[order] < 1e-4

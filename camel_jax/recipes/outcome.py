@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
+from camel_jax.recipes.brief import brief
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.types import Array
 
@@ -16,6 +17,8 @@ class Outcome(NamedTuple):
     losses: Array
     accuracies: Array | None = None
 
+    __repr__ = brief
+
 
 class Interval(NamedTuple):
     """A number or array with an interval around it; NaN bounds where nothing is known of its spread."""
@@ -23,6 +26,8 @@ class Interval(NamedTuple):
     point: Array
     low: Array
     high: Array
+
+    __repr__ = brief
 
 
 @runtime_checkable
