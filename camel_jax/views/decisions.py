@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.recipes.sizes import format_count, format_size
+from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
 from camel_jax.views.view import Sheet, View, interval_columns
 
 
@@ -118,13 +118,22 @@ def plot_front(front: Any, ax: Any = None) -> Any:
 
 def path_view(path: Any) -> View:
     """The best mixture at every stop."""
-    title = f"best mixture at {len(path.sizes)} sizes, {path.sizes[0]} to {path.sizes[-1]}"
-    return View(title, {}, (Sheet("", path_columns(path)),))
+    columns = _counted(path_columns(path))
+    title = f"best mixture at {len(path.sizes)} stops, {columns['size'][0]} to {columns['size'][-1]}"
+    return View(title, {}, (Sheet("", columns),))
+
+
+def _counted(columns: dict[str, Any]) -> dict[str, Any]:
+    """The same columns with sizes and tokens as people write them."""
+    return columns | {name: [format_count(float(x)) for x in columns[name]] for name in ("size", "tokens")}
 
 
 def path_columns(path: Any) -> dict[str, Any]:
     """One row a stop: size, tokens, shares, the objective and the gain with its interval."""
-    columns: dict[str, Any] = {"size": [str(x) for x in path.sizes], "tokens": [str(x) for x in path.tokens]}
+    columns: dict[str, Any] = {
+        "size": np.array([parse_size(x)[1] for x in path.sizes]),
+        "tokens": np.array([parse_tokens(x) for x in path.tokens]),
+    }
     columns |= {f"mix/{name}": path.weights[:, k] for k, name in enumerate(path.domains)}
     columns["value"] = np.array([r.value.point for r in path.results])
     gains = {part: np.array([getattr(r.gain, part) for r in path.results]) for part in ("point", "low", "high")}
@@ -134,7 +143,6 @@ def path_columns(path: Any) -> dict[str, Any]:
 def plot_path(path: Any, ax: Any = None) -> Any:
     """Best shares against active size."""
     from camel_jax.figures.mixtures import optimum_path
-    from camel_jax.recipes.sizes import parse_size
 
     sizes = [parse_size(x)[1] for x in path.sizes]
     return optimum_path(sizes, path.weights, path.domains, fitted_up_to=max(sizes), ax=ax)
@@ -169,7 +177,7 @@ def budgets_view(path: Any) -> View:
     """The best recipe of every budget."""
     facts = {"exponents": f"size {path.size_exponent:.3f}, tokens {path.tokens_exponent:.3f}"}
     title = f"best recipes of {len(path.budgets)} budgets"
-    return View(title, facts, (Sheet("", budgets_columns(path)),))
+    return View(title, facts, (Sheet("", _counted(budgets_columns(path))),))
 
 
 def budgets_columns(path: Any) -> dict[str, Any]:
@@ -200,8 +208,10 @@ def cost_view(curves: Any) -> View:
     """The best size of every budget."""
     best = np.argmin(np.where(np.isfinite(curves.objective), curves.objective, np.inf), 1)
     at = np.arange(len(best)), best
-    columns = {"budget": curves.budgets, "best size": curves.n_active[at], "tokens": curves.tokens[at]}
-    return View(f"{curves.label} along {len(best)} curves of equal cost", {}, (Sheet("", columns),))
+    columns = _counted({"budget": curves.budgets, "size": curves.n_active[at], "tokens": curves.tokens[at]})
+    return View(
+        f"{curves.label} along {len(best)} curves of equal cost", {}, (Sheet("best size of each budget", columns),)
+    )
 
 
 def plot_costs(curves: Any, ax: Any = None) -> Any:

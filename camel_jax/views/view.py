@@ -15,7 +15,7 @@ from jax.core import Tracer
 from camel_jax.recipes.brief import brief
 from camel_jax.recipes.names import plain
 
-ROWS, REPR = 24, 1_400  # rows of a table that are shown, and characters of a repr
+ROWS, WIDTH, REPR = 24, 40, 1_400  # rows and characters a cell of a table that are shown, and characters of a repr
 STYLE = (
     ".camel-jax{font-size:13px;line-height:1.45;max-width:60em}"
     ".camel-jax .title{font-weight:600;font-size:14px;margin:.2em 0}"
@@ -23,10 +23,10 @@ STYLE = (
     ".camel-jax .facts dt{opacity:.72;font-weight:400}.camel-jax .facts dd{margin:0}"
     ".camel-jax table{border-collapse:collapse;margin:.2em 0 .7em;font-size:12.5px;background:none;color:inherit}"
     ".camel-jax caption{text-align:left;caption-side:top;opacity:.72;padding:.1em 0;color:inherit}"
-    ".camel-jax th,.camel-jax td{padding:.15em .8em .15em 0;text-align:right;background-color:transparent;"
+    ".camel-jax th,.camel-jax td{padding:.15em .8em .15em 0;text-align:right;white-space:nowrap;background-color:transparent;"
     "border:0;border-bottom:1px solid rgba(128,128,128,.28);font-variant-numeric:tabular-nums;color:inherit}"
     ".camel-jax th{font-weight:600;border-bottom:1px solid rgba(128,128,128,.7)}"
-    ".camel-jax .word{text-align:left}.camel-jax ul{margin:.2em 0;padding-left:1.2em}"
+    ".camel-jax .wide{overflow-x:auto}.camel-jax .word{text-align:left}.camel-jax ul{margin:.2em 0;padding-left:1.2em}"
 )
 
 
@@ -69,13 +69,19 @@ def cell(value: Any) -> str:
     ('0.1235', '3', '-', 'web')
     """
     if isinstance(value, str) or value is None:
-        return plain(value) if value else "-"
+        return cut(value) if value else "-"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, numbers.Integral):
         return str(int(value))
     value = float(value)
     return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def cut(text: str) -> str:
+    """A name that nothing obeys, short enough for a cell."""
+    shown = plain(text)
+    return shown if len(shown) <= WIDTH else shown[: WIDTH - 1] + "…"
 
 
 def interval_columns(interval: Any, prefix: str = "") -> dict[str, Any]:
@@ -111,7 +117,7 @@ def _is_word(column: Sequence[Any]) -> bool:
 
 def _aligned(sheet: Sheet) -> list[str]:
     shown, count = _cells(sheet)
-    heads = [plain(name) for name in sheet.columns]
+    heads = [cut(name) for name in sheet.columns]
     widths = [max(map(len, [head, *column])) for head, column in zip(heads, shown, strict=True)]
     words = [_is_word(column) for column in sheet.columns.values()]
     rows = [heads, *map(list, zip(*shown, strict=True))]
@@ -135,7 +141,7 @@ def as_html(view: View) -> str:
     for sheet in view.sheets:
         shown, count = _cells(sheet)
         kinds = [' class="word"' if _is_word(column) else "" for column in sheet.columns.values()]
-        head = "".join(f"<th{kind}>{safe(name)}</th>" for name, kind in zip(sheet.columns, kinds, strict=True))
+        head = "".join(f"<th{kind}>{safe(cut(name))}</th>" for name, kind in zip(sheet.columns, kinds, strict=True))
         bars = [_bars(column) if name == sheet.bar else None for name, column in sheet.columns.items()]
         body = []
         for i, row in enumerate(zip(*shown, strict=True)):
@@ -144,7 +150,8 @@ def as_html(view: View) -> str:
         more = f"<tr><td{kinds[0]}>… {count - ROWS} more rows</td></tr>" if count > ROWS else ""
         caption = f"<caption>{safe(sheet.title)}</caption>" if sheet.title else ""
         rows = "".join(f"<tr>{row}</tr>" for row in body)
-        parts.append(f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}{more}</tbody></table>")
+        body_of = f"<thead><tr>{head}</tr></thead><tbody>{rows}{more}</tbody>"
+        parts.append(f'<div class="wide"><table>{caption}{body_of}</table></div>')
     if view.notes:
         parts.append(f"<ul>{''.join(f'<li>{safe(note)}</li>' for note in view.notes)}</ul>")
     return "".join(parts) + "</div>"
@@ -153,7 +160,7 @@ def as_html(view: View) -> str:
 def _bars(column: Sequence[Any]) -> list[str]:
     values = np.asarray(list(column)[:ROWS], float)
     shares = 100 * np.clip(np.nan_to_num(values), 0, 1)
-    color = "rgba(0,114,178,.30)"
+    color = "rgba(0,114,178,.45)"
     return [f' style="background:linear-gradient(90deg,{color} {x:.1f}%,transparent {x:.1f}%)"' for x in shares]
 
 

@@ -58,7 +58,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs():
-    return simulate.study(jax.random.key(0), n_domains=4, n_sets=2, n_mixtures=10, sizes=(1e7, 5e7), checkpoints=1)
+    return simulate.study(jax.random.key(0), n_domains=4, n_sets=2, n_mixtures=10, sizes=(1e7, 2e7, 5e7), checkpoints=1)
 
 
 def test_the_page_has_three_laws_of_twenty_to_sixty_lines():
