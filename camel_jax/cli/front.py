@@ -57,8 +57,8 @@ def front(
     import jax
 
     from camel_jax.mixture.objectives import parse_objective
-    from camel_jax.reports.columns import front_columns
     from camel_jax.reports.recommend import trade
+    from camel_jax.views.decisions import front_columns
 
     goals = parse_objective(first), parse_objective(second)
     options |= {"key": jax.random.key(seed), "starts": starts}

@@ -32,12 +32,6 @@ def prediction_columns(fitted: Any, recipe: Any, names: Sequence[str], level: fl
     return table
 
 
-def front_columns(front: Any) -> dict[str, Any]:
-    """Both objectives and the shares along a ``ParetoFront``."""
-    shares = {f"mix/{name}": front.weights[:, k] for k, name in enumerate(front.domains)}
-    return {"first": front.first, "second": front.second, **shares}
-
-
 def path_columns(path: Any, stops: Sequence[tuple[float, float, float]], lost: Any) -> dict[str, Any]:
     """Scales, shares, objective and gain along an ``OptimumPath``.
 

@@ -69,7 +69,7 @@ def test_bad_options_are_found_before_work(tmp_path):
     assert "no folder" in refused("fit", path, "--out", tmp_path / "none" / "f.npz")
     assert "is a folder" in refused("fit", path, "--out", put_folder(tmp_path / "f.npz"))
     assert "written as .npz" in refused("fit", path, "--out", tmp_path / "f.csv")
-    assert "the laws are blend, camel, chinchilla" in refused(
+    assert "the laws are blend, camel, camel_paper, chinchilla" in refused(
         "fit", path, "--out", tmp_path / "g.npz", "--law", "cammel"
     )
     assert "--skills" in refused("fit", path, "--out", tmp_path / "g.npz", "--law", "dml", "--skills", "3")
@@ -151,7 +151,7 @@ def test_predict_writes_points_inside_intervals(study):
     told = json.loads(call(*arguments, "--json")[1])
     assert told["predictions"][0]["point/web"] == pytest.approx(float(rows[0]["point/web"]), rel=1e-6)
     narrow = list(csv.DictReader(io.StringIO(call(*arguments, "--level", 0.5)[1])))
-    assert float(narrow[0]["high/web"]) < float(rows[0]["hi/web"])
+    assert float(narrow[0]["high/web"]) < float(rows[0]["high/web"])
     assert "no domain of the fit" in refused(
         "predict", study / "fit.npz", "--recipes", put(study, "odd.csv", NEXT.replace("mix/wiki", "mix/news"))
     )
