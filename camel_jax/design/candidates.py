@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.recipes.simplex import lattice, project_simplex
 from camel_jax.recipes.sizes import format_count, parse_size, parse_tokens
@@ -23,7 +23,7 @@ class Target:
 
     recipe: Recipe
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
     @property
     def size(self) -> float:

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.types import Array
 
 CEILING_MEAN, CEILING_SPREAD = 1.5, 1.0
@@ -58,7 +58,7 @@ class AccuracyParams(NamedTuple):
     center: Array
     scale: Array
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
 
 class RawAccuracy(NamedTuple):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.downstream import law
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.storage import Declared, check_arrays
 from camel_jax.types import Array
 from camel_jax.views.view import Readable, View
@@ -35,7 +35,7 @@ class AccuracyDraws(NamedTuple):
     refits: law.AccuracyParams
     error: Array
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
     def point(self, losses: Array) -> Array:
         """Accuracies (..., T) of the best fit from losses (..., V) in nats per token."""

@@ -88,25 +88,25 @@ def blend(skills: int = 16, parts: tuple[str, ...] = PARTS) -> Law:
     names = parts
     if len(names) != 2 or names[0] == names[1] or "blend" in names:
         raise ValueError(f"a blend is of two different laws, not of {', '.join(names)}")
-    parts = tuple((name, _part(name, skills)) for name in names)
+    laws = tuple((name, _part(name, skills)) for name in names)
 
     def init(key: Array, runs: Runs) -> dict[str, Array]:
         # CAMEL starts where it does alone, so that without weight of SODM the two laws are the same
         keys = key, jax.random.fold_in(key, 1)
-        raw = {name: law.init(k, runs) for (name, law), k in zip(parts, keys, strict=True)}
+        raw = {name: law.init(k, runs) for (name, law), k in zip(laws, keys, strict=True)}
         return join_parts(raw, jnp.asarray(second_share(runs)))
 
     def predict(params: dict[str, Any], recipe: Recipe) -> PerSet:
-        first, second = (jnp.log(law.predict(params[name], recipe)) for name, law in parts)
+        first, second = (jnp.log(law.predict(params[name], recipe)) for name, law in laws)
         return jnp.exp(first + params[SHARE] * (second - first))
 
     def constrain(raw: dict[str, Array]) -> dict[str, Any]:
-        return {name: law.constrain(of_part(raw, name)) for name, law in parts} | {SHARE: raw[SHARE]}
+        return {name: law.constrain(of_part(raw, name)) for name, law in laws} | {SHARE: raw[SHARE]}
 
     def log_prior(raw: dict[str, Array]) -> Array:
         # the weight is known: what reads the curvature of the prior, such as a design, is not to learn it from runs
         away = raw[SHARE] - jax.lax.stop_gradient(raw[SHARE])
-        return sum(law.log_prior(of_part(raw, name)) for name, law in parts) - 0.5 * KNOWN * away**2
+        return sum(law.log_prior(of_part(raw, name)) for name, law in laws) - 0.5 * KNOWN * away**2
 
     return Law(
         "blend",
@@ -114,7 +114,7 @@ def blend(skills: int = 16, parts: tuple[str, ...] = PARTS) -> Law:
         predict,
         constrain,
         log_prior,
-        min_runs=lambda runs: max(law.min_runs(runs) for _, law in parts),
+        min_runs=lambda runs: max(law.min_runs(runs) for _, law in laws),
         settings=(("skills", skills), *((("parts", names),) if names != PARTS else ())),
-        parts=parts,
+        parts=laws,
     )

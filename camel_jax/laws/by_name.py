@@ -22,7 +22,7 @@ def check_law(name: str, constructor: Any) -> None:
     if isinstance(constructor, Law) or not callable(constructor):
         raise ValueError(f"law {name!r}: give a function that returns the law, so that a file can build it again")
     try:
-        law = constructor()
+        law: Any = constructor()
     except TypeError as error:
         raise ValueError(f"law {name!r}: its constructor must work without arguments ({error!s:.120})") from None
     if not isinstance(law, Law):

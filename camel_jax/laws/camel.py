@@ -28,7 +28,7 @@ from camel_jax.laws.allocation import log_allocate, log_allocate_closed
 from camel_jax.laws.camel_coordinates import camel_coordinates
 from camel_jax.laws.law import JointDerivatives, Law, varies
 from camel_jax.numerics.stable import logsumexp
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs, count_mixtures
 from camel_jax.types import Array, PerSet, PerSkill
@@ -64,7 +64,7 @@ class CamelParams(NamedTuple):
     active_share: Array
     repeat: Array
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
 
 def effective_tokens(tokens: Array, supply: Array, repeat: Array) -> Array:

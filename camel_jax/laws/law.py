@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.coordinates import Coordinates, Prior
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.solvers.structure import Structure
 from camel_jax.tables.runs import Runs
@@ -134,7 +134,7 @@ class Units(NamedTuple):
     tokens: Array
     losses: Array
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
 
 def table_units(runs: Runs) -> Units:

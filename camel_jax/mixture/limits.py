@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.sizes import parse_tokens
 from camel_jax.types import Array
 
@@ -51,7 +51,7 @@ class Limits:
     prior: np.ndarray | None = None
     anchor: np.ndarray | None = None
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
     def find(self, kind: str) -> Limit | None:
         """The limit of a kind of which there can be only one."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.prediction.residual_field import early_amplitude, shortest_run
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
@@ -43,7 +43,7 @@ class Discrepancy(NamedTuple):
     finished: Array = np.asarray(0.0)
     typical: Array = np.asarray(1.0)
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
 
 def discrepancy_factor(d: Discrepancy, recipe: Recipe) -> Array:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs, progress
 from camel_jax.types import Array
@@ -63,7 +63,7 @@ class ResidualField(NamedTuple):
     finished: Array = np.asarray(0.0)
     noise: Array = np.asarray(0.0)
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
 
 def no_field(n_domains: int, n_sets: int) -> ResidualField:

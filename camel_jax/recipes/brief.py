@@ -26,9 +26,14 @@ def brief(value: Any, depth: int = 2) -> str:
     return text if len(text) <= MOST else text[: MOST - 1] + "…"
 
 
+def brief_repr(self: object) -> str:
+    """``brief`` as a method."""
+    return brief(self)
+
+
 def _of(value: Any, depth: int) -> str:
     fields: list[tuple[str, Any]] | None = None
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         fields = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
     elif hasattr(value, "_asdict"):
         fields = list(value._asdict().items())

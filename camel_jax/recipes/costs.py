@@ -132,7 +132,8 @@ def checked_costs(cost: CostModel, recipe: Recipe) -> np.ndarray:
 def _check_cost(name: str, cost: Any) -> None:
     if not callable(cost):
         raise ValueError(f"cost model {name!r} must be a function of a recipe, not {type(cost).__name__}")
-    two = Recipe(*(np.array([1e8, 1e9]) for _ in range(3)), np.full((2, 2), 0.5))
+    sizes = np.array([1e8, 1e9])
+    two = Recipe(sizes, sizes, sizes, np.full((2, 2), 0.5))
     try:
         checked_costs(cost, two)
     except Exception as error:  # whatever a user's function does

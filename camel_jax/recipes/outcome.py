@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.types import Array
 
@@ -17,7 +17,7 @@ class Outcome(NamedTuple):
     losses: Array
     accuracies: Array | None = None
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
 
 class Interval(NamedTuple):
@@ -27,7 +27,7 @@ class Interval(NamedTuple):
     low: Array
     high: Array
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.recipes.brief import brief
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.types import Array
 
 
@@ -37,7 +37,7 @@ class Recipe:
     def __len__(self) -> int:
         return int(np.shape(self.tokens)[0])
 
-    __repr__ = brief
+    __repr__ = brief_repr
 
 
 def dense(size: Array, tokens: Array, weights: Array) -> Recipe:

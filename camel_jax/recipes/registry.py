@@ -58,7 +58,7 @@ class Registry:
         """
         if not _NAME.fullmatch(name):
             raise ValueError(f"{self.what} {name!r:.60}: a name has lower-case letters, digits and underscores")
-        package = package or getattr(value, "__module__", None) or "an unknown module"
+        package = str(package or getattr(value, "__module__", None) or "an unknown module")
         if name in self.builtin or (name in self.own and self.own[name][1] != package):
             owner = "camel_jax" if name in self.builtin else self.own[name][1]
             raise ValueError(f"{self.what} {name!r} is there already, from {owner}: choose another name")
