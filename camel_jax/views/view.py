@@ -193,8 +193,8 @@ def _has_values(result: Any) -> bool:
     leaves = jax.tree.leaves(result)
     if any(isinstance(x, Tracer | jax.ShapeDtypeStruct) for x in leaves):
         return False
-    return (len(leaves) == 1 and leaves[0] is result) or all(
-        hasattr(x, "dtype") or isinstance(x, numbers.Number) for x in leaves
+    return (len(leaves) == 1 and leaves[0] is result) or (
+        bool(leaves) and all(hasattr(x, "dtype") or isinstance(x, numbers.Number) for x in leaves)
     )
 
 
