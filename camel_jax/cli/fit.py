@@ -195,9 +195,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     low, high = (format_count(x) for x in summary["active_parameters"])
     first, last = (format_count(x) for x in summary["tokens"])
     errors = summary["in_sample_error_percent"]
-    share = (
-        f" Weight of the law sodm in the blend: {summary['share_of_sodm']:.2f}." if "share_of_sodm" in summary else ""
-    )
+    shares = {name.removeprefix("share_of_"): x for name, x in summary.items() if name.startswith("share_of_")}
+    share = "".join(f" Weight of the law {name} in the blend: {x:.2f}." for name, x in shares.items())
     print_table(
         f"{summary['law']} on {summary['runs']} runs ({summary['rows']} rows): {low} to {high} parameters, {first} to {last} tokens",
         ["validation set", "mean error"],

@@ -52,7 +52,7 @@ def summarize(result: Any, table: Any) -> dict[str, Any]:
         "objective": float(np.nanmin(result.objective)),
         "in_sample_error_percent": {s: 100 * e for s, e in zip(result.sets, by_set, strict=True)},
         "notes": list(result.notes),
-        **({"share_of_sodm": result.extra["share"]} if "share" in result.extra else {}),
+        **({f"share_of_{result.law.parts[1][0]}": result.extra["share"]} if "share" in result.extra else {}),
         **({"posterior": result.extra["posterior"]} if "posterior" in result.extra else {}),
     }
 
