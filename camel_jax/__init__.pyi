@@ -24,6 +24,8 @@ from .fitting.fit import fit as fit
 from .fitting.identifiability import FitError as FitError
 from .fitting.intervals import accuracy_interval as accuracy_interval
 from .fitting.intervals import predict_interval as predict_interval
+from .fitting.many import ManyFits as ManyFits
+from .fitting.many import fit_many as fit_many
 from .fitting.result import Fit as Fit
 from .fitting.result import load_fit as load_fit
 from .laws.by_name import register_law as register_law
@@ -76,6 +78,7 @@ __all__ = [
     "Leaderboard",
     "Limits",
     "LossesAt",
+    "ManyFits",
     "MixtureResult",
     "Outcome",
     "OutcomesAt",
@@ -95,6 +98,7 @@ __all__ = [
     "dense",
     "fit",
     "fit_accuracies",
+    "fit_many",
     "know_nothing",
     "know_runs",
     "laws",

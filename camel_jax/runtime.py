@@ -91,6 +91,39 @@ def require_float64(what: str) -> None:
         raise ValueError(f'{what} needs float64: call jax.config.update("jax_enable_x64", True) before anything else')
 
 
+MAPS, MOST_MAPS = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/sys/vm/max_map_count")
+
+
+def forget_programs(share: float = 0.4) -> bool:
+    """Forget all compiled programs where they take up much of what a process may map into its memory.
+
+    Every program takes several mappings, and Linux ends a process that has too many (65,530): one that fits some tens of tables of
+    different shapes. What is needed again comes from the compilation cache, or is compiled again.
+
+    Args:
+      share: of the mappings that are allowed, beyond which programs are forgotten.
+
+    Returns:
+      Whether they were.
+
+    >>> forget_programs()
+    False
+    """
+    try:
+        used, allowed = MAPS.read_bytes().count(b"\n"), int(MOST_MAPS.read_text())
+    except (OSError, ValueError):
+        return False  # not Linux
+    if used < share * allowed:
+        return False
+    import gc
+
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
+    return True
+
+
 def has_accelerator() -> bool:
     """Whether jax may find a GPU or TPU: a plugin of one is installed, and jax is not kept from it."""
     plugins = any(importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu"))

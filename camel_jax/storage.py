@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -263,13 +264,11 @@ def locked(path: str | os.PathLike[str] | None, what: str = "writing") -> Iterat
     Raises:
       ValueError: another process holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # not on this system: nothing is held
-        path = None
-    if path is None:
+    if path is None or importlib.util.find_spec("fcntl") is None:  # not on this system: nothing is held
         yield
         return
+    import fcntl
+
     target = pathlib.Path(path)
     lock = target.parent / f".{target.name.encode()[:200].decode(errors='ignore')}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -322,7 +321,7 @@ class Kept:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         self.digest = hashlib.sha256(repr((settings, jax.__version__)).encode())
-        _digest_tree(self.digest, data)
+        digest_tree(self.digest, data)
 
     def get(self, inputs: Any, solve: Callable[[], Any], like: Any, sound: Callable[[Any], bool] | None = None) -> Any:
         """The chunk of these inputs, from its file or solved and filed; on the host.
@@ -376,7 +375,7 @@ class Kept:
 
     def _name(self, inputs: Any) -> str:
         digest = self.digest.copy()
-        _digest_tree(digest, inputs)
+        digest_tree(digest, inputs)
         return digest.hexdigest()
 
     def _path(self, inputs: Any) -> pathlib.Path:
@@ -384,7 +383,8 @@ class Kept:
         return self.folder / f"{self._name(inputs)[:40]}.safetensors"
 
 
-def _digest_tree(digest: Any, tree: Any) -> None:
+def digest_tree(digest: Any, tree: Any) -> None:
+    """Feed the structure and every array of a pytree to a hash."""
     import jax
 
     leaves, structure = jax.tree.flatten(tree)

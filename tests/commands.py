@@ -39,3 +39,12 @@ def put(folder, name, content):
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def refusal(load, path):
+    """The one line with which a file is refused."""
+    with pytest.raises(ValueError) as error:
+        load(path)
+    line = str(error.value)
+    assert "\n" not in line and str(path) in line and len(line) < 400 + len(str(path))
+    return line

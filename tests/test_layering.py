@@ -98,7 +98,8 @@ def test_the_house_stays_small():
     assert len(here) - len(folders) <= MOST_FILES
     assert len(folders) <= MOST_FOLDERS
     assert all(len(path.relative_to(ROOT).parts) <= 2 for path in FILES)
-    long = {str(path.relative_to(ROOT)): n for path in FILES if (n := len(path.read_text().splitlines())) > MOST_LINES}
+    files = [*FILES, *pathlib.Path(__file__).parent.rglob("*.py")]
+    long = {str(path): n for path in files if (n := len(path.read_text().splitlines())) > MOST_LINES}
     assert not long
 
 

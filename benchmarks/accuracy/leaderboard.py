@@ -1,6 +1,7 @@
 """The leaderboard over a folder of public run tables, as JSON.
 
     python benchmarks/accuracy/leaderboard.py FOLDER [--holdout 1] [--laws a,b]
+    python benchmarks/accuracy/leaderboard.py FOLDER --tables olmix24 --holdout mixtures=0.25 --laws ridge,sodm --name mixtures
     python benchmarks/accuracy/leaderboard.py camel_jax/data --tables proxy_runs --resamples 32 --name proxy
 
 Tables: slimpajama, pile5 and redpajama7 with their largest sizes held out; regmix_pile17 fitted on its 1.3M runs and 25 of its
@@ -28,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--tables", default="slimpajama,pile5,redpajama7,regmix_pile17")
-    parser.add_argument("--holdout", type=int, default=1)
+    parser.add_argument("--holdout", default="1", help="sizes=K or K, mixtures=0.25 or tokens")
     parser.add_argument("--laws", default="", help="names with commas; all if empty")
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--resamples", type=int, default=0)
@@ -41,6 +42,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from camel_jax.cli.leaderboard import print_rows
+    from camel_jax.evaluation.leaderboard import mean_over_folds
     from camel_jax.evaluation.methods import methods
     from camel_jax.evaluation.scores import Row
 
@@ -50,17 +52,17 @@ def main() -> None:
     tasks = [(args, table, law) for law in laws for table in tables]
     path = RESULTS / f"leaderboard_{args.name or f'holdout{args.holdout}'}.json"
     old = read(path.stem) if args.update else None
-    found: dict[tuple[str, str], dict] = {}
+    found: dict[tuple[str, str], list[dict]] = {}
     with multiprocessing.get_context("spawn").Pool(args.jobs, pin, (args.jobs,)) as pool:
-        for row, made_by in pool.imap_unordered(judge_one, tasks):
-            found[row["table"], row["method"]] = row
-            print(f"{len(found)} of {len(tasks)}", row, flush=True)
-            ordered = [found[table, law] for table in tables for law in laws if (table, law) in found]
+        for judged, made_by in pool.imap_unordered(judge_one, tasks):
+            found[judged[0]["table"], judged[0]["method"]] = judged
+            print(f"{len(found)} of {len(tasks)}", *judged, sep="\n", flush=True)
+            ordered = [row for table in tables for law in laws for row in found.get((table, law), ())]
             settings = {k: str(v) for k, v in vars(args).items() if k not in ("folder", "update")}
             made = made_by | begun | {"settings": settings}
             write(path, made | {"rows": ordered} if old is None else updated(old, made, ordered))
     for table in tables:
-        print_rows(table, [Row(**row) for row in ordered if row["table"] == table])
+        print_rows(table, mean_over_folds([Row(**row) for row in ordered if row["table"] == table]))
 
 
 def pin(jobs: int) -> None:
@@ -70,8 +72,8 @@ def pin(jobs: int) -> None:
         os.sched_setaffinity(0, {cores[(multiprocessing.current_process()._identity[0] - 1) % len(cores)]})
 
 
-def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[dict, dict]:
-    """One law on one table: its row, and what made it."""
+def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[list[dict], dict]:
+    """One law on one table: its rows, one a fold, and what made them."""
     from camel_jax.runtime import start_engine
 
     start_engine()
@@ -79,22 +81,23 @@ def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[dict, dict]:
 
     from camel_jax.evaluation.leaderboard import judge
     from camel_jax.evaluation.methods import methods
+    from camel_jax.evaluation.splits import Split, split
     from camel_jax.tables.read import read_runs
-    from camel_jax.tables.runs import split_by_scale
 
     args, table, law = task
     runs = read_runs(args.folder / f"{table}.csv")
-    below, above = few_large(runs) if table.startswith("regmix") else split_by_scale(runs, args.holdout)
+    special = table.startswith("regmix") and args.holdout.isdecimal()
+    splits = [Split("most 59M runs", *few_large(runs))] if special else split(runs, args.holdout)
     method = methods([law], starts=args.starts, resamples=args.resamples)[law]
-    row = judge(table, law, method, below, above, jax.random.key(args.seed))
-    return row._asdict(), provenance()
+    key = jax.random.key(args.seed)
+    return [judge(table, law, method, s.below, s.above, key, s.name)._asdict() for s in splits], provenance()
 
 
 def updated(old: dict, made: dict, rows: list[dict]) -> dict:
     """An earlier result with some rows run again, or for the first time."""
-    fresh = {(row["table"], row["method"]): row for row in rows}
+    fresh = {(row["table"], row["method"], row["holdout"]): row for row in rows}
     names = [" ".join(key) for key in fresh]
-    kept = [fresh.pop((row["table"], row["method"]), row) for row in old["rows"]]
+    kept = [fresh.pop((row["table"], row["method"], row.get("holdout", "")), row) for row in old["rows"]]
     kept += fresh.values()
     return old | {"rows": kept, "updates": [*old.get("updates", []), made | {"rows": names}]}
 

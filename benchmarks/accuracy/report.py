@@ -1,6 +1,6 @@
 """Fill the tables of README.md and docs/ from the results of other scripts, and draw one figure: python benchmarks/accuracy/report.py.
 
-Reads the leaderboards (leaderboard_holdout1, leaderboard_holdout2, leaderboard_proxy), proxy_closing, ablations_holdout1,
+Reads the leaderboards (leaderboard_holdout1, _holdout2, _proxy, _order, _mixtures), proxy_closing, ablations_holdout1,
 bayes_tables, bayes_decisions and few_mixtures in benchmarks/results; writes between the marks of the pages, and
 docs/figures/leaderboard.png.
 """
@@ -32,6 +32,11 @@ LAWS = {
     "boosted_trees": "boosted trees",
     "nearest_run": "nearest run",
 }
+BASELINES = {
+    "ridge": "ridge on the square roots of the shares",
+    "loglinear": "log-linear (olmix)",
+    "rank_at_one_scale": "order at one scale, without a law",
+}
 SHORT = ("blend", "sodm_joint", "sodm_joint_published", "dml_published", "boosted_trees", "nearest_run")
 MIXTURES = {
     "camel": "**CAMEL's**",
@@ -49,6 +54,8 @@ def main() -> None:
     results = {k: read(f"leaderboard_holdout{k}") for k in (1, 2)}
     fill("short_accuracy", short(results[1]["rows"]))
     fill("accuracy", "\n".join(section(held, result) for held, result in results.items()))
+    fill("order", order(read("leaderboard_order")["rows"]))
+    fill("swarm", swarm(read("leaderboard_mixtures")["rows"]))
     fill("few_mixtures", few_mixtures(read("few_mixtures")))
     fill("ablations", ablations(read("ablations_holdout1")))
     fill("proxies", proxies(read("leaderboard_proxy"), read("proxy_closing")))
@@ -67,6 +74,50 @@ def few_mixtures(result: dict) -> str:
     for place, draws in sorted(groups.items(), key=lambda group: (tables.index(group[0][0]), group[0])):
         means = ([statistics.mean(e[law][what] for e in draws) for what in ("all", "final")] for law in names)
         lines.append(f"| {' | '.join(map(str, place))} | " + " | ".join(f"{a:.2f} / {b:.2f}" for a, b in means) + " |")
+    return "\n".join([*lines, ""])
+
+
+def order(rows: list[dict]) -> str:
+    """Of every table the share of pairs of mixtures in the right order and the regret, with the error of those that predict losses."""
+    tables = list(dict.fromkeys(row["table"] for row in rows))
+    by_key = {(row["table"], row["method"]): row for row in rows}
+    lines = [f"| | {' | '.join(tables)} |", f"|---|{'---|' * len(tables)}"]
+    known = [law for law in (*BASELINES, *LAWS) if any(row["method"] == law for row in rows)]
+    for method in sorted(known, key=lambda law: law in BASELINES):
+        cells = [order_cell(by_key.get((table, method))) for table in tables]
+        lines.append(f"| {LAWS.get(method, BASELINES.get(method, method))} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def order_cell(row: dict | None) -> str:
+    """Pairs, regret and error of a row; a dash where it says nothing."""
+    if row is None:
+        return "not run"
+    if row["failure"]:
+        return "-"
+    asked = (
+        row["pairs"] is not None and row["pairs"] == row["pairs"]
+    )  # without pairs of mixtures a regret means nothing
+    numbers = ((row["pairs"], ".3f"), (row["regret"] if asked else None, ".2f"), (row["error"], ".2f"))
+    return " / ".join("-" if x is None or x != x else format(x, spec) for x, spec in numbers)
+
+
+def swarm(rows: list[dict]) -> str:
+    """Errors of each fold of mixtures, of one table."""
+    folds = list(dict.fromkeys(row["holdout"] for row in rows))
+    by_key = {(row["holdout"], row["method"]): row for row in rows}
+    names = [fold.partition(", ")[2] for fold in folds]
+    lines = [f"| | {' | '.join(names)} | mean | pairs | inside 90 % |", f"|---|{'---|' * (len(folds) + 3)}"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [by_key.get((fold, method)) for fold in folds]
+        known = [row for row in mine if row is not None and not row["failure"]]
+        if len(known) < len(folds):
+            continue
+        errors, pairs, inside = ([row[name] for row in known] for name in ("error", "pairs", "cover90"))
+        cells = [f"{error:.2f}" for error in (*errors, statistics.mean(errors))]
+        covered = [x for x in inside if x is not None and x == x]
+        cells += [f"{statistics.mean(pairs):.3f}", f"{statistics.mean(covered):.2f}" if covered else ""]
+        lines.append(f"| {LAWS.get(method, BASELINES.get(method, method))} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 

@@ -17,10 +17,11 @@ import sys
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from common.pages import fill
 from common.provenance import DATA, RESULTS, ROOT, provenance
 from common.results import write
 
-FIGURE, PAGE = ROOT / "docs" / "figures" / "prior_predictive.png", ROOT / "docs" / "posterior_model.md"
+FIGURE = ROOT / "docs" / "figures" / "prior_predictive.png"
 DRAWS, LINES, SKILLS = 400, 40, 6
 PUBLIC = "slimpajama", "pile5", "redpajama7"
 HEAD = "| coordinate | center | deviation | spread over sets or skills |", "|---|---|---|---|"
@@ -151,10 +152,7 @@ def main() -> None:
     write(RESULTS / "prior_predictive.json", result)
     with replacing(FIGURE) as part:
         figure.savefig(part, format="png")
-    head, rest = PAGE.read_text().split("<!-- priors -->\n")
-    tail = rest.split("<!-- /priors -->")[1]
-    with replacing(PAGE) as part:
-        part.write_text(f"{head}<!-- priors -->\n{listing(runs)}<!-- /priors -->{tail}")
+    fill("priors", listing(runs))
 
 
 if __name__ == "__main__":

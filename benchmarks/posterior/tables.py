@@ -132,7 +132,7 @@ def study(
         "held_out_runs": len(held),
         "sets": len(held.sets),
         "parameters": posterior.z.shape[-1],
-        "back_tests": fitted.extra.get("backtests"),
+        "back_tests": [test._asdict() for test in fitted.backtests],
         "bootstrap": boot,
         "posterior": found,
     }

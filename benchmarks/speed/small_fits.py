@@ -15,7 +15,6 @@ parity: lanes on which our objective is at most 1.01 x MINPACK's from the same s
 
 from __future__ import annotations
 
-import argparse
 import os
 import pathlib
 import sys
@@ -30,7 +29,6 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from common.provenance import DATA, RESULTS, usable_cores  # noqa: E402
 from common.results import write  # noqa: E402
 from speed.small_fits_problem import (  # noqa: E402
     N_STARTS,
@@ -41,6 +39,8 @@ from speed.small_fits_problem import (  # noqa: E402
     environment,
     flatten,
     load,
+    one_device_a_core,
+    parse,
     predict,
 )
 from speed.small_fits_rivals import RIVALS, minpack, numpy_batched, set_table, set_table_in_worker  # noqa: E402
@@ -216,21 +216,14 @@ def draw(results, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=pathlib.Path, default=DATA)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "small_fits.json")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rtol", type=float, default=1e-6)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--resamples", type=int, default=256)
-    parser.add_argument("--sample", type=float, default=1.0, help="scales the number of fits given to the slow solvers")
-    parser.add_argument("--only", nargs="*", help="rivals whose names contain one of these words")
-    args = parser.parse_args()
+    def more(parser):
+        parser.add_argument("--rounds", type=int, default=3)
+        parser.add_argument("--resamples", type=int, default=256)
+        parser.add_argument("--sample", type=float, default=1.0, help="scales the number of fits of the slow solvers")
+        parser.add_argument("--only", nargs="*", help="rivals whose names contain one of these words")
 
-    cores = usable_cores()
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "device_count" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={cores}".strip()
+    args = parse(__doc__, "small_fits.json", more)
+    one_device_a_core()
     # forked before JAX starts its threads
     pool = ProcessPoolExecutor(2, mp_context=get_context("fork"))
     list(pool.map(set_table_in_worker, [(np.zeros((1, 1)), np.zeros(1), np.zeros((1, 1)))] * 4))

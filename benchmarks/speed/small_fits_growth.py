@@ -9,9 +9,7 @@ memory, --axes resamples is the question: fits a second at a million. Writes a f
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -20,7 +18,7 @@ import time
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from common.provenance import DATA, RESULTS, ROOT, usable_cores
+from common.provenance import ROOT
 from common.results import write
 from speed.small_fits_problem import (
     N_STARTS,
@@ -30,6 +28,8 @@ from speed.small_fits_problem import (
     draw_starts,
     environment,
     load,
+    one_device_a_core,
+    parse,
 )
 
 
@@ -144,20 +144,13 @@ def draw(results, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=pathlib.Path, default=DATA)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "small_fits_growth.json")
-    parser.add_argument("--axes", nargs="*", default=["resamples", "rows", "sets", "domains", "devices"])
-    parser.add_argument(
-        "--batch", type=int, default=2841, help="resamples of the largest batch; 2841 are a million fits"
-    )
-    parser.add_argument("--no-largest", action="store_true", help="leave the largest batch out")
-    parser.add_argument("--rtol", type=float, default=1e-6)
-    parser.add_argument("--seed", type=int, default=7)
-    args = parser.parse_args()
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "device_count" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={usable_cores()}".strip()
+    def more(parser):
+        parser.add_argument("--axes", nargs="*", default=["resamples", "rows", "sets", "domains", "devices"])
+        parser.add_argument("--batch", type=int, default=2841, help="resamples of the largest; 2841: a million fits")
+        parser.add_argument("--no-largest", action="store_true", help="leave the largest batch out")
+
+    args = parse(__doc__, "small_fits_growth.json", more)
+    one_device_a_core()
     import jax
 
     jax.config.update("jax_enable_x64", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pathlib
 import sys
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from common.provenance import provenance, versions
+from common.provenance import DATA, RESULTS, provenance, usable_cores, versions
 
 N_STARTS, N_PARAMS = 16, 9
 LEAVES = ("floor", "mixture_scale", "mixture_slope", "size_exponent", "size_scale")
@@ -75,6 +76,24 @@ def declare(shares, log_size):
         ],
         positive=["size_exponent"],
     )
+
+
+def parse(doc: str, out: str, more) -> argparse.Namespace:
+    """The arguments of a benchmark of small fits; ``more`` adds its own to the parser."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, default=DATA)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / out)
+    parser.add_argument("--rtol", type=float, default=1e-6)
+    parser.add_argument("--seed", type=int, default=7)
+    more(parser)
+    return parser.parse_args()
+
+
+def one_device_a_core() -> None:
+    """Ask XLA for a virtual device a core, unless its flags say how many; before JAX is imported."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "device_count" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={usable_cores()}".strip()
 
 
 def environment():

@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.bayes.convergence import POOR_K, smooth
+from camel_jax.bayes.convergence import smooth
 from camel_jax.bayes.model import run_noise
 from camel_jax.bayes.noise import Table
 from camel_jax.bayes.posterior import Posterior
 from camel_jax.bayes.priors import Layout
 from camel_jax.bayes.sampling import sample_posterior
 from camel_jax.bayes.whitening import unflatten
+from camel_jax.fitting.diagnostics import POOR_K
 from camel_jax.laws.law import Law
 from camel_jax.tables.runs import Runs, split_by_scale
 from camel_jax.types import Array

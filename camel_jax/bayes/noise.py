@@ -93,12 +93,16 @@ class RunNoise(dist.Distribution):
       measured: (G, C, V) bool; what is not measured counts for nothing. wear: (G, C).
     """
 
-    support = dist.constraints.independent(dist.constraints.real, 3)  # pyright: ignore[reportAssignmentType]
     pytree_data_fields = ("center", "noise", "measured", "wear")
 
     def __init__(self, center: Array, noise: Noise, measured: Array, wear: Array):
         self.center, self.noise, self.measured, self.wear = center, noise, measured, wear
         super().__init__(batch_shape=(), event_shape=jnp.shape(center), validate_args=False)
+
+    @property
+    def support(self) -> dist.constraints.Constraint:
+        """Tables of real numbers."""
+        return dist.constraints.independent(dist.constraints.real, 3)
 
     def log_prob(self, value: Array) -> Array:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Log density of a table, ()."""

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,6 +188,7 @@ _advance = jax.jit(advance_chain, static_argnums=(0, 1, 2))
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _start_all(plan: Layout, settings: Settings, target: Whitened, keys: Array, u: Array) -> Any:
+    chex.assert_shape(u, (len(keys), *target.mode.shape))
     return jax.vmap(partial(start_chain, plan, settings, target))(keys, u)
 
 

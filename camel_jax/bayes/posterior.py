@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.bayes.convergence import Diagnostics
 from camel_jax.bayes.noise import Noise, Table, noise_deviation
 from camel_jax.bayes.priors import Layout, to_raw
 from camel_jax.bayes.whitening import unflatten
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.result import Fit
 from camel_jax.laws.law import Law, Units, flat_leaves, in_units, predict_rows
-from camel_jax.prediction.discrepancy import discrepancy_factor
+from camel_jax.prediction.discrepancy import discrepancy_scale
 from camel_jax.prediction.draws import Draws, LossesAt
 from camel_jax.prediction.residual_field import field_correction, unknown_share
 from camel_jax.recipes.outcome import Interval
@@ -36,9 +36,19 @@ class Posterior(Readable):
       fit: the posterior as a ``Fit``, with ``KEPT`` draws in place of starts and resamples: what predict, mix, budget and design read.
       raw: unconstrained parameters of all draws, leaves (C, N, ...).
       noise: ``Noise`` of all draws, leaves (C, N, ...).
-      z: standard normals behind them, (C, N, D). log_density: (C, N), up to a constant.
-      diagnostics: whether the draws can be relied on.
-      plan, table: the model.
+      z: standard normals behind them, (C, N, D).
+      log_density: (C, N), up to a constant.
+      plan: the law and the priors of its numbers, in the order of ``z``.
+      table: the runs that the model was given, in units of the table.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=1)
+    >>> quick = cj.sample_posterior(cj.laws.chinchilla(), runs, jax.random.key(1), draws=100, method="laplace")
+    >>> at = quick.predict(cj.dense(3e8, 1e10, [0.5, 0.5]), level=0.5)
+    >>> bool((at.low < at.point).all() and (at.point < at.high).all())
+    True
     """
 
     fit: Fit
@@ -46,7 +56,6 @@ class Posterior(Readable):
     noise: Noise
     z: np.ndarray
     log_density: np.ndarray
-    diagnostics: Diagnostics
     plan: Layout
     table: Table
 
@@ -85,6 +94,12 @@ class Posterior(Readable):
         """Losses as a differentiable function of the mixture at one size and token count; see ``Draws.losses_at``."""
         return self.fit.losses_at(size, tokens, supply)
 
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """Whether the draws can be relied on; they travel with the fit."""
+        assert self.fit.diagnostics is not None
+        return self.fit.diagnostics
+
     def verdict(self) -> str:
         """Whether the draws can be relied on, in plain words."""
         return self.diagnostics.verdict()
@@ -100,7 +115,8 @@ class Posterior(Readable):
 
         Args:
           recipe: recipes with a leading axis R.
-          key: for the noise. noise: with the noise of a run and the error of the law in scale; False for the law alone.
+          key: a ``jax.random`` key for the noise.
+          noise: with the noise of a run and the error of the law in scale; False for the law alone.
           field: correct near measured mixtures, as the predictions of a fit do; what the correction already knows of the error
             of a run is no longer open, and its noise is smaller by as much (``unknown_share``).
 
@@ -124,7 +140,9 @@ class Posterior(Readable):
         """Predicted losses with a central interval for a measured loss, from quantiles of the posterior predictive.
 
         Args:
-          recipe: one recipe, or recipes with a leading axis R. level: probability mass of the interval. key: of the noise.
+          recipe: one recipe, or recipes with a leading axis R.
+          level: probability mass of the interval, in (0, 1).
+          key: a ``jax.random`` key for the noise.
 
         Returns:
           (V,) or (R, V) losses in nats per token.
@@ -168,13 +186,12 @@ def _law_rows(law: Law, units: Units, raw: Any, recipe: Recipe) -> Array:
 
 
 def _reach(fit: Fit, recipe: Recipe) -> Array:
-    """How much larger errors are at recipes than within the table, (R, 1); see ``discrepancy_scale``."""
+    """How much larger errors are at recipes than within the table, (R, V); see ``discrepancy_scale``."""
     d = fit.discrepancy
-    if float(d.growth) == 0.0:
+    if not np.any(d.common_variance):
         return jnp.ones((len(recipe), 1))
-    away = jnp.mean(((recipe.weights - d.mean) / d.spread) ** 2, axis=1)
-    wide = jnp.sqrt(1.0 - d.mixture_share + d.mixture_share * away)
-    return (discrepancy_factor(d, recipe) * wide)[:, None]
+    bare = dataclasses.replace(recipe, supply=None)
+    return jax.lax.map(partial(discrepancy_scale, d), bare, batch_size=256) / d.scale
 
 
 def _errors(key: Array, noise: Noise, reach: Array, shape: tuple[int, ...]) -> Array:

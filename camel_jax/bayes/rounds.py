@@ -38,23 +38,23 @@ def in_rounds(
     u = 0.5 * np.asarray(jax.random.normal(start_key, (chains, len(target.mode))))
     total = (EXPLORE + 1) * settings.warmup + draws * settings.thin
     restarted, look = 0, min(LOOK, settings.warmup)
-    for i, round_key in enumerate(keys):
-        explores = i < EXPLORE
 
-        def report(at: int, _: int, before: int = i * settings.warmup) -> None:
+    def run(i: int, length: int, last: int = 0) -> Samples:
+        def report(at: int, _: int) -> None:
             if progress is not None:
-                progress(before + at, total)
+                progress(i * settings.warmup + at, total)
 
-        length, last = (0, look) if explores else (draws, 0)
-        samples = run_nuts(plan, target, round_key, u, length, settings, last=last, resume=resume, progress=report)
-        if explores:
-            source = follow(samples.potential, len(target.mode))
-            restarted += int(np.sum(source != np.arange(chains)))
-            leading = np.unique(source)
-            points = samples.z[leading][:, np.linspace(0, look - 1, -(-POINTS // len(leading))).round().astype(int)]
-            target = whiten_around(plan, target.table, points.reshape(-1, points.shape[-1]))
-            u = to_whitened(target, samples.z[source, -1 - np.arange(chains) * (source != np.arange(chains))])
-    return samples, restarted
+        return run_nuts(plan, target, keys[i], u, length, settings, last=last, resume=resume, progress=report)
+
+    for i in range(EXPLORE):
+        samples = run(i, 0, look)
+        source = follow(samples.potential, len(target.mode))
+        restarted += int(np.sum(source != np.arange(chains)))
+        leading = np.unique(source)
+        points = samples.z[leading][:, np.linspace(0, look - 1, -(-POINTS // len(leading))).round().astype(int)]
+        target = whiten_around(plan, target.table, points.reshape(-1, points.shape[-1]))
+        u = to_whitened(target, samples.z[source, -1 - np.arange(chains) * (source != np.arange(chains))])
+    return run(EXPLORE, draws), restarted
 
 
 def follow(potential: np.ndarray, size: int) -> np.ndarray:

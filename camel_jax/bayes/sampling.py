@@ -11,18 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.bayes.convergence import Diagnostics, diagnose, smooth
+from camel_jax.bayes.convergence import diagnose, smooth
 from camel_jax.bayes.noise import Table, lay_out
 from camel_jax.bayes.nuts import Progress, Samples, Settings
 from camel_jax.bayes.posterior import KEPT, Posterior, all_draws, typical_deviation
 from camel_jax.bayes.priors import Layout, from_raw, layout
 from camel_jax.bayes.rounds import in_rounds
 from camel_jax.bayes.whitening import Whitened, flat_potential, whiten
-from camel_jax.fitting.backtest import GROWTH
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.fit import fit as fit_law
 from camel_jax.fitting.objective import as_data
 from camel_jax.fitting.result import Fit
 from camel_jax.laws.law import Law, predict_rows, scale_runs
+from camel_jax.prediction.discrepancy import Discrepancy
 from camel_jax.prediction.residual_field import fit_field, no_field, thin
 from camel_jax.tables.runs import Runs, final_rows, select
 from camel_jax.types import Array
@@ -57,7 +58,8 @@ def sample_posterior(
       law: a fit to these runs, or a law, which is fitted first.
       runs: the table; NaN losses are left out.
       key: a ``jax.random`` key; the same key gives the same numbers.
-      chains, draws: C chains of N draws each.
+      chains: number C of chains.
+      draws: number N of draws of each chain.
       method: "nuts", or "laplace": draws of the normal approximation around the mode, reweighted, with its k-hat; seconds.
       discrepancy: widen predictions with the distance in scale and mixture, by as much as the back-tests of the fit say;
         False for a law that is believed.
@@ -74,6 +76,8 @@ def sample_posterior(
       FitError: the table cannot tell the law.
       ValueError: float64 is off, an unknown method, too few chains or draws, or the fit is of other domains or sets.
 
+    >>> import jax
+    >>> import numpy as np
     >>> from camel_jax import laws
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8), checkpoints=1)
@@ -108,7 +112,7 @@ def sample_posterior(
         )
     seed = int(jax.random.randint(error_key, (), 0, 2**31 - 1))
     as_fit = posterior_as_fit(fit, runs, raw, noise, samples, found, seed, discrepancy, field)
-    return Posterior(as_fit, raw, noise, samples.z, -samples.potential, found, plan, table)
+    return Posterior(as_fit, raw, noise, samples.z, -samples.potential, plan, table)
 
 
 def spread_rows(runs: Runs, max_rows: int) -> np.ndarray:
@@ -151,6 +155,15 @@ def _potentials(plan: Layout, table: Table, z: Array) -> Array:
     return jax.lax.map(lambda x: flat_potential(plan, table, x), z)
 
 
+NOTHING = 1e-9  # of the noise, where draws are to carry no error of their own
+
+
+def no_slopes(d: Discrepancy, *, variances: bool) -> dict[str, Array]:
+    """Leaves of a discrepancy that expects no error beyond the table, or that has none there at all."""
+    names = ("common", "own", *(("common_variance", "own_variance") if variances else ()))
+    return {name: jnp.zeros_like(getattr(d, name)) for name in names}
+
+
 def posterior_as_fit(
     fit: Fit,
     runs: Runs,
@@ -175,13 +188,11 @@ def posterior_as_fit(
     logs = _mean_log(fit.inner_law, kept, data.recipe)
     residuals = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - np.asarray(logs), np.nan)
     d = fit.discrepancy._replace(
-        scale=jnp.asarray(typical_deviation(noise)),
-        level=jnp.asarray(1.0 if discrepancy else 0.0),
-        growth=jnp.asarray(GROWTH * float(fit.extra.get("factor", 1.0)) if discrepancy else 0.0),
+        scale=jnp.asarray(typical_deviation(noise)) * (1.0 if discrepancy else NOTHING),
+        **no_slopes(fit.discrepancy, variances=not discrepancy),
         finished=jnp.asarray(0.0),  # the noise of the model knows of early checkpoints itself
         typical=jnp.asarray(1.0),
     )
-    told = {name: None if value != value else value for name, value in found._asdict().items()}
     return dataclasses.replace(
         fit,
         raw=kept,
@@ -194,7 +205,7 @@ def posterior_as_fit(
         discrepancy=d,
         field=fit_field(runs, residuals) if field else no_field(len(fit.domains), len(fit.sets)),
         seed=seed,
-        extra=fit.extra | {"posterior": told | {"verdict": found.verdict(), "converged": found.converged}},
+        diagnostics=found,
     )
 
 

@@ -26,9 +26,14 @@ class BudgetResult(Readable):
     """The best recipe for a budget; plain data.
 
     Attributes:
-      budget: what it may cost. cost: what it costs. n_total, n_active, tokens: the recipe.
+      budget: what it may cost.
+      cost: what it costs.
+      n_total: total parameters.
+      n_active: active parameters.
+      tokens: training tokens.
       mixture: the best mixture there, with outcome, gain over a reference, limits and certificate.
-      sizes_within, within: smallest and largest active size whose objective, mixture chosen anew, is within a fraction of the best.
+      sizes_within: smallest and largest active size whose objective, mixture chosen anew, is within a fraction of the best.
+      within: that fraction.
       size_interval: 5 and 95 % quantile over draws of the best active size at this mixture; NaN without draws.
       warnings: what to know before believing it, in plain words.
     """
@@ -121,8 +126,14 @@ class BudgetPath(Readable):
     """The best recipe along budgets.
 
     Attributes:
-      budgets, n_active, tokens: (B,). weights: (B, K). results: a ``BudgetResult`` for each. domains: names.
-      size_exponent, tokens_exponent: slopes of log size and log tokens against log budget, least squares; NaN for one budget.
+      budgets: (B,) as given.
+      n_active: (B,) active parameters.
+      tokens: (B,) training tokens.
+      weights: (B, K) mixtures.
+      results: a ``BudgetResult`` for each.
+      domains: K names.
+      size_exponent: slope of log size against log budget, least squares; NaN for one budget.
+      tokens_exponent: slope of log tokens against log budget, least squares; NaN for one budget.
     """
 
     budgets: np.ndarray
@@ -180,7 +191,9 @@ def best_recipe(
       sparsity: total over active parameters.
       supply: unique tokens per domain, as for ``optimize_mixture``: limits the shares, whatever the tokens of a size are.
       within: fraction of the best objective for ``sizes_within``.
-      grid: sizes on the first grid. starts: of each search of a mixture. key: a ``jax.random`` key.
+      grid: sizes on the first grid.
+      starts: number of random starts of each search of a mixture.
+      key: a ``jax.random`` key.
       options: objective, risk and limits, as for ``optimize_mixture``.
 
     Returns:
@@ -192,6 +205,7 @@ def best_recipe(
 
     The optimum of L = 1 + 400 N^-0.34 + 400 D^-0.34 is at N = D:
 
+    >>> from camel_jax.recipes.sizes import format_count
     >>> at = lambda n, d: lambda w: (1 + 400 * n**-0.34 + 400 * d**-0.34 + 0 * w.sum())[None]
     >>> best = best_recipe(at, 6e20, sizes=("100M", "1T"), domains=["web", "code"], starts=2)
     >>> format_count(best.n_active), format_count(best.tokens)
@@ -230,7 +244,15 @@ def best_recipe(
 
 
 def budget_path(source: Any, budgets: Sequence[float], **options: Any) -> BudgetPath:
-    """How the best size, tokens and mixture move along budgets; options as for :func:`best_recipe`.
+    """How the best size, tokens and mixture move along budgets.
+
+    Args:
+      source: a ``Fit`` or ``Draws``, or a function of (size, tokens), as for :func:`best_recipe`.
+      budgets: two or more, in the unit of the cost model, FLOPs by default.
+      options: as for :func:`best_recipe`.
+
+    Raises:
+      ValueError: as for :func:`best_recipe`.
 
     >>> at = lambda n, d: lambda w: (1 + 400 * n**-0.34 + 400 * d**-0.34 + 0 * w.sum())[None]
     >>> path = budget_path(at, [6e18, 6e20], sizes=("10M", "1T"), domains=["web", "code"], starts=2)

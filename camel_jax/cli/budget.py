@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import as_json, print_json, print_lines, print_table, say, working
+from camel_jax.cli.console import print_json, print_lines, print_table, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import Caps, CostName, Fixed, Floors, Json, LimitsFile, MaxEpochs, Seed, Supply
-from camel_jax.cli.output import claim, write_figure
+from camel_jax.cli.output import check_files, write_figure, write_json
 from camel_jax.recipes.sizes import format_count, format_size, parse_amount
-from camel_jax.storage import replacing
 
 
 def budget(
@@ -48,14 +47,7 @@ def budget(
     json: Json = False,
 ) -> None:
     """Recommend model size, tokens and mixture for a budget, or for each of several."""
-    if out is not None:
-        if out.suffix != ".json":
-            raise ValueError(f"--out {out}: a recipe is written as .json")
-        claim(out)
-    if figure is not None:
-        if figure.suffix.lower() not in (".png", ".svg", ".pdf"):
-            raise ValueError(f"{figure}: the name must end in .png or .svg or .pdf")
-        claim(figure)
+    check_files(out, figure, (".json",))
     budgets = [parse_amount("--flops", text) for text in flops.split(",")]
     ends = None
     if sizes is not None:
@@ -91,10 +83,7 @@ def budget(
     from camel_jax.reports.recommend import budget_as_dict
 
     told = budget_as_dict(path, fitted.law.name, price)
-    if out is not None:
-        with replacing(out) as part:
-            part.write_text(as_json(told) + "\n")
-        say(f"wrote {out}")
+    write_json(told, out)
     if json:
         print_json(told)
     else:

@@ -11,8 +11,8 @@ from camel_jax.cli.console import print_json, print_lines, print_table, say, tel
 from camel_jax.cli.fit import make_law, run_fit
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.options import CostName, Json, Map, Seed, parse_map, split_names
-from camel_jax.cli.output import claim, write_figure
-from camel_jax.recipes.sizes import parse_amount
+from camel_jax.cli.output import check_files, write_figure
+from camel_jax.recipes.sizes import parse_amount, parse_count
 
 
 def design(
@@ -70,16 +70,36 @@ def design(
         pathlib.Path | None,
         typer.Option(help="Picture of the allocation and the expected error, .png or .svg.", show_default=False),
     ] = None,
+    template: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Configuration of a run with placeholders such as ${run}, ${size}, ${tokens}, ${mix/web} and ${mixture}.",
+            show_default=False,
+        ),
+    ] = None,
+    launch: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="New folder for a configuration a run, made of --template, and the table of their recipes.",
+            show_default=False,
+        ),
+    ] = None,
+    batch_tokens: Annotated[
+        str | None, typer.Option(help="Tokens of a training step, for ${steps}: 4M.", show_default=False)
+    ] = None,
     columns: Map = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Propose the next runs: what each way to spend the budget does to the error at the target."""
-    for path, suffixes in ((out, (".csv", ".parquet", ".pq")), (figure, (".png", ".svg", ".pdf"))):
-        if path is not None:
-            if path.suffix.lower() not in suffixes:
-                raise ValueError(f"{path}: the name must end in {' or '.join(suffixes)}")
-            claim(path)
+    check_files(out, figure)
+    if (template is None) != (launch is None):
+        raise ValueError("--template and --launch belong together: a configuration with placeholders, and a new folder")
+    if launch is not None:
+        from camel_jax.interop.launch import check_folder, check_template, in_parts, write_launch
+
+        check_folder(launch)
+    step = None if batch_tokens is None else parse_count(batch_tokens, "batch tokens")
     if (runs is None) == (domains is None):
         raise ValueError("give a table of runs, or --domains to start from nothing")
     if runs is None and fit is not None:
@@ -91,17 +111,22 @@ def design(
     if noise is not None and not noise > 0:
         raise ValueError("--noise must be above zero")
     names = split_names(shapes)
+    taken: tuple[str, ...] = ()
     if candidates not in ("dirichlet", "lattice"):
         raise ValueError(f"--candidates {candidates}: dirichlet or lattice")
     if runs is None:
         asked: dict[str, Any] = {"law": make_law(law), "domains": split_names(domains or "")}
+        if template is not None:
+            check_template(template, asked["domains"], step)
     else:
         chosen = make_law(law)
         from camel_jax.tables.read import read_runs
 
         table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
+        if template is not None:
+            check_template(template, table.domains, step)
         fitted = run_fit(chosen, table, seed=seed, resamples=0, starts=2) if fit is None else open_fit(fit)
-        asked = {"table": table, "fitted": fitted}
+        asked, taken = {"table": table, "fitted": fitted}, table.run_names
     from camel_jax.design.request import compare_designs
 
     with working("designing runs"):
@@ -126,10 +151,15 @@ def design(
     from camel_jax.design.value_of_runs import worth
 
     told = worth(best)
+    proposed = best.to_columns(taken)
+    if template is not None and launch is not None:
+        proposed = in_parts(proposed)
+        files = write_launch(launch, proposed, template, step)
+        say(f"wrote {launch}: {len(files) - 1} configurations and {files[-1]}")
     if out is not None:
         from camel_jax.tables.write import write_columns
 
-        write_columns(best.to_columns(), out)
+        write_columns(proposed, out)
         say(f"wrote {out}")
     if figure is not None:
         from camel_jax.figures.compute import design_page

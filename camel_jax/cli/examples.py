@@ -6,6 +6,7 @@ EXAMPLES = {
     "fit": (
         "camel-jax fit runs.csv --out fit.npz",
         "camel-jax fit runs.csv --law camel --skills 6 --resamples 64 --out fit.npz",
+        "camel-jax fit tables/*.csv --out-dir fits",
     ),
     "predict": ("camel-jax predict fit.npz --recipes recipes.csv --out predictions.csv",),
     "mix": (
@@ -16,7 +17,10 @@ EXAMPLES = {
     "path": ("camel-jax path fit.npz --size 7B --tokens 140B --figure path.png",),
     "budget": ("camel-jax budget fit.npz --flops 1e20,1e21,1e22 --figure budget.png",),
     "design": ("camel-jax design runs.csv --budget 1e18 --target-size 7B --out next.csv",),
-    "leaderboard": ("camel-jax leaderboard runs.csv --laws camel,dml --out board.csv",),
+    "leaderboard": (
+        "camel-jax leaderboard runs.csv --laws camel,dml --out board.csv",
+        "camel-jax leaderboard runs.csv --holdout mixtures=0.25 --laws ridge,loglinear --out board.csv",
+    ),
     "report": ("camel-jax report fit.npz --runs runs.csv --out report.html",),
     "import": (
         "camel-jax import wandb/ --domain-column corpus --out runs.csv",

@@ -17,7 +17,10 @@ from camel_jax.storage import check_target, replacing
 def export(
     mixture: Annotated[
         pathlib.Path,
-        typer.Argument(help="mixture.json of camel-jax mix, or JSON of domains with shares.", show_default=False),
+        typer.Argument(
+            help="mixture.json of camel-jax mix, or JSON of domains with shares; - for standard input.",
+            show_default=False,
+        ),
     ],
     to: Annotated[
         str,

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import pathlib
+import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from camel_jax.cli.console import print_json, print_table, say, tell_ignored, working
 from camel_jax.cli.downstream import add_benchmarks, print_benchmarks, read_benchmark_table
+from camel_jax.cli.fit_many import fit_folder
 from camel_jax.cli.options import Json, Map, Seed, parse_map
 from camel_jax.cli.output import claim, hold
 from camel_jax.runtime import start_engine
-from camel_jax.storage import check_target
+from camel_jax.storage import check_target, discard_unfinished
 
 BAYES_SKILLS = 6  # of camel with --bayes: the posterior of 16 takes far longer
 OTHERS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".json", ".toml", ".html", ".htm", ".png", ".svg", ".pdf")
+TOLD = 60.0  # seconds from which a fit says beforehand what it will take
 BAYES_ROWS = 100  # checkpoints that --bayes uses at most; the time of a step grows with them
 
 
 def fit(
-    runs: Annotated[pathlib.Path, typer.Argument(help="Run table, .csv or .parquet.", show_default=False)],
-    out: Annotated[pathlib.Path, typer.Option(help="Where to write the fit.", show_default=False)],
+    runs: Annotated[
+        list[pathlib.Path],
+        typer.Argument(help="Run table, .csv or .parquet; with --out-dir as many as you like.", show_default=False),
+    ],
+    out: Annotated[pathlib.Path | None, typer.Option(help="Where to write the fit.", show_default=False)] = None,
+    out_dir: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder for the fits of all tables, and fits.csv with a row for each.", show_default=False),
+    ] = None,
     law: Annotated[
         str | None,
         typer.Option(
@@ -30,8 +43,13 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the runs.")] = 32,
-    starts: Annotated[int, typer.Option(min=1, help="Random starts.")] = 4,
+    resamples: Annotated[
+        int | None,
+        typer.Option(min=0, help="Bootstrap resamples of the runs; 32, fewer on huge tables.", show_default=False),
+    ] = None,
+    starts: Annotated[
+        int | None, typer.Option(min=1, help="Random starts; 4, fewer on huge tables.", show_default=False)
+    ] = None,
     seed: Seed = 0,
     skills: Annotated[int | None, typer.Option(min=1, help="Latent skills of camel.", show_default=False)] = None,
     benchmarks: Annotated[
@@ -79,7 +97,18 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a law to a table of runs and save it, with a benchmark law (losses to accuracies) where accuracies are given."""
-    check_name(out, runs)
+    if out_dir is not None:
+        single = {"--out": out, "--benchmarks": benchmarks, "--tasks": tasks, "--bayes": bayes or None}
+        if wrong := [name for name, value in (single | {"--distributed": distributed or None}).items() if value]:
+            raise ValueError(f"{wrong[0]} belongs to the fit of one table: leave out --out-dir")
+        chosen = make_law(law or "blend", skills)
+        options: dict[str, Any] = {"resamples": 32 if resamples is None else resamples, "starts": starts or 4}
+        options |= {"seed": seed, "resume": resume, "json": json}
+        return fit_folder(runs, out_dir, chosen, columns=parse_map(columns), **options)
+    if out is None or len(runs) != 1:
+        raise ValueError("say where the fit goes: --out FIT for one table, --out-dir FOLDER for several")
+    path = runs[0]
+    check_name(out, path)
     if not distributed and (coordinator, processes, process_id) != (None, None, None):
         raise ValueError("--coordinator, --processes and --process-id belong to --distributed")
     if not bayes and (chains, draws) != (None, None):
@@ -87,30 +116,38 @@ def fit(
     if bayes and distributed:
         raise ValueError("--bayes runs in one process: leave out --distributed")
     start_engine()
-    from camel_jax.fitting.processes import is_first, join_job
-
-    if distributed:
-        join_job(coordinator, processes, process_id)
-    if is_first():
-        claim(out)
-        hold(resume, "fitting with")
+    from camel_jax.fitting.processes import is_first
     from camel_jax.tables.read import read_runs
 
-    table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
+    def begin(first: bool) -> Any:
+        if first:
+            claim(out)
+            hold(resume, "fitting with")
+        return read_runs(path, columns=parse_map(columns), on_ignored=tell_ignored)
+
+    leave: Callable[[], None] = lambda: None  # noqa: E731
+    if distributed:
+        options = {"law": (law, skills), "options": (seed, starts, resamples), "number of processes": processes}
+        table, leave = join(begin, options, coordinator, processes, process_id)
+    else:
+        table = begin(True)
     chosen = make_law(law or ("camel" if bayes else "blend"), skills, BAYES_SKILLS if bayes else None)
     if bayes and chosen.parts:
         raise ValueError(f"--bayes samples one law, and {chosen.name} is {len(chosen.parts)}; take one of them")
     accuracies, known = read_benchmark_table(table, benchmarks, tasks, benchmark_columns)
-    result = run_fit(chosen, table, seed=seed, resamples=0 if bayes else resamples, starts=starts, resume=resume)
+    some, few = choose_effort(chosen, table, 0 if bayes else resamples, starts)
+    result = run_fit(chosen, table, seed=seed, resamples=some, starts=few, resume=resume)
     if bayes:
         result = run_bayes(result, table, seed=seed, chains=chains or 4, draws=draws or 1000, resume=resume)
     if not is_first():
-        return  # the first process of a job writes and prints
+        return leave()  # the first process of a job writes and prints
     if accuracies is not None:
         given = benchmarks is not None
-        result = add_benchmarks(result, accuracies, known, given=given, seed=seed, resamples=resamples)
+        more = 32 if resamples is None else resamples
+        result = add_benchmarks(result, accuracies, known, given=given, seed=seed, resamples=more)
     result.save(out)
     say(f"wrote {out}")
+    leave()
     from camel_jax.reports.evidence import summarize, summarize_benchmarks
 
     summary = summarize(result, table)
@@ -139,12 +176,95 @@ def check_name(path: pathlib.Path, runs: pathlib.Path) -> None:
         raise ValueError(f"--out {path} is the run table")
 
 
+def join(
+    begin: Callable[[bool], Any],
+    options: dict[str, Any],
+    coordinator: str | None,
+    processes: int | None,
+    number: int | None,
+) -> tuple[Any, Callable[[], None]]:
+    """Join the processes of a job, all of which have the same table and options; the table, and what to call at the end.
+
+    By hand, they meet before the engine starts, so that a table that is missing or unlike ends all of them in one line each.
+    """
+    from camel_jax import __version__
+    from camel_jax.fitting.processes import check_job, digest, is_first, join_job
+    from camel_jax.fitting.rendezvous import meet
+
+    check_job(coordinator, processes, number)
+    if coordinator is None or processes is None or number is None:
+        join_job()
+        return begin(is_first()), lambda: None
+    try:
+        table, problem = begin(number == 0), None
+    except (ValueError, OSError) as error:
+        table, problem = None, error
+    facts = {name: digest(*value) if isinstance(value, tuple) else str(value) for name, value in options.items()}
+    facts |= {"version": __version__}
+    facts |= {"error": str(problem)} if problem else {"table": digest(table, table.domains, table.sets)}
+    try:
+        group = meet(coordinator, processes, number, facts)
+    except ValueError as error:
+        raise problem or error from None
+    group.watch(_end_with_the_group)
+    if not os.environ.get("CAMEL_JAX_DEBUG"):
+        only_our_lines()
+    join_job(coordinator, processes, number)
+    atexit.register(_end_the_group, group)
+    return table, group.leave
+
+
+def only_our_lines() -> None:
+    """Python's stderr goes on; what compiled libraries write there, pages about a process that is gone, does not."""
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def _end_with_the_group(reason: str) -> None:
+    """End this process at once: what it waits for will not come."""
+    discard_unfinished()
+    say(f"error: {reason}: this process ends, too")
+    os._exit(2)
+
+
+def _end_the_group(group: Any) -> None:
+    """At the exit of a process that failed: the others hear of it, and nothing waits for them."""
+    if not group.left:
+        discard_unfinished()
+        sys.stdout.flush()
+        os._exit(2)
+
+
 def make_law(name: str, skills: int | None = None, default: int | None = None) -> Any:
     """A law by name, with the engine started; default: skills of camel where none are given."""
     start_engine()
     from camel_jax.laws.by_name import law_by_name
 
     return law_by_name(name, skills, default)
+
+
+def choose_effort(law: Any, table: Any, resamples: int | None, starts: int | None) -> tuple[int, int]:
+    """Resamples and starts, fewer than usual where those are not given and would take long; what it will take goes to stderr."""
+    from camel_jax.fitting.forecast import FEWER, affordable, forecast
+    from camel_jax.fitting.identifiability import check_table
+
+    check_table(law, table)  # what cannot be fitted takes no time
+    some, few = affordable(law, table, resamples, starts)
+    found = forecast(law, table, resamples=some, starts=few)
+    usual = FEWER[0]
+    if (resamples is None and some < usual[0]) or (starts is None and few < usual[1]):
+        say(
+            f"note: a large table: {some} resamples and {few} starts, where others get {usual[0]} and {usual[1]}; "
+            "--resamples and --starts say otherwise"
+        )
+    if found.seconds >= TOLD:
+        say(
+            f"fitting {law.name} will take {found} on {found.cores} cores, less where its programs are compiled already"
+        )
+    return some, few
 
 
 def run_fit(law: Any, table: Any, *, seed: int, resamples: int, starts: int, resume: pathlib.Path | None = None) -> Any:

@@ -9,10 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from camel_jax.cli.console import print_json, print_lines, print_table, say, working
-from camel_jax.cli.options import Json, parse_map
+from camel_jax.cli.options import Json, Pairs, parse_map, split_pairs
 from camel_jax.storage import check_target
-
-Pairs = list[str] | None
 
 
 def import_runs(
@@ -186,13 +184,13 @@ def override(
         given.columns = {
             theirs: ours for theirs, ours in given.columns.items() if theirs not in covered and ours not in exact
         } | said
-    for name, text in _pairs("--unit", units):
+    for name, text in split_pairs("--unit", units):
         unit = parse_unit(text)
         for theirs, ours in given.columns.items():
             if name in (theirs, ours, ours.partition("/")[0]):
                 given.units[theirs] = unit.name
         given.units[name] = unit.name
-    for name, text in _pairs("--set", constants):
+    for name, text in split_pairs("--set", constants):
         if name not in PLAIN[1:] and not name.startswith(("mix/", "supply/")):
             raise ValueError(f"--set {name}={text}: give size, size_total, tokens, mix/<domain> or supply/<domain>")
         given.constants[name] = text
@@ -212,13 +210,3 @@ def override(
             raise ValueError(f"--bytes-per-token {item}: {text!r} is not a number") from None
         if not 0 < given.bytes_per_token[name or "*"] < 1000:
             raise ValueError(f"--bytes-per-token {item}: give a number above zero")
-
-
-def _pairs(option: str, items: Pairs) -> list[tuple[str, str]]:
-    split = []
-    for item in items or ():
-        name, equals, value = item.rpartition("=")
-        if not equals or not name.strip() or not value.strip():
-            raise ValueError(f"{option} {item!r} is not NAME=VALUE")
-        split.append((name.strip(), value.strip()))
-    return split

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from camel_jax.cli.inputs import read_mixture
-from camel_jax.cli.options import Pairs
+from camel_jax.cli.options import Pairs, split_pairs
 from camel_jax.recipes.sizes import number, parse_tokens
 from camel_jax.storage import check_source
 
@@ -121,14 +121,9 @@ def _near(path: pathlib.Path | None, prior: Any, domains: Sequence[str]) -> Any:
     return {name: number("prior", name, str(share)) for name, share in prior.items()}
 
 
-def pairs(option: str, items: Sequence[str] | None) -> list[tuple[str, str]]:
-    """NAME=VALUE options."""
-    split = []
-    for item in items or ():
-        name, equals, value = item.rpartition("=")
-        if not equals or not name.strip() or not value.strip():
-            raise ValueError(f"{option} {item!r} is not NAME=VALUE")
-        split.append((name.strip(), value.strip()))
+def pairs(option: str, items: Pairs) -> list[tuple[str, str]]:
+    """NAME=VALUE options, every name once."""
+    split = split_pairs(option, items)
     twice = [name for name, times in Counter(name for name, _ in split).items() if times > 1]
     if twice:
         raise ValueError(f"{option} {twice[0]} is given twice")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from camel_jax.cli.console import as_json, print_json, print_lines, print_table, say, working
+from camel_jax.cli.console import print_json, print_lines, print_table, say, working
 from camel_jax.cli.inputs import open_fit, read_mixture
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
@@ -24,10 +24,9 @@ from camel_jax.cli.options import (
     Supply,
     Tokens,
 )
-from camel_jax.cli.output import claim
+from camel_jax.cli.output import check_files, write_json
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
 from camel_jax.reports.recommend import as_dict, far_beyond, recommend
-from camel_jax.storage import replacing
 
 
 def mix(
@@ -73,10 +72,7 @@ def mix(
     json: Json = False,
 ) -> None:
     """Recommend a mixture for the target, with its predicted losses and its gain over a reference."""
-    if out is not None:
-        if out.suffix != ".json":
-            raise ValueError(f"--out {out}: a mixture is written as .json")
-        claim(out)
+    check_files(out, kinds=(".json",))
     n_tokens = (parse_size(size), parse_tokens(tokens))[1]
     fitted = open_fit(fit)
     options = gather(
@@ -116,10 +112,7 @@ def mix(
         told["flagged_tasks"] = flagged(fitted.benchmarks)
         if named := [task for task in result.tasks if task in told["flagged_tasks"]]:
             say("note: named, but flagged: " + ", ".join(f"{task} ({told['flagged_tasks'][task]})" for task in named))
-    if out is not None:
-        with replacing(out) as part:
-            part.write_text(as_json(told) + "\n")
-        say(f"wrote {out}")
+    write_json(told, out)
     if json:
         print_json(told)
     else:
@@ -201,12 +194,11 @@ def print_outcome(result: Any) -> None:
     ]
     for limit in result.limits:
         if limit.binds:
-            lines.append(
-                f"limit reached: {limit.name} (relaxed by 0.01, {result.objective} would gain {0.01 * limit.multiplier:.2g})"
-            )
+            told = limit.relaxing(result.objective)
+            lines.append(f"limit reached: {limit.name}" + (f" ({told})" if told else ""))
     from camel_jax.reports.evidence import evidence
 
-    lines.append(evidence(result.certificate))
+    lines.append(evidence(result.certificate, float(gain.point)))
     if result.status != "converged":
         lines.append(f"warning: {result.status}")
     print_lines(lines)

@@ -32,7 +32,7 @@ TOPICS = {
     ),
     "Which runs": ("checkpoints", "unfinished", "drop_incomplete"),
     "Trainer": ("to", "paths", "lattice", "sequence_length", "batch_tokens", "documents"),
-    "Output": ("out", "figure", "curves", "json"),
+    "Output": ("out", "out_dir", "figure", "curves", "template", "launch", "json"),
 }
 
 
@@ -80,11 +80,31 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+Pairs = list[str] | None
+
+
+def split_pairs(option: str, items: Pairs) -> list[tuple[str, str]]:
+    """NAME=VALUE options as names and values, in order.
+
+    Raises:
+      ValueError: an item is not of that form.
+
+    >>> split_pairs("--max", ["code=0.3"])
+    [('code', '0.3')]
+    """
+    split = []
+    for item in items or ():
+        name, equals, value = item.rpartition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise ValueError(f"{option} {item!r} is not NAME=VALUE")
+        split.append((name.strip(), value.strip()))
+    return split
+
+
 Table = Annotated[
     pathlib.Path | None, typer.Option("--out", help="Table to write, .csv or .parquet.", show_default=False)
 ]
 Figure = Annotated[pathlib.Path | None, typer.Option(help="Figure to write, .png, .svg or .pdf.", show_default=False)]
-Pairs = list[str] | None
 Floors = Annotated[Pairs, typer.Option("--min", help="Least share: code=0.1, or of a sum: web+books=0.3.")]
 Caps = Annotated[Pairs, typer.Option("--max", help="Largest share: code=0.3, or of a sum.")]
 Fixed = Annotated[Pairs, typer.Option("--fix", help="A share that is given: wiki=0.05.")]

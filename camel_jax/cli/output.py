@@ -6,7 +6,7 @@ import contextlib
 import pathlib
 from typing import Any
 
-from camel_jax.cli.console import say
+from camel_jax.cli.console import as_json, say
 from camel_jax.storage import check_target, locked, replacing
 
 TABLE, FIGURE = (".csv", ".parquet", ".pq"), (".png", ".svg", ".pdf")
@@ -38,13 +38,13 @@ def give_back() -> None:
     _held.close()
 
 
-def check_files(out: pathlib.Path | None, figure: pathlib.Path | None) -> None:
-    """Names that can be written, before any work.
+def check_files(out: pathlib.Path | None, figure: pathlib.Path | None = None, kinds: tuple[str, ...] = TABLE) -> None:
+    """Claim what a command will write, before any work; ``kinds`` are the suffixes that ``out`` may have.
 
     Raises:
       ValueError: another suffix, or no such folder.
     """
-    for option, path, suffixes in (("--out", out, TABLE), ("--figure", figure, FIGURE)):
+    for option, path, suffixes in (("--out", out, kinds), ("--figure", figure, FIGURE)):
         if path is not None:
             if path.suffix.lower() not in suffixes:
                 raise ValueError(f"{option} {path}: the name must end in {', '.join(suffixes)}")
@@ -62,6 +62,14 @@ def write_table(columns: dict[str, Any], out: pathlib.Path | None) -> None:
         from camel_jax.tables.write import write_columns
 
         write_columns(columns, out)
+        say(f"wrote {out}")
+
+
+def write_json(result: Any, out: pathlib.Path | None) -> None:
+    """Write a result as JSON where a file was asked for."""
+    if out is not None:
+        with replacing(out) as part:
+            part.write_text(as_json(result) + "\n")
         say(f"wrote {out}")
 
 

@@ -12,7 +12,7 @@ import typer
 from camel_jax.cli.console import print_json, print_lines, say, tell_ignored, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.options import Json, Map, parse_map
-from camel_jax.cli.output import claim, rows_of
+from camel_jax.cli.output import check_files, rows_of
 
 
 def predict(
@@ -32,10 +32,7 @@ def predict(
 
     Accuracies are acc/<task> with acc_low/<task> and acc_high/<task>; intervals are for measured values.
     """
-    if out is not None:
-        if out.suffix.lower() not in (".csv", ".parquet", ".pq"):
-            raise ValueError(f"--out {out}: the name must end in .csv or .parquet")
-        claim(out)
+    check_files(out)
     fitted = open_fit(fit)
     from camel_jax.reports.columns import prediction_columns
     from camel_jax.tables import read, write

@@ -11,7 +11,7 @@ import typer
 from camel_jax.cli.console import print_json, say, tell_ignored, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.options import Json, Map, Seed, parse_map
-from camel_jax.cli.output import claim
+from camel_jax.cli.output import check_files
 from camel_jax.recipes.sizes import parse_size, parse_tokens
 from camel_jax.reports.page import write_page
 from camel_jax.reports.panels import NEAR, STARTS, draw
@@ -37,9 +37,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Write one page with figures: the recommended mixture, predicted losses, the path of the optimum, and the evidence."""
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--out {out}: a report is written as .html")
-    claim(out)
+    check_files(out, kinds=(".html", ".htm"))
     if size is not None:
         parse_size(size)
     if tokens is not None:

@@ -19,7 +19,11 @@ from camel_jax.types import Array
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Target:
-    """Where the prediction must be good: one size and token count, and mixtures (n, K) that stand for a region."""
+    """Where the prediction must be good: one size and token count, and mixtures that stand for a region.
+
+    Attributes:
+      recipe: (n,) recipes of one size and token count, mixtures (n, K).
+    """
 
     recipe: Recipe
 
@@ -44,8 +48,12 @@ def target_region(size: str | float, tokens: str | float | None, mixtures: Array
     """The target of a design.
 
     Args:
-      size: as in "7B" or "55B-A1.2B". tokens: as in "1T"; None for 20 tokens per active parameter.
+      size: active parameters, as in "7B" or "55B-A1.2B".
+      tokens: training tokens, as in "1T"; None for 20 tokens per active parameter.
       mixtures: (n, K), on the simplex.
+
+    Raises:
+      ValueError: a size or token count that is no number, or rows that are no mixtures.
 
     >>> target_region("7B", None, [[0.5, 0.5]]).tokens
     140000000000.0
@@ -78,6 +86,19 @@ def mixtures_around(
     """Random mixtures around a center, (count, K), as ``simplex.dirichlet_design`` draws them. The first is the center.
 
     Drawn on the host: compiling a program for every number of mixtures takes seconds, and the draws milliseconds.
+
+    Args:
+      key: a ``jax.random`` key.
+      count: number of mixtures.
+      center: (K,), on the simplex.
+      concentration: how close they stay, above zero: K times this is the sum of the Dirichlet's parameters.
+      lower: smallest shares, scalar or (K,).
+      upper: largest shares, scalar or (K,).
+
+    >>> import jax
+    >>> drawn = mixtures_around(jax.random.key(0), 4, [0.6, 0.3, 0.1], concentration=10.0)
+    >>> drawn.shape, drawn[0].tolist(), drawn.sum(1).round(6).tolist()
+    ((4, 3), [0.6, 0.3, 0.1], [1.0, 1.0, 1.0, 1.0])
     """
     center = np.asarray(center, float)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())

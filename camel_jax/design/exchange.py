@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,10 +70,17 @@ def inverse(matrix: Array) -> Array:
     return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), eye)
 
 
+def _check(precision: Array, jacobian: Array, counts: Array, rows: Array) -> None:
+    """The axes of a design: M draws, C experiments, V sets, P parameters."""
+    draws, experiments, _, n = jacobian.shape
+    chex.assert_shape([precision, counts, rows], [(draws, n, n), (experiments,), (draws, None, n)])
+
+
 @jax.jit
 def start(pool: Pool, counts: Array) -> State:
     """The state of a design from scratch; counts (C,)."""
     jacobian = pool.jacobian
+    _check(pool.precision, jacobian, counts, pool.targets)
 
     def one(j: Array, precision: Array, targets: Array) -> State:
         covariance = inverse(precision + jnp.einsum("c,cvp,cvq->pq", counts, j, j, optimize=True))
@@ -118,6 +126,7 @@ def rank_gain(gram: Array, cross: Array, sign: Array = 1.0) -> Array:
 @jax.jit
 def variances(precision: Array, jacobian: Array, counts: Array, rows: Array) -> Array:
     """Variance of every target row under a design, mean over draws: rows (M, Q, P) -> (Q,)."""
+    _check(precision, jacobian, counts, rows)
 
     def one(f: Array, j: Array, t: Array) -> Array:
         root = jnp.linalg.cholesky(f + jnp.einsum("c,cvp,cvq->pq", counts, j, j, optimize=True))
@@ -129,6 +138,7 @@ def variances(precision: Array, jacobian: Array, counts: Array, rows: Array) -> 
 @jax.jit
 def covariance(precision: Array, jacobian: Array, counts: Array, rows: Array) -> Array:
     """Covariance of the target rows under a design for every draw: rows (M, Q, P) -> (M, Q, Q)."""
+    _check(precision, jacobian, counts, rows)
 
     def one(f: Array, j: Array, t: Array) -> Array:
         root = jnp.linalg.cholesky(f + jnp.einsum("c,cvp,cvq->pq", counts, j, j, optimize=True))
@@ -145,6 +155,8 @@ def criterion(pool: Pool, counts: np.ndarray) -> float:
 
 @jax.jit
 def _criterion(jacobian: Array, precision: Array, targets: Array, counts: Array) -> Array:
+    _check(precision, jacobian, counts, targets)
+
     def one(j: Array, f: Array, a: Array) -> Array:
         return jnp.sum(a * inverse(f + jnp.einsum("c,cvp,cvq->pq", counts, j, j, optimize=True)))
 

@@ -36,12 +36,16 @@ class Knowledge(Readable):
     """What is known of a law.
 
     Attributes:
-      law: the law, in units of the table. units: those units.
+      law: the law, in units of the table.
+      units: those units.
       raw: M plausible values of its unconstrained parameters, leaves (M, ...).
       precision: (M, P, P) of the raw parameters: of the belief before any run, and the information of the runs that are there.
       noise: (V,) standard deviation of the log loss of one run.
-      center: (K,) mean mixture. domains, sets: names.
-      runs: number of runs that are there. largest: (active parameters, tokens) of the largest of them, zeros for none.
+      center: (K,) mean mixture.
+      domains: K names.
+      sets: V names.
+      runs: number of runs that are there.
+      largest: (active parameters, tokens) of the largest of them, zeros for none.
       discrepancy: expected error of the law itself, where a fit has measured it.
     """
 
@@ -103,14 +107,25 @@ def know_nothing(
     """Knowledge before the first run: a belief around several random starts of the law, ``SPREAD`` times as wide as its prior.
 
     Args:
-      law: a law, such as ``laws.camel()``. ladder: sizes that may be bought. target: where to predict.
-      domains: K names. sets: V names; the domains if None.
-      key: a ``jax.random`` key. draws: number of random starts M.
+      law: a law, such as ``laws.camel()``.
+      ladder: sizes that may be bought.
+      target: where to predict.
+      domains: K names.
+      sets: V names; the domains if None.
+      key: a ``jax.random`` key.
+      draws: number of random starts M.
       noise: standard deviation of the log loss of one run, scalar or (V,); that of the robust objective (0.004) if None.
       prior: precision of the raw parameters, scalar or (P, P), in place of that belief.
 
     Raises:
       ValueError: a number that makes no sense, or a prior that leaves a direction of the parameters entirely open.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> ladder, target = cj.make_ladder(["10M", "100M"]), cj.target_region("1B", None, [[0.5, 0.5]])
+    >>> known = know_nothing(cj.laws.dml(), ladder, target, ["web", "code"], key=jax.random.key(0), draws=2)
+    >>> known.runs, known.losses(target.recipe).shape
+    (0, (2, 1, 2))
     """
     require_float64("a design")
     domains, sets = tuple(domains), tuple(domains if sets is None else sets)
@@ -148,12 +163,26 @@ def know_runs(
     since the next runs may tell them.
 
     Args:
-      fit: a fitted law. runs: the table it was fitted to. ladder, target: as in :func:`know_nothing`.
-      key: for the terms that the fit does not have. draws: how many of the fit's starts, then resamples, to average over.
-      noise: standard deviation of the log loss of one run; the in-sample residual of each set if None.
+      fit: a fitted law.
+      runs: the table it was fitted to.
+      ladder: sizes that may be bought.
+      target: where to predict.
+      key: a ``jax.random`` key for the terms that the fit does not have; from the seed of the fit if None.
+      draws: how many of the fit's starts, then resamples, to average over.
+      noise: standard deviation of the log loss of one run, scalar or (V,); the in-sample residual of each set if None.
 
     Raises:
       ValueError: the table and the fit do not belong together.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> ladder, target = cj.make_ladder(["100M", "300M"]), cj.target_region("1B", None, [[0.5, 0.5]])
+    >>> known = know_runs(fitted, runs, ladder, target)
+    >>> known.runs, known.largest
+    (16, (100000000.0, ...))
     """
     require_float64("a design")
     if (runs.domains, runs.sets) != (fit.domains, fit.sets):

@@ -22,7 +22,11 @@ class Ladder(Readable):
     """Model sizes and token counts at which runs may be bought, smallest size first; one option a row.
 
     Attributes:
-      n_total, n_active, tokens, cost: (L,) of each option. rung: (L,) index of its size; options of one size differ in tokens.
+      n_total: (L,) total parameters of each option.
+      n_active: (L,) active parameters.
+      tokens: (L,) training tokens.
+      cost: (L,) in the unit of the cost model, FLOPs by default.
+      rung: (L,) index of its size; options of one size differ in tokens.
       model: the cost model.
     """
 

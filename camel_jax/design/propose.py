@@ -48,13 +48,16 @@ def propose_runs(
     """The runs to buy with a budget.
 
     Args:
-      knowledge: what is known; see ``knowledge``. ladder: sizes and tokens to choose from.
+      knowledge: what is known; see ``knowledge``.
+      ladder: sizes and tokens to choose from.
       budget: all that the runs may cost, in the unit of the ladder's costs (FLOPs).
       target: where the prediction must be good.
       mixtures: candidates (n, K); each may be run at every size. Fixed shapes take them from the first on, at every size.
-      shape: "optimal", or a fixed shape of ``ladder.shape_weights``. by: shares of fixed shapes, of "runs" or of "cost".
+      shape: "optimal", or a fixed shape of ``ladder.shape_weights``.
+      by: shares of fixed shapes, of "runs" or of "cost".
       criterion: of the optimal design: "mean" variance at the target, or the "worst".
-      min_runs: fewest runs of every size. max_runs: most runs in all.
+      min_runs: fewest runs of every size.
+      max_runs: most runs in all.
       copies: how often the optimal design may buy one mixture at one size; None for no limit.
 
     Returns:
@@ -63,15 +66,13 @@ def propose_runs(
     Raises:
       ValueError: a budget that buys too little, mixtures that are none, or an unknown shape or criterion.
 
+    >>> import numpy as np
     >>> import jax
-    >>> from camel_jax import laws
-    >>> from camel_jax.design.knowledge import know_nothing
-    >>> from camel_jax.design.candidates import target_region
-    >>> from camel_jax.design.ladder import make_ladder
+    >>> import camel_jax as cj
     >>> line = np.linspace(0.1, 0.9, 5)
-    >>> mixtures, ladder = np.stack([line, 1 - line], 1), make_ladder(["10M", "100M"])
-    >>> target = target_region("1B", None, mixtures)
-    >>> known = know_nothing(laws.dml(), ladder, target, ["web", "code"], key=jax.random.key(0), draws=2)
+    >>> mixtures, ladder = np.stack([line, 1 - line], 1), cj.make_ladder(["10M", "100M"])
+    >>> target = cj.target_region("1B", None, mixtures)
+    >>> known = cj.know_nothing(cj.laws.dml(), ladder, target, ["web", "code"], key=jax.random.key(0), draws=2)
     >>> design = propose_runs(known, ladder, 1e19, target, mixtures)
     >>> bool(design.error_after < design.error_before / 2), bool(design.total_cost <= 1e19)
     (True, True)
@@ -105,7 +106,35 @@ def compare_shapes(
     max_runs: int = 100,
     copies: int | None = None,
 ) -> tuple[Design, ...]:
-    """Several designs for one budget; arguments as in :func:`propose_runs`, one design a shape in the order given."""
+    """Several designs for one budget, one a shape in the order given.
+
+    Args:
+      knowledge: what is known; see ``knowledge``.
+      ladder: sizes and tokens to choose from.
+      budget: all that the runs may cost, in the unit of the ladder's costs (FLOPs).
+      target: where the prediction must be good.
+      mixtures: candidates (n, K); each may be run at every size.
+      shapes: names of one or more shapes, as in :func:`propose_runs`.
+      by: shares of fixed shapes, of "runs" or of "cost".
+      criterion: of the optimal design: "mean" variance at the target, or the "worst".
+      min_runs: fewest runs of every size.
+      max_runs: most runs in all.
+      copies: how often the optimal design may buy one mixture at one size; None for no limit.
+
+    Raises:
+      ValueError: as for :func:`propose_runs`, or no shape.
+
+    >>> import numpy as np
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> line = np.linspace(0.1, 0.9, 5)
+    >>> mixtures, ladder = np.stack([line, 1 - line], 1), cj.make_ladder(["10M", "100M"])
+    >>> target = cj.target_region("1B", None, mixtures)
+    >>> known = cj.know_nothing(cj.laws.dml(), ladder, target, ["web", "code"], key=jax.random.key(0), draws=2)
+    >>> small, best = compare_shapes(known, ladder, 1e19, target, mixtures, shapes=("small", "optimal"))
+    >>> bool(best.error_after <= small.error_after)
+    True
+    """
     if not (np.isfinite(budget) and budget > 0):
         raise ValueError(f"the budget must be above zero, got {budget!r}")
     if criterion not in CRITERIA:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -20,15 +22,26 @@ class Design(Readable):
     """Runs to buy, in the order to buy them, and what they are expected to do; plain data.
 
     Attributes:
-      shape: "optimal" or a fixed shape. criterion: "mean" or "worst".
-      recipe: (n, ...) distinct runs. counts: (n,) how often each is bought. cost: (n,) of one run.
-      error_before, error_after: standard error of log loss at the target, root of its mean variance over mixtures and sets.
-      worst_before, worst_after: the largest standard error of any mixture and set of the target.
-      curve_cost, curve_error: cost so far and standard error after every single run, in the order of buying.
-      law_error_before, law_error_after: the law's own error of log loss at the target; NaN where no fit has measured it.
-      regret_before, regret_after: expected regret of choosing among the target's mixtures, mean loss over sets in nats.
+      shape: "optimal" or a fixed shape.
+      criterion: "mean" or "worst".
+      recipe: (n, ...) distinct runs.
+      counts: (n,) how often each is bought.
+      cost: (n,) of one run.
+      error_before: standard error of log loss at the target, root of its mean variance over mixtures and sets.
+      error_after: the same with the runs.
+      worst_before: the largest standard error of any mixture and set of the target.
+      worst_after: the same with the runs.
+      curve_cost: cost so far after every single run, in the order of buying.
+      curve_error: standard error after every single run, in the same order.
+      law_error_before: the law's own error of log loss at the target; NaN where no fit has measured it.
+      law_error_after: the same with the runs.
+      regret_before: expected regret of choosing among the target's mixtures, mean loss over sets in nats.
+      regret_after: the same with the runs.
       tokens_saved: nats of mean loss that the cost of all runs would save as more tokens for the target.
-      ladder, target: the question. domains: names. notes: what to know about it, in plain words.
+      ladder: the sizes that were offered.
+      target: where the prediction is asked for.
+      domains: K names.
+      notes: what to know about it, in plain words.
     """
 
     shape: str
@@ -91,13 +104,19 @@ class Design(Readable):
             for name, i in zip(names, firsts, strict=True)
         }
 
-    def to_columns(self) -> dict[str, Any]:
-        """A run table without losses, one row a run in the order of buying, as ``tables.write_columns`` takes it."""
+    def to_columns(self, taken: Collection[str] = ()) -> dict[str, Any]:
+        """A run table without losses, one row a run in the order of buying, as ``tables.write_columns`` takes it.
+
+        Args:
+          taken: names of the runs there are; numbers go on after those of earlier designs, so that no name is given twice.
+        """
+        numbers = [int(match[1]) for name in taken if (match := re.match(r"next-(\d{1,9})(?!\d)", name))]
+        first = max(numbers, default=0) + 1
         row = np.repeat(np.arange(len(self.counts)), self.counts)
         r = select_recipe(self.recipe, row)
-        width = max(3, len(str(len(row))))
+        width = max(3, len(str(first + len(row) - 1)))
         names = [format_size(t, a) for t, a in zip(r.n_total, r.n_active, strict=True)]
-        table: dict[str, Any] = {"run": [f"next-{i + 1:0{width}d}-{name}" for i, name in enumerate(names)]}
+        table: dict[str, Any] = {"run": [f"next-{first + i:0{width}d}-{name}" for i, name in enumerate(names)]}
         table["size"] = r.n_active
         if np.any(r.n_total != r.n_active):
             table["size_total"] = r.n_total

@@ -22,11 +22,18 @@ class Worth(NamedTuple):
     """Whether the next batch is worth its cost.
 
     Attributes:
-      level: probability of the interval. cost: of the batch.
-      before, after: half-width of the interval of log loss at the target (0.01 is one percent), from the law's parameters.
-      saved: their difference. per_cost: saved per unit of cost. first_half, last_half: the same over either half of the cost.
-      regret_before, regret_after: expected regret in nats of choosing among the target's mixtures now, and after the batch.
-      regret_saved: their difference. regret_per_cost: the same per unit of cost.
+      level: probability of the interval.
+      cost: of the batch.
+      before: half-width of the interval of log loss at the target (0.01 is one percent), from the law's parameters.
+      after: the same with the batch.
+      saved: their difference.
+      per_cost: saved per unit of cost.
+      first_half: the same over the first half of the cost.
+      last_half: the same over the last half of the cost.
+      regret_before: expected regret in nats of choosing among the target's mixtures now.
+      regret_after: the same after the batch.
+      regret_saved: their difference.
+      regret_per_cost: the same per unit of cost.
       tokens_saved: nats that the same cost saves if it buys more tokens for the target instead.
       go_on: whether the batch saves more nats than those tokens; otherwise train the target now.
       law_error: half-width of the law's own error after the batch; NaN if not known.
@@ -55,10 +62,22 @@ def worth(design: Any, level: float = 0.9) -> Worth:
     """What a batch is expected to do to the interval and to the regret at the target, as data and in words.
 
     Args:
-      design: the batch, a ``design.Design``. level: probability of the interval.
+      design: the batch, a ``design.Design``.
+      level: probability of the interval, in (0, 1).
 
     Raises:
       ValueError: a level outside (0, 1).
+
+    >>> import numpy as np
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> line = np.linspace(0.1, 0.9, 5)
+    >>> mixtures, ladder = np.stack([line, 1 - line], 1), cj.make_ladder(["10M", "100M"])
+    >>> target = cj.target_region("1B", None, mixtures)
+    >>> known = cj.know_nothing(cj.laws.dml(), ladder, target, ["web", "code"], key=jax.random.key(0), draws=2)
+    >>> told = worth(cj.propose_runs(known, ladder, 1e19, target, mixtures))
+    >>> told.after < told.before, told.cost <= 1e19
+    (True, True)
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), got {level!r}")

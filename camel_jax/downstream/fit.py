@@ -112,6 +112,18 @@ def fit_accuracies(
 
     Raises:
       ValueError: no accuracies, too few rows with losses, or an unknown choice.
+
+    >>> import jax
+    >>> import numpy as np
+    >>> import dataclasses
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> knows = 1 / (1 + np.exp(runs.losses - runs.losses.mean(0)))  # a table of runs would have measured these
+    >>> runs = dataclasses.replace(runs, tasks=("qa", "code"), accuracies=0.25 + 0.5 * knows)
+    >>> fitted = fit_accuracies(runs, key=jax.random.key(2), resamples=0, starts=1)
+    >>> bool(abs(fitted.predict(runs.losses) - runs.accuracies).max() < 0.01)
+    True
     """
     tasks = dict(tasks or {})
     if not runs.tasks or np.shape(runs.accuracies)[-1] == 0:
@@ -133,7 +145,7 @@ def fit_accuracies(
     flags, reasons = _flags(table, _case(fits, default), misfits[default][None])
     usable = np.array([flag == OK for flag in flags])
 
-    scores, inner_error = {}, None
+    scores, inner_error, skill = {}, None, np.full(n_tasks, np.nan)
     below = sizes < sizes.max()
     inner = sigmoid_fits.prepare(runs, tasks, below)
     if inner is not None and (inner.used == table.used).all() and usable.any():

@@ -35,8 +35,24 @@ class OutcomesAt(Readable):
     every mixture, as errors at a new scale are.
 
     Attributes:
-      losses_at: the losses. law: the benchmark law, M draws of it. columns: (V',) sets that the benchmark law reads.
+      losses_at: the losses.
+      law: the benchmark law, M draws of it.
+      columns: (V',) sets that the benchmark law reads.
       tasks: names of the T tasks (static).
+
+    >>> import dataclasses
+    >>> import jax
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> knows = 1 / (1 + np.exp(runs.losses - runs.losses.mean(0)))  # a table of runs would have measured these
+    >>> runs = dataclasses.replace(runs, tasks=("qa", "code"), accuracies=0.25 + 0.5 * knows)
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> fitted = fitted.with_benchmarks(cj.fit_accuracies(runs, key=jax.random.key(2), resamples=0, starts=1))
+    >>> at = fitted.outcomes_at("300M", "10B", tasks=["code"])
+    >>> at(np.array([0.5, 0.5])).accuracies.shape, at.draws(np.array([0.5, 0.5])).losses.shape
+    ((1,), (128, 2))
     """
 
     losses_at: NamedOutcomes
@@ -82,7 +98,8 @@ class OutcomesAt(Readable):
         """Predicted losses and accuracies at a mixture as a pandas DataFrame: name, point, low and high.
 
         Args:
-          weights: (K,) mixture; ``reference`` if None. level: probability of the intervals.
+          weights: (K,) mixture; ``reference`` if None.
+          level: probability of the intervals.
         """
         from camel_jax.views.fits import outcome_columns
         from camel_jax.views.view import to_frame

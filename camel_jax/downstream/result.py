@@ -57,14 +57,27 @@ class AccuracyFit(Readable):
       samples: bootstrap refits; leaves (B, T, ...), centre and scale shared.
       spread: (T,) model error at the next scale, as accuracy: what ``draws`` adds to the refits.
       common: share of the model error's variance that all tasks have in common.
-      freedom: degrees of freedom of that error, a Student t: how many independent looks its spread rests on.
       noise: (T,) binomial standard deviation of one measured accuracy; 0 where the item count is unknown.
       flags: task -> "ok", or why it should not be used.
       reasons: task -> the numbers behind the flag, in words.
       choice: the weights' prior that the forward split chose.
       scores: prior -> mean absolute error at the inner split's held-out scale, over the usable tasks; empty without one.
-      tasks, sets: names, in the order of the arrays.
+      tasks: T names, in the order of the arrays.
+      sets: names of the V validation sets that are read, in the order of the arrays.
       status: share of refits that converged.
+      freedom: degrees of freedom of that error, a Student t: how many independent looks its spread rests on.
+
+    >>> import dataclasses
+    >>> import numpy as np
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> knows = 1 / (1 + np.exp(runs.losses - runs.losses.mean(0)))  # a table of runs would have measured these
+    >>> runs = dataclasses.replace(runs, tasks=("qa", "code"), accuracies=0.25 + 0.5 * knows)
+    >>> fitted = cj.fit_accuracies(runs, key=jax.random.key(2), resamples=0, starts=1)
+    >>> fitted.predict(runs.losses).shape, fitted.flags
+    ((48, 2), {'qa': 'ok', 'code': 'ok'})
     """
 
     params: law.AccuracyParams

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,6 +103,8 @@ def _minimise(look, start: Array, steps: int = 100, tolerance: float = 1e-7):
 @jax.jit
 def _fit_lanes(z, accuracy, precision, chance, basis, starts):
     """Fit F independent lanes: accuracy and precision (F, R), chance (F,), basis leaves (F, ...), starts (F, P)."""
+    chex.assert_shape([accuracy, precision], (len(starts), len(z)))
+    chex.assert_tree_shape_prefix((chance, basis), (len(starts),))
 
     def one(accuracy, precision, chance, basis, start):
         def look(x):

@@ -6,22 +6,35 @@ from typing import NamedTuple
 
 import numpy as np
 
-from camel_jax.evaluation.methods import Prediction
-from camel_jax.tables.runs import Runs, final_rows, select
+from camel_jax.evaluation.prediction import Prediction
+from camel_jax.evaluation.splits import token_levels
+from camel_jax.tables.runs import Runs, final_rows, scales, select
 
 
 class Row(NamedTuple):
     """One line of the leaderboard. Errors are relative, in percent; NaN where a method says nothing.
 
     Attributes:
-      table, method: names. fitted, held_out: rows fitted and judged.
-      error, error_low, error_high: mean relative error over all held-out rows and sets, with a 90 % bootstrap interval over runs.
-      error_final: the same over the last checkpoint of every run.
-      rank_sets, rank_mean: Spearman correlation over mixtures at the final checkpoints, mean over sets, and of the mean loss.
+      table: name of the table.
+      method: name of the method.
+      fitted: number of rows fitted.
+      held_out: number of rows judged.
+      error: mean relative error over all held-out rows and sets.
+      error_low: lower end of its 90 % bootstrap interval over runs.
+      error_high: upper end of that interval.
+      error_final: the same error over the last checkpoint of every run.
+      rank_sets: Spearman correlation over mixtures at the final checkpoints, mean over sets.
+      rank_mean: Spearman correlation of the mean loss.
+      pairs: share of pairs of mixtures of one size and token count that the method orders as measured, mean over sets; of the mixtures
+        that were fitted at the largest fitted size too, if any were, so that laws and the order at one scale are asked the same.
       regret: measured mean loss of the mixture the method would pick among the measured ones, over the best, minus one.
-      cover50, cover90: share of measured losses inside the intervals. width90: median half-width over the point.
-      parameters, seconds: size of the fit and wall-clock time to fit and predict (compilation included).
+      cover50: share of measured losses inside the 50 % intervals.
+      cover90: share of measured losses inside the 90 % intervals.
+      width90: median half-width of the 90 % intervals over the point.
+      parameters: number of parameters of the fit.
+      seconds: wall-clock time to fit and predict, compilation included.
       failure: why there are no numbers, or "".
+      holdout: what was held out.
     """
 
     table: str
@@ -41,33 +54,30 @@ class Row(NamedTuple):
     parameters: int = 0
     seconds: float = np.nan
     failure: str = ""
+    holdout: str = ""
+    pairs: float = np.nan
 
 
-def score(row: Row, said: Prediction, above: Runs, resamples: int = 400) -> Row:
-    """Fill a row with the scores of a prediction on held-out runs."""
+def score(row: Row, said: Prediction, above: Runs, below: Runs | None = None, resamples: int = 400) -> Row:
+    """Fill a row with the scores of a prediction on held-out runs.
+
+    Args:
+      row: to fill. said: the prediction. above: the held-out runs. below: the fitted runs, for ``pairs``.
+      resamples: of runs, for the interval of the error.
+    """
     measured = np.asarray(above.losses, float)
     lost = np.isfinite(measured) & ~np.isfinite(said.point)
-    if lost.any():  # an average over the rest would flatter
+    if lost.any() and not said.order_only:  # an average over the rest would flatter
         return row._replace(failure=f"{lost.sum()} of {np.isfinite(measured).sum()} predictions are not finite")
+    row = row._replace(pairs=_pairs(said, above, below), **_orders(said, above))
+    if said.order_only:
+        return row
     relative = 100.0 * np.abs(said.point / measured - 1.0)
     final = final_rows(above)
     low, high = _over_runs(relative, np.asarray(above.run), resamples)
     row = row._replace(
         error=np.nanmean(relative), error_low=low, error_high=high, error_final=np.nanmean(relative[final])
     )
-    ends = select(above, final)
-    point = said.point[final]
-    ranks, means, regrets = [], [], []
-    for size in np.unique(np.asarray(ends.recipe.n_active)):
-        at = np.asarray(ends.recipe.n_active) == size
-        truth, guess = np.asarray(ends.losses, float)[at], point[at]
-        ranks += [spearman(guess[:, v], truth[:, v]) for v in range(truth.shape[1])]
-        whole = np.isfinite(truth).all(1)
-        if whole.sum() >= 2:
-            mean_truth, mean_guess = truth[whole].mean(1), guess[whole].mean(1)
-            means.append(spearman(mean_guess, mean_truth))
-            regrets.append(100.0 * (mean_truth[mean_guess.argmin()] / mean_truth.min() - 1.0))
-    row = row._replace(rank_sets=_mean(ranks), rank_mean=_mean(means), regret=_mean(regrets))
     if said.bounds:
         inside = {level: _inside(bound, measured) for level, bound in said.bounds.items()}
         width = 100.0 * np.median(
@@ -75,6 +85,49 @@ def score(row: Row, said: Prediction, above: Runs, resamples: int = 400) -> Row:
         )
         row = row._replace(cover50=inside[0.5], cover90=inside[0.9], width90=width)
     return row
+
+
+def _orders(said: Prediction, above: Runs) -> dict[str, float]:
+    """Rank correlations and regret at the final checkpoints, size by size."""
+    final = final_rows(above)
+    ends, point = select(above, final), said.point[final]
+    ranks, means, regrets = [], [], []
+    for size in np.unique(np.asarray(ends.recipe.n_active)):
+        at = np.asarray(ends.recipe.n_active) == size
+        truth, guess = np.asarray(ends.losses, float)[at], point[at]
+        ranks += [spearman(guess[:, v], truth[:, v]) for v in range(truth.shape[1])]
+        whole = np.isfinite(truth).all(1) & np.isfinite(guess).all(1)
+        if whole.sum() >= 2:
+            mean_truth, mean_guess = truth[whole].mean(1), guess[whole].mean(1)
+            means.append(spearman(mean_guess, mean_truth))
+            regrets.append(100.0 * (mean_truth[mean_guess.argmin()] / mean_truth.min() - 1.0))
+    return {"rank_sets": _mean(ranks), "rank_mean": _mean(means), "regret": _mean(regrets)}
+
+
+def _pairs(said: Prediction, above: Runs, below: Runs | None) -> float:
+    """Share of pairs of mixtures of one size and token count in the measured order; a tie of the method counts half."""
+    weights = np.asarray(above.recipe.weights).round(3)
+    asked = final_rows(above)
+    if below is not None:
+        largest = np.asarray(below.recipe.n_active) == scales(below)[-1]
+        known = {row.tobytes() for row in np.asarray(below.recipe.weights)[largest].round(3)}
+        both = asked & np.array([row.tobytes() in known for row in weights])
+        asked = both if both.any() else asked
+    scale = np.column_stack([np.asarray(above.recipe.n_active), token_levels(above)])
+    group = np.unique(scale, axis=0, return_inverse=True)[1].ravel()
+    truth, shares = np.asarray(above.losses, float), []
+    for v in range(truth.shape[1]):
+        right = total = 0.0
+        for g in np.unique(group[asked]):
+            at = np.flatnonzero(asked & (group == g) & np.isfinite(truth[:, v]) & np.isfinite(said.point[:, v]))
+            one, two = np.triu_indices(len(at), 1)
+            differ = (weights[at[one]] != weights[at[two]]).any(1)
+            real = np.sign(truth[at[one], v] - truth[at[two], v])[differ]
+            told = np.sign(said.point[at[one], v] - said.point[at[two], v])[differ]
+            total += float((real != 0).sum())
+            right += float((real * told > 0).sum() + 0.5 * ((real != 0) & (told == 0)).sum())
+        shares.append(right / total if total else np.nan)
+    return _mean(shares)
 
 
 def _inside(bound: tuple[np.ndarray, np.ndarray], measured: np.ndarray) -> float:

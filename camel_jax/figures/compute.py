@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures.style import INK, as_label, color_of, given_axes, literal, new_figure, put_title
+from camel_jax.figures.style import INK, as_label, color_of, finish, given_axes, literal, new_figure
 from camel_jax.recipes.recipe import select_recipe
 
 
@@ -84,9 +84,7 @@ def draw_costs(curves: Any, *, ax: Any = None, title: str = "") -> Any:
         ax.plot(curves.n_active[i], curves.objective[i], color=color_of(i), lw=2, label=f"{budget:.3g}")
     ax.set(xscale="log", xlabel="active parameters", ylabel=literal(curves.label))
     ax.legend(frameon=False, fontsize=8.5, title="budget", title_fontsize=8.5)
-    ax.grid(color="#f0f0f0", lw=0.8)
-    put_title(ax, title or "Equal cost")
-    return ax
+    return finish(ax, title or "Equal cost")
 
 
 def draw_allocation(ax: Any, designs: Sequence[Any]) -> None:
@@ -183,7 +181,5 @@ def design_curves(designs: Sequence[Any], *, ax: Any = None, title: str = "", no
         xscale="log", yscale="log", xlabel="cost of the runs so far, FLOPs", ylabel="standard error at the target, %"
     )
     ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-    ax.grid(color="#f0f0f0", lw=0.8)
     ax.legend(frameon=False, fontsize=8.5)
-    put_title(ax, title or "What the runs are expected to buy", note)
-    return ax
+    return finish(ax, title or "What the runs are expected to buy", note)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, FAINT, INK, as_label, color_of, given_axes, label_ends, put_title
+from camel_jax.figures.style import COLORS, FAINT, INK, as_label, color_of, finish, given_axes, label_ends, put_title
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
@@ -71,10 +71,9 @@ def backtest(measured: Array, predicted: Array, names: Sequence[str], *, ax: Any
         handletextpad=0.3,
         labelspacing=0.3,
     )
-    ax.grid(color="#f0f0f0", lw=0.8)
     _error_inset(ax, error[seen])
-    put_title(ax, title or "Sizes it has not seen", f"mean relative error {np.abs(error[seen]).mean():.2f} %")
-    return ax
+    note = f"mean relative error {np.abs(error[seen]).mean():.2f} %"
+    return finish(ax, title or "Sizes it has not seen", note)
 
 
 def _error_inset(ax: Any, error: Array) -> None:
@@ -162,9 +161,7 @@ def loss_curves(
     ax.text(
         fitted_up_to * 1.06, 0.99, "not seen", transform=ax.get_xaxis_transform(), fontsize=8, color="#8a7a45", va="top"
     )
-    ax.grid(color="#f0f0f0", lw=0.8)
-    put_title(ax, title or "Loss against size", note)
-    return ax
+    return finish(ax, title or "Loss against size", note)
 
 
 def measured_losses(sizes: Array, losses: Array, names: Sequence[str], *, ax: Any = None, title: str = "") -> Any:
@@ -185,8 +182,7 @@ def measured_losses(sizes: Array, losses: Array, names: Sequence[str], *, ax: An
     ax.xaxis.set_minor_formatter(lambda x, _: "")
     ax.legend(frameon=False, fontsize=8)
     ax.grid(color="#f0f0f0", lw=0.8)
-    put_title(ax, title or "Measured runs")
-    return ax
+    return finish(ax, title or "Measured runs")
 
 
 def intervals(names: Sequence[str], interval: Any, label: str, *, ax: Any = None, title: str = "") -> Any:
@@ -209,5 +205,4 @@ def intervals(names: Sequence[str], interval: Any, label: str, *, ax: Any = None
     ax.set_yticks(where, [as_label(name) for name in names], fontsize=9)
     ax.set_xlabel(label)
     ax.grid(axis="x", color="#f0f0f0", lw=0.8)
-    put_title(ax, title or "Predicted, with 90 % intervals")
-    return ax
+    return finish(ax, title or "Predicted, with 90 % intervals")

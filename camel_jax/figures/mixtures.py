@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, INK, as_label, color_of, given_axes, label_ends, literal, put_title
+from camel_jax.figures.style import COLORS, INK, as_label, color_of, finish, given_axes, label_ends, literal, put_title
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
@@ -110,9 +110,7 @@ def optimum_path(
     ax.text(
         fitted_up_to * 1.06, 0.99, "not seen", transform=ax.get_xaxis_transform(), fontsize=8, color="#8a7a45", va="top"
     )
-    ax.grid(color="#f0f0f0", lw=0.8)
-    put_title(ax, title or "How the best mixture moves with size", note)
-    return ax
+    return finish(ax, title or "How the best mixture moves with size", note)
 
 
 def trade_off(
@@ -142,9 +140,7 @@ def trade_off(
         ax.scatter(*reference, label="reference", **style)
     ax.set(xlabel=literal(labels[0]), ylabel=literal(labels[1]))
     ax.legend(frameon=False, fontsize=8)
-    ax.grid(color="#f0f0f0", lw=0.8)
-    put_title(ax, title or "Best trade-offs", note)
-    return ax
+    return finish(ax, title or "Best trade-offs", note)
 
 
 def shares_along(
@@ -173,6 +169,4 @@ def shares_along(
     ax.set(xlabel=literal(label), ylabel="share", ylim=(0, weights.max() * 1.08))
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     ax.legend(frameon=False, fontsize=8, ncols=2)
-    ax.grid(color="#f0f0f0", lw=0.8)
-    put_title(ax, title or "Mixtures along the front", note)
-    return ax
+    return finish(ax, title or "Mixtures along the front", note)

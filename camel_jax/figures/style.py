@@ -70,6 +70,13 @@ def put_title(ax: Any, title: str, note: str = "") -> None:
         text.set_in_layout(False)
 
 
+def finish(ax: Any, title: str, note: str = "") -> Any:
+    """The Axes, with a faint grid, a title and a note."""
+    ax.grid(color="#f0f0f0", lw=0.8)
+    put_title(ax, title, note)
+    return ax
+
+
 def color_of(i: int) -> str:
     """Color of the i-th set or domain."""
     return COLORS[i % len(COLORS)]

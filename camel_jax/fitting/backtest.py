@@ -1,57 +1,148 @@
-"""Forward back-tests inside a table: fit below one of its sizes, and see how wrong the law was there.
+"""Forward back-tests inside a table: fit below one of its sizes, and see how wrong the law was there and beyond.
 
-The rows at and above that size get weight zero, so that the program compiled for the fit itself serves again.
+The rows at and above that size get weight zero, so that the program compiled for the fit itself serves again. What the back-tests
+show makes the width of intervals, corrects predictions, and says how far the residual field is to be trusted.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from camel_jax.fitting.lanes import solve_lanes
+from camel_jax.fitting.lanes import ask
 from camel_jax.fitting.objective import Data, log_predictions, row_weights
-from camel_jax.fitting.plan import Lanes
-from camel_jax.prediction.discrepancy import Discrepancy, discrepancy_factor, discrepancy_scale, table_discrepancy
+from camel_jax.fitting.plan import Asking, Lanes, Request
+from camel_jax.prediction.discrepancy import (
+    Discrepancy,
+    error_quantiles,
+    expected_slope,
+    leverages,
+    table_discrepancy,
+)
+from camel_jax.prediction.error_prior import ErrorPrior, Seen, robust_variance, scale_errors, within_scale
 from camel_jax.prediction.residual_field import corrections, fit_field
-from camel_jax.recipes.recipe import Recipe
+from camel_jax.recipes.recipe import Recipe, select_recipe
 from camel_jax.tables.runs import Runs, scales, select
 from camel_jax.types import Array
 
-LEVEL, GROWTH = 0.75, 0.75  # discrepancy of a law that no back-test has scaled, in units of its in-sample residual
-PRIOR_TESTS = 1.0  # what these defaults are worth, in back-tests
 RESAMPLES = 8  # refitted in a back-test
 MIXTURE_SHARE, PRIOR_SLOPES = (
     0.05,
     4.0,
 )  # share of its variance that follows the mixture, and what that is worth, in slopes
-COVERED = 0.9  # share of errors that the scaled interval should hold
-HALF_WIDTH = 1.6448536269514722  # of a normal interval with that mass, in standard deviations
+LEVEL = 0.9  # of the intervals whose coverage is told
+STRENGTHS = np.array([1.0, 0.75, 0.5, 0.25, 0.0])  # of the residual field
+UNMIXED = 0.99  # share from which on a run counts as one of a single domain
 
 
-def backtest_below(
-    lanes: Lanes, data: Data, raw: Any, runs: Runs, size: float, resampled: Array | None = None
-) -> dict[str, float]:
-    """Fit on the sizes below ``size`` and judge the prediction there.
+class BackTest(NamedTuple):
+    """How wrong a law was at a size, fitted to the sizes below it.
+
+    Attributes:
+      size: active size that was predicted.
+      mean_relative_error: of the predicted losses there; NaN where nothing was measured.
+      coverage: share of the measured losses inside 90 % intervals that knew of the smaller back-tests only.
+      width: median half-width of those intervals over the prediction.
+      slope_variance, slopes: what of the errors follows the mixture; see ``slope_variance``.
+    """
+
+    size: float
+    mean_relative_error: float = float("nan")
+    coverage: float = float("nan")
+    width: float = float("nan")
+    slope_variance: float = 0.0
+    slopes: int = 0
+
+
+class Judged(NamedTuple):
+    """What all back-tests of a table show together.
+
+    Attributes:
+      tests: one per held-out size, ascending.
+      seen: errors at every size above those that were fitted, of fits to two sizes or more.
+      strength: of the residual field, in [0, 1].
+      mixture_share: see ``mixture_share``.
+    """
+
+    tests: tuple[BackTest, ...]
+    seen: tuple[Seen, ...]
+    strength: float
+    mixture_share: float
+
+
+class _Held(NamedTuple):
+    """One fit below a size: its part of the table, residuals and field corrections of all rows, and the slopes over mixtures."""
+
+    size: float
+    part: Runs
+    residuals: np.ndarray
+    corrections: np.ndarray
+    scale: np.ndarray
+    slope_variance: float
+    slopes: int
+
+
+def backtest_sizes(runs: Runs, tests: int) -> np.ndarray:
+    """The largest ``tests`` sizes that have at least two sizes below them."""
+    return scales(runs)[2:][-tests:] if tests else np.zeros(0)
+
+
+def is_unmixed(runs: Runs) -> bool:
+    """Whether a table has several domains and no run that mixes them."""
+    shares = np.asarray(runs.recipe.weights)
+    return bool(shares.shape[1] > 1 and shares.max(1).min() > UNMIXED)
+
+
+def judge_forward(
+    lanes: Lanes,
+    data: Data,
+    raw: Any,
+    runs: Runs,
+    tests: int,
+    prior: ErrorPrior,
+    resampled: Array | None = None,
+    *,
+    field: bool = True,
+) -> Asking[Judged]:
+    """Back-tests at the largest sizes of a table that have two sizes or more below them.
 
     Args:
       lanes: law, solver and objective.
       data: the whole table in its units, perhaps padded. raw: random starts, leaves (S, ...). runs: the whole table, in the same units.
-      size: active size that is predicted, in those units.
-      resampled: (B, R) multiplicities of rows in bootstrap resamples; the first few are refitted below the size too, so that what a
-        bootstrap knows already is not counted as an error of the law.
+      tests: how many sizes are held out, the largest first.
+      prior: what is known of errors before.
+      resampled: (B, R) multiplicities of rows in bootstrap resamples; the first few are refitted below the largest size too, so that
+        what a bootstrap knows already is not counted as an error of the law.
+      field: whether predictions are corrected by the residual field.
 
     Returns:
-      "size", "mean_relative_error", "ratio": the 90 % quantile of the errors over the half-width that the default
-      discrepancy gives, and "slope_variance", "slopes": see ``slope_variance``.
+      ``Judged``, sizes in those units, once the lanes it asks for are solved.
     """
+    sizes = backtest_sizes(runs, tests)
+    held = []
+    for size in sizes:
+        some = resampled if size == sizes[-1] else None
+        held.append((yield from _hold_out(lanes, data, raw, runs, size, prior, some)))
+    strength = _field_strength(held, runs) if field else 0.0
+    seen: list[Seen] = []
+    told = []
+    for one in held:
+        told.append(_judge(one, runs, strength, prior, seen))
+        seen += _errors_above(one, runs, strength, prior)
+    return Judged(tuple(told), tuple(seen), strength, mixture_share(told))
+
+
+def _hold_out(
+    lanes: Lanes, data: Data, raw: Any, runs: Runs, size: float, prior: ErrorPrior, resampled: Array | None
+) -> Asking[_Held]:
     active = np.asarray(runs.recipe.n_active)
     below, there = active < size * (1 - 1e-9), np.isclose(active, size, rtol=1e-9)
     starts, rows = len(jax.tree.leaves(raw)[0]), len(runs)
     counts = np.tile(np.pad(below.astype(float), (0, len(data.weights) - rows)), (starts, 1))
-    solution = solve_lanes(lanes, data, raw, counts)
+    solution = yield from ask(Request(lanes, data, raw, counts))
     values = np.asarray(solution.objective).reshape(starts, -1)
     values = np.where(np.isfinite(values), values, np.inf)
     if lanes.law.separable:
@@ -62,49 +153,94 @@ def backtest_below(
     predicted = np.asarray(log_predictions(lanes.law, chosen, data.recipe))
     residuals = np.where(np.asarray(data.measured), np.asarray(data.log_losses) - predicted, np.nan)[:rows]
     part = select(runs, below)
-    weights = row_weights(part)
-    d = table_discrepancy(part, residuals[below], weights, LEVEL, GROWTH, MIXTURE_SHARE)
-    field = fit_field(part, residuals[below])
-    recipe = jax.tree.map(lambda x: np.asarray(x)[:rows][there], data.recipe)
-    error, expected = (
-        np.abs(residuals[there] - corrections(field, recipe)),
-        np.asarray(_expected(d, recipe)) * HALF_WIDTH,
-    )
-    seen = np.isfinite(error)
-    if not seen.any():
-        return {
-            "size": float(size),
-            "mean_relative_error": float("nan"),
-            "ratio": 1.0,
-            "slope_variance": 0.0,
-            "slopes": 0,
-        }
-    tested = select(runs, there)
+    variance = robust_variance(residuals[below], row_weights(part))
+    scale = within_scale(prior, variance, len(np.unique(np.asarray(part.run))))
+    field = corrections(fit_field(part, residuals[below]), runs.recipe)
+    tested, shares = select(runs, there), np.asarray(part.recipe.weights)
+    away = (np.asarray(tested.recipe.weights) - shares.mean(0)) / np.maximum(shares.std(0), 0.02)
+    away /= np.sqrt(len(runs.domains))
     of_rows = row_weights(tested)
-    mass = np.where(seen, of_rows[:, None], 0.0)[seen]
-    order = np.argsort((error / expected)[seen])
-    reached = np.cumsum(mass[order])
-    ratio = (error / expected)[seen][order][np.searchsorted(reached, COVERED * reached[-1])]
-    away = (np.asarray(tested.recipe.weights) - np.asarray(d.mean)) / np.asarray(d.spread) / np.sqrt(len(runs.domains))
-    unit = np.asarray(d.scale) * np.asarray(discrepancy_factor(d, recipe))[:, None]
-    variance, slopes = slope_variance(residuals[there] / unit, away, of_rows, tested.run)
+    variance, slopes = slope_variance(residuals[there] / scale, away, of_rows, tested.run)
     if resampled is not None and len(resampled) >= 2 and slopes:
         few = np.asarray(resampled)[:RESAMPLES] * np.pad(below, (0, len(data.weights) - rows))
         warm = jax.tree.map(lambda x: np.broadcast_to(x, (len(few), *np.shape(x))), chosen)
-        again = solve_lanes(lanes, data, warm, few, warm=True)
+        again = yield from ask(Request(lanes, data, warm, few, warm=True))
         each = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], again.params) for i in range(len(few))]
         logs = np.stack([log_predictions(lanes.law, one, data.recipe) for one in each])[:, :rows][:, there]
         logs = logs[np.all(np.isfinite(logs), axis=(1, 2))]
         if len(logs) >= 2:
-            parts = [slope_variance(x / unit, away, of_rows, tested.run, noise=False)[0] for x in logs - logs.mean(0)]
+            parts = [slope_variance(x / scale, away, of_rows, tested.run, noise=False)[0] for x in logs - logs.mean(0)]
             variance -= float(np.sum(parts)) / (len(logs) - 1)
-    return {
-        "size": float(size),
-        "mean_relative_error": float(np.expm1(error[seen]).mean()),
-        "ratio": float(ratio),
-        "slope_variance": variance,
-        "slopes": slopes,
-    }
+    return _Held(float(size), part, residuals, field, scale, variance, slopes)
+
+
+def _rows_at(runs: Runs, size: float) -> np.ndarray:
+    return np.isclose(np.asarray(runs.recipe.n_active), size, rtol=1e-9)
+
+
+def _field_strength(held: Sequence[_Held], runs: Runs) -> float:
+    """Strength of the residual field that predicts the held-out sizes best; full without any."""
+    costs = np.zeros(len(STRENGTHS))
+    for one in held:
+        at = _rows_at(runs, one.size)
+        weights = np.where(np.isfinite(one.residuals[at]), row_weights(select(runs, at))[:, None], 0.0)
+        error = [np.abs(np.nan_to_num(one.residuals[at] - s * one.corrections[at])) for s in STRENGTHS]
+        total = np.array([np.sum(weights * x) for x in error])
+        costs += np.log(np.maximum(total, 1e-300))
+    return float(STRENGTHS[int(np.argmin(costs))])
+
+
+def _errors_above(one: _Held, runs: Runs, strength: float, prior: ErrorPrior) -> list[Seen]:
+    """Mean errors of one fit at every size above it."""
+    d = _discrepancy(one, runs, [], prior)
+    reach = leverages(d, runs.recipe)
+    found = []
+    for size in scales(runs)[scales(runs) >= one.size * (1 - 1e-9)]:
+        at = _rows_at(runs, size)
+        left = one.residuals[at] - strength * one.corrections[at]
+        weights = row_weights(select(runs, at))[:, None] * np.isfinite(left)
+        mass = weights.sum(0)
+        error = np.where(mass > 0, (weights * np.nan_to_num(left)).sum(0) / np.maximum(mass, 1e-300), np.nan)
+        if np.isfinite(error).any():
+            typical = float(np.average(reach[at], weights=weights.sum(1)))
+            found.append(Seen(len(scales(one.part)), error, typical, one.scale))
+    return found
+
+
+def _discrepancy(one: _Held, runs: Runs, seen: Sequence[Seen], prior: ErrorPrior) -> Discrepancy:
+    slopes = scale_errors(prior, seen, one.scale, one_size=False, unmixed=is_unmixed(runs))
+    return law_discrepancy(one.part, one.scale, row_weights(one.part), slopes, prior, MIXTURE_SHARE)
+
+
+def law_discrepancy(
+    runs: Runs, scale: Array, weights: Array, slopes: Any, prior: ErrorPrior, share: float
+) -> Discrepancy:
+    """``table_discrepancy`` with the settings of a prior; see there."""
+    settings = {name: getattr(prior, name) for name in ("width", "tokens_share", "mixture_growth")}
+    return table_discrepancy(runs, scale, weights, slopes, mixture_share=share, **settings)
+
+
+def _judge(one: _Held, runs: Runs, strength: float, prior: ErrorPrior, seen: Sequence[Seen]) -> BackTest:
+    """Error and coverage at the held-out size, as the smaller back-tests let expect them."""
+    at = _rows_at(runs, one.size)
+    d = _discrepancy(one, runs, seen, prior)
+    recipe: Recipe = select_recipe(runs.recipe, at)
+    shift = leverages(d, recipe)[:, None] * np.asarray(expected_slope(d))
+    error = one.residuals[at] - strength * one.corrections[at] - shift
+    known = np.isfinite(error)
+    if not known.any():
+        return BackTest(one.size)
+    low, high = error_quantiles(d, recipe, np.zeros((1, 1)), np.ones((1, 1)), LEVEL)
+    mass = np.where(known, row_weights(select(runs, at))[:, None], 0.0)
+    inside = (np.nan_to_num(error) >= low) & (np.nan_to_num(error) <= high)
+    return BackTest(
+        one.size,
+        float(np.sum(mass * np.abs(np.expm1(-np.nan_to_num(error)))) / mass.sum()),
+        float(np.sum(mass * inside) / mass.sum()),
+        float(np.median(((high - low) / 2)[known])),
+        one.slope_variance,
+        one.slopes,
+    )
 
 
 def slope_variance(errors: Array, away: Array, weights: Array, run: Array, *, noise: bool = True) -> tuple[float, int]:
@@ -144,31 +280,12 @@ def slope_variance(errors: Array, away: Array, weights: Array, run: Array, *, no
     return (float(np.mean(found)), rank) if found else (0.0, 0)
 
 
-@jax.jit
-def _expected(d: Discrepancy, recipe: Recipe) -> Array:
-    """Standard deviation that the discrepancy gives to rows, (R, V)."""
-    return jax.vmap(partial(discrepancy_scale, d))(recipe)
-
-
-def backtest_sizes(runs: Runs, tests: int) -> np.ndarray:
-    """The largest ``tests`` sizes that have at least two sizes below them."""
-    return scales(runs)[2:][-tests:] if tests else np.zeros(0)
-
-
-def mixture_share(tests: list[dict[str, float]], factor: float) -> float:
+def mixture_share(tests: Sequence[BackTest]) -> float:
     """Share of the discrepancy's variance that follows the mixture: its prior and the slopes of the back-tests, pooled.
 
-    >>> mixture_share([], 1.0), round(mixture_share([{"slope_variance": 0.0, "slopes": 4}], 1.0), 3)
+    >>> mixture_share([]), round(mixture_share([BackTest(1e9, slope_variance=0.0, slopes=4)]), 3)
     (0.05, 0.025)
     """
-    slopes = sum(t["slopes"] for t in tests)
-    total = PRIOR_SLOPES * MIXTURE_SHARE + sum(t["slopes"] * t["slope_variance"] for t in tests) / factor**2
+    slopes = sum(t.slopes for t in tests)
+    total = PRIOR_SLOPES * MIXTURE_SHARE + sum(t.slopes * t.slope_variance for t in tests)
     return float(np.clip(total / (PRIOR_SLOPES + slopes), 0.01, 0.9))
-
-
-def scale_factor(tests: list[dict[str, float]]) -> float:
-    """What the default discrepancy is multiplied by: the geometric mean of the ratios, shrunk towards one and clipped."""
-    if not tests:
-        return 1.0
-    logs = [np.log(t["ratio"]) for t in tests]
-    return float(np.exp(np.clip(np.sum(logs) / (len(logs) + PRIOR_TESTS), np.log(0.6), np.log(3.0))))

@@ -8,21 +8,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from camel_jax.fitting.backtest import GROWTH, LEVEL, backtest_below, backtest_sizes, mixture_share, scale_factor
+from camel_jax.fitting.backtest import is_unmixed, judge_forward, law_discrepancy
 from camel_jax.fitting.identifiability import FitError, check_table
-from camel_jax.fitting.lanes import best_solver, solve_lanes
+from camel_jax.fitting.lanes import ask, best_solver, solve_request
 from camel_jax.fitting.objective import Robust, as_data, log_predictions
-from camel_jax.fitting.plan import Lanes, Progress
+from camel_jax.fitting.plan import Asking, Lanes, Progress, Request, answer
 from camel_jax.fitting.result import Fit
 from camel_jax.fitting.stacking import learn_share
 from camel_jax.fitting.starts import best_first, good_starts, seeds, some_lanes
 from camel_jax.laws.blend import with_share
 from camel_jax.laws.contract import check_contract
 from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
-from camel_jax.prediction.discrepancy import table_discrepancy
-from camel_jax.prediction.residual_field import fit_field, no_field
-from camel_jax.runtime import require_float64
-from camel_jax.tables.runs import Runs, resample_counts
+from camel_jax.prediction.error_prior import error_prior, robust_variance, scale_errors, within_scale
+from camel_jax.prediction.residual_field import fit_field, no_field, weakened
+from camel_jax.runtime import forget_programs, require_float64
+from camel_jax.tables.runs import Runs, resample_counts, scales
+from camel_jax.tables.sanity import as_notes, check_sanity, left_out
 from camel_jax.types import Array
 
 SOLVERS = ("auto", "newton", "lbfgs", "adam", "least_squares")
@@ -39,7 +40,7 @@ def fit(
     solver: str = "auto",
     weighting: str = "balanced",
     field: bool = True,
-    backtests: int = 1,
+    backtests: int = 3,
     robust: Robust = ROBUST,
     max_steps: int | None = None,
     chunk: int | None = None,
@@ -62,8 +63,8 @@ def fit(
         prior), "lbfgs" or "adam".
       weighting: row weights, "balanced", "uniform" or "final"; see ``objective.row_weights``.
       field: correct predictions near measured mixtures by what the law left unexplained there; see ``field``.
-      backtests: how many of the largest sizes to predict from the sizes below them, to scale the intervals; a size with fewer
-        than two below it cannot be tested.
+      backtests: how many of the largest sizes to predict from the sizes below them. They set the widths of intervals beyond the table,
+        correct predictions there, and weaken the residual field where it does harm; a size with fewer than two below it is not tested.
       robust: settings of the robust objective.
       max_steps: cap on the iterations of a lane; the solver's default if None.
       chunk: lanes solved between two reports of progress; bounds the memory whatever the number of resamples.
@@ -81,12 +82,44 @@ def fit(
       FitError: the table cannot tell the law (too few runs, nothing measured), or every start failed.
       ValueError: float64 is off, an unknown solver or weighting, or a law whose functions do not keep to the contract.
 
+    >>> import jax
     >>> from camel_jax import laws
     >>> from camel_jax.evaluation import simulate
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(1e7, 1e8))
     >>> fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=2).check()
     '2 starts: 2 converged'
     """
+    forget_programs()
+    options: dict[str, Any] = {
+        "resamples": resamples,
+        "starts": starts,
+        "solver": solver,
+        "weighting": weighting,
+        "field": field,
+    }
+    options |= {"backtests": backtests, "robust": robust, "max_steps": max_steps, "chunk": chunk, "pad_rows": pad_rows}
+    return answer(asking_fit(law, runs, key=key, resume=resume, progress=progress, **options), solve_request)
+
+
+def asking_fit(
+    law: Law,
+    runs: Runs,
+    *,
+    key: Array,
+    resamples: int = 0,
+    starts: int = 4,
+    solver: str = "auto",
+    weighting: str = "balanced",
+    field: bool = True,
+    backtests: int = 3,
+    robust: Robust = ROBUST,
+    max_steps: int | None = None,
+    chunk: int | None = None,
+    pad_rows: int | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Asking[Fit]:
+    """``fit`` as work that asks for the lanes it needs solved, so that the lanes of many tables can be solved together."""
     require_float64("fitting")
     if jax.default_backend() == "tpu":
         raise ValueError(
@@ -96,7 +129,8 @@ def fit(
         raise ValueError(f"solver {solver!r} is not one of {', '.join(SOLVERS)}")
     if starts < 1 or resamples < 0:
         raise ValueError(f"starts must be at least 1 and resamples at least 0; got {starts} and {resamples}")
-    notes = check_table(law, runs)
+    odd = check_sanity(runs)
+    notes = check_table(law, runs) + as_notes(odd)
     units = table_units(runs)
     scaled = scale_runs(units, runs)
     check_contract(law, scaled)
@@ -115,7 +149,7 @@ def fit(
     def report(offset: int) -> Progress:
         return lambda done, _: None if progress is None else progress(offset + done, total)
 
-    first = solve_lanes(settings, data, raw, None, chunk=chunk, progress=report(0))
+    first = yield from ask(Request(settings, data, raw, None, chunk=chunk, progress=report(0)))
     objective_of = np.asarray(first.objective)
     if law.separable:
         first, objective_of = best_first(first, starts, n_sets)
@@ -124,29 +158,32 @@ def fit(
         raise FitError(f"{law.name}: none of {starts} starts reached a finite objective")
 
     order = good[np.argsort(objective_of[good], kind="stable")]
-    extra: dict[str, Any] = {}
     if law.parts:
-        extra["share"] = share = learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
+        share = yield from learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
         first = first._replace(params=with_share(first.params, share))
         raw = with_share(raw, share)
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
     warm = some_lanes(first.params, take)
     counts = resample_counts(resample_key, runs, resamples)
     counts = np.pad(counts, [(0, 0), (0, len(data.weights) - len(runs))])
-    again = solve_lanes(settings, data, warm, counts, warm=True, chunk=chunk, progress=report(starts * n_sets))
+    again = yield from ask(Request(settings, data, warm, counts, True, chunk, report(starts * n_sets)))
     again_objective = np.asarray(again.objective).reshape(resamples, n_sets).sum(1) if resamples else np.zeros(0)
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
 
     some = some_lanes(raw, slice(8 if law.separable else 1))
-    tests = [backtest_below(settings, data, some, scaled, size, counts) for size in backtest_sizes(scaled, backtests)]
-    factor = scale_factor(tests)
-    tests = [test | {"size": test["size"] * float(units.size)} for test in tests]
+    prior = error_prior(law.name)
+    judged = yield from judge_forward(settings, data, some, scaled, backtests, prior, counts, field=field)
 
     members = [some_lanes(first.params, i) for i in good]
     residuals = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
         data.log_losses
     )
     residuals = np.where(np.asarray(data.measured), residuals, np.nan)[: len(runs)]
+    residuals = np.where(left_out(runs, odd), np.nan, residuals)
+    row_mass = np.asarray(data.weights)[: len(runs)]
+    scale = within_scale(prior, robust_variance(residuals, row_mass), len(np.unique(np.asarray(runs.run))))
+    one_size = len(scales(runs)) == 1
+    slopes = scale_errors(prior, judged.seen, scale, one_size=one_size, unmixed=is_unmixed(runs))
     return Fit(
         law=in_units(law, units),
         raw=jax.tree.map(np.asarray, first.params),
@@ -158,22 +195,17 @@ def fit(
         resampled_status=again_status,
         inner_law=law,
         units=Units(*(np.asarray(u) for u in units)),
-        field=fit_field(runs, -residuals) if field else no_field(len(runs.domains), len(runs.sets)),
-        discrepancy=table_discrepancy(
-            runs,
-            residuals,
-            np.asarray(data.weights)[: len(runs)],
-            factor * LEVEL,
-            factor * GROWTH,
-            mixture_share(tests, factor),
-        ),
+        field=weakened(fit_field(runs, -residuals), judged.strength)
+        if field
+        else no_field(len(runs.domains), len(runs.sets)),
+        discrepancy=law_discrepancy(runs, scale, row_mass, slopes, prior, judged.mixture_share),
         domains=runs.domains,
         sets=runs.sets,
         size_range=_range(runs.recipe.n_active),
         tokens_range=_range(runs.recipe.tokens),
         notes=notes,
         seed=int(error_seed),
-        extra={"backtests": tests, "factor": factor, **extra},
+        backtests=tuple(test._replace(size=test.size * float(units.size)) for test in judged.tests),
     )
 
 

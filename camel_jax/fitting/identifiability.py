@@ -10,7 +10,17 @@ from camel_jax.tables.runs import Runs
 
 
 class FitError(ValueError):
-    """A table cannot be fitted by a law, and why."""
+    """A table cannot be fitted by a law, and why.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=1, sizes=(1e7, 1e8))
+    >>> cj.fit(cj.laws.camel(), runs, key=jax.random.key(1))
+    Traceback (most recent call last):
+        ...
+    camel_jax.fitting.identifiability.FitError: camel needs at least 5 runs for 2 domains; the table has 2
+    """
 
 
 def check_table(law: Law, runs: Runs) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from camel_jax.downstream.outcomes import NO_BENCHMARKS, columns_read
 from camel_jax.downstream.result import AccuracyDraws
 from camel_jax.fitting.result import Fit, usable_draws
 from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows
-from camel_jax.prediction.discrepancy import Discrepancy, discrepancy_scale
+from camel_jax.prediction.discrepancy import error_quantiles
 from camel_jax.prediction.draws import Draws
 from camel_jax.prediction.residual_field import unknown_share
 from camel_jax.recipes.outcome import Interval
@@ -24,10 +23,10 @@ from camel_jax.types import Array
 
 
 def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
-    """Predicted losses with a central interval for a measured loss, log-normal around the point prediction.
+    """Predicted losses with a central interval for a measured loss.
 
-    The variance of log loss is that of the bootstrap resamples plus that of the law's discrepancy, which grows with the
-    distance beyond the sizes and tokens of the table and with the distance of the mixture from those of the table. A posterior
+    The interval is that of the law's discrepancy, which grows with the distance beyond the sizes and tokens of the table and with
+    the distance of the mixture from those of the table, and never narrower than the bootstrap resamples make it. A posterior
     has the noise of a run in place of the latter, less what the field already knows of it, as ``Posterior.predict`` does.
 
     Args:
@@ -40,6 +39,15 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
 
     Raises:
       ValueError: level outside (0, 1).
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> near, far = (predict_interval(fitted, cj.dense(size, 1e10, [0.5, 0.5])) for size in (1e8, 1e10))
+    >>> bool((far.high / far.low > near.high / near.low).all())  # the farther beyond the table, the wider
+    True
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie in (0, 1); got {level}")
@@ -47,21 +55,18 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     single, rows = np.ndim(recipe.tokens) == 0, _rows(recipe)
     raw, keep = usable_draws(fit)
     params = constrain_all(fit.inner_law, jax.tree.map(lambda x: np.asarray(x)[keep], raw))
-    remaining = unknown_share(fit.field, rows) if "posterior" in fit.extra else np.ones((1, 1))
-    width = _log_spread(fit.inner_law, params, fit.units, fit.discrepancy, rows, remaining)
-    width = width[0] if single else width
-    reach = statistics.NormalDist().inv_cdf(0.5 + level / 2) * width
-    return Interval(point, point * jnp.exp(-reach), point * jnp.exp(reach))
+    remaining = unknown_share(fit.field, rows) if fit.diagnostics is not None else np.ones((1, 1))
+    between = _log_spread(fit.inner_law, params, fit.units, rows)
+    low, high = error_quantiles(fit.discrepancy, rows, between, remaining, level)
+    low, high = (low[0], high[0]) if single else (low, high)
+    return Interval(point, point * jnp.exp(jnp.minimum(low, 0.0)), point * jnp.exp(jnp.maximum(high, 0.0)))
 
 
 @partial(jax.jit, static_argnums=0)
-def _log_spread(
-    law: Law, params: Any, units: Units, discrepancy: Discrepancy, recipe: Recipe, remaining: Array
-) -> Array:
+def _log_spread(law: Law, params: Any, units: Units, recipe: Recipe) -> Array:
+    """Standard deviation of log loss over parameters with a leading axis, (R, V)."""
     losses = jax.lax.map(lambda p: predict_rows(in_units(law, units), p, recipe), params)
-    between = jnp.var(jnp.log(losses), axis=0)
-    wrong = jax.vmap(partial(discrepancy_scale, discrepancy))(recipe)
-    return jnp.sqrt(between + wrong**2 * remaining)
+    return jnp.std(jnp.log(losses), axis=0)
 
 
 def accuracy_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
@@ -81,6 +86,20 @@ def accuracy_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
 
     Raises:
       ValueError: level outside (0, 1), or no benchmark law.
+
+    >>> import dataclasses
+    >>> import jax
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> knows = 1 / (1 + np.exp(runs.losses - runs.losses.mean(0)))  # a table of runs would have measured these
+    >>> runs = dataclasses.replace(runs, tasks=("qa", "code"), accuracies=0.25 + 0.5 * knows)
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> fitted = fitted.with_benchmarks(cj.fit_accuracies(runs, key=jax.random.key(2), resamples=0, starts=1))
+    >>> found = accuracy_interval(fitted, cj.dense(3e8, 1e10, [0.5, 0.5]), level=0.5)
+    >>> found.point.shape, bool((found.low < found.high).all())
+    ((2,), True)
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie in (0, 1); got {level}")

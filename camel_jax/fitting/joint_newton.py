@@ -18,11 +18,14 @@ of ``objective``: a Huber loss of log residuals plus quadratic priors. What make
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from camel_jax.fitting.cost import PRODUCTS, Shape, dense_is_quicker
+from camel_jax.fitting.newton_models import Model, Quadratic, dense_model, free_model, quadratic_priors, solve_one
 from camel_jax.fitting.objective import Data, Robust, huber
 from camel_jax.laws.law import JointDerivatives, Law
 from camel_jax.numerics.batched import by_matrix
@@ -36,27 +39,12 @@ class Joint(NamedTuple):
 
     Attributes:
       latent: ``latent(theta) -> (R, Q)``, the terms b of every row.
-      arrow: ``arrow(theta, phi, curvature (V, R), slope (V, R), second) -> (Arrow, gradient (P,), gradient (V, Q))``: matrix
-        and gradient of a sum over rows and sets of functions of log L with these first and second derivatives.
+      model: ``model(theta, phi, curvature (V, R), slope (V, R), second) -> Model``: gradient and curvature of a sum over rows and sets
+        of functions of log L with these first and second derivatives, and of the priors.
     """
 
     latent: Callable[[Array], Array]
-    arrow: Callable[[Array, Array, Array, Array, Array], tuple[Any, Array, Array]]
-
-
-class Quadratic(NamedTuple):
-    """Priors as quadratic forms: ``constant + x'Hx / 2 + g'x`` for theta; a center and a precision for every phi.
-
-    Attributes:
-      constant: scalar. matrix: (P, P). linear: (P,).
-      center: (V, Q). precision: (V, Q).
-    """
-
-    constant: Array
-    matrix: Array
-    linear: Array
-    center: Array
-    precision: Array
+    model: Callable[[Array, Array, Array, Array, Array], Model]
 
 
 class Schedule(NamedTuple):
@@ -68,6 +56,7 @@ class Schedule(NamedTuple):
       warm_rtol: the same from a warm start: what a resample tells is how far its optimum moves.
       window: steps between two looks at the progress.
       start: first Huber threshold, in units of the mean absolute residual at the start.
+      warm_start: the same from a warm start; 0 for the final threshold.
       shrink: factor of the threshold at every good step.
       linear: share of the reweighted curvature kept in the linear zone.
       exact_below: threshold, in units of the final one, below which second derivatives of the law join.
@@ -75,6 +64,8 @@ class Schedule(NamedTuple):
       large, stride, coarse_rtol: on tables of at least so many rows, the way begins on every ``stride``-th row, to this tolerance.
       follow: largest threshold after a good step, in units of the mean absolute residual.
       refinements: Newton steps of the sets' own parameters at every trial.
+      dense: by the matrix of the shared parameters, or (False) by products with it; None for what takes less time.
+      products: with the matrix, in a step without it.
     """
 
     max_steps: int = 250
@@ -82,6 +73,7 @@ class Schedule(NamedTuple):
     warm_rtol: float = 1e-3
     window: int = 5
     start: float = 2.0
+    warm_start: float = 0.0
     shrink: float = 0.8
     linear: float = 0.5
     exact_below: float = 4.0
@@ -91,6 +83,8 @@ class Schedule(NamedTuple):
     coarse_rtol: float = 1e-3
     follow: float = 2.0
     refinements: int = 2
+    dense: bool | None = None
+    products: int = PRODUCTS
 
 
 class _State(NamedTuple):
@@ -144,7 +138,7 @@ def minimize(
         return data + 0.5 * jnp.sum(prior.precision * (phi - prior.center) ** 2, -1)
 
     def total(theta: Array, own: Array) -> Array:
-        return jnp.sum(own) + prior.constant + 0.5 * theta @ prior.matrix @ theta + prior.linear @ theta
+        return prior.add_value(jnp.sum(own), theta)
 
     def mean_size(residual: Array) -> Array:
         return jnp.sum(weights * jnp.abs(residual)) / jnp.sum(weights)
@@ -169,7 +163,7 @@ def minimize(
             matrix = jnp.swapaxes(share * curvature[..., None], 1, 2) @ share
             diagonal = jnp.diagonal(matrix, axis1=1, axis2=2) + prior.precision
             matrix = matrix + (prior.precision + ridge[:, None] * diagonal)[:, :, None] * eye
-            new = phi - by_matrix(lambda m, g: _solve(jnp.linalg.cholesky(m), g), matrix, gradient)
+            new = phi - by_matrix(lambda m, g: solve_one(jnp.linalg.cholesky(m), g), matrix, gradient)
             new_value = own_value(new, residual_of(new, latent), delta)
             better = new_value < value
             phi, value = jnp.where(better[:, None], new, phi), jnp.where(better, new_value, value)
@@ -183,31 +177,22 @@ def minimize(
         theta, phi, delta = state.theta, state.phi, state.delta
         curvature, slope = slopes(state.residual, delta)
         second = jnp.where(delta <= schedule.exact_below * robust.delta, 1.0, 0.0)
-        arrow, by_theta, by_phi = joint.arrow(theta, phi, curvature, slope, second)
-        shared, own = arrow.shared + prior.matrix, arrow.own + prior.precision[:, :, None] * eye
-        by_theta = by_theta + prior.matrix @ theta + prior.linear
-        by_phi = by_phi + prior.precision * (phi - prior.center)
-        scale = jnp.maximum(jnp.abs(jnp.diagonal(shared)), jnp.diagonal(prior.matrix)) + 1e-12
-        unit = jax.lax.rsqrt(scale)
+        model = joint.model(theta, phi, curvature, slope, second)
+        by_theta, by_phi, own = model.by_theta, model.by_phi, model.own
         own_scale = jnp.maximum(jnp.abs(jnp.diagonal(own, axis1=1, axis2=2)), prior.precision) + 1e-12
-
-        def spectrum(left: Array) -> _Spectrum:
-            """Of the shared parameters' matrix, the sets' own eliminated; NaN where an own matrix is not positive definite."""
-            half = by_matrix(_half, left, jnp.swapaxes(arrow.cross, 1, 2)).reshape(-1, len(theta))
-            return _decompose((shared - half.T @ half) * unit[:, None] * unit)
 
         def trial(carry: Any) -> Any:
             damping, tried = carry[2], carry[5]
             left = by_matrix(jnp.linalg.cholesky, own + (damping * own_scale)[:, :, None] * eye)
             # another damping moves the eigenvalues, not their axes: one decomposition serves all trials of a step
-            known = jax.lax.cond(jnp.isfinite(carry[7].matrix[0, 0]), lambda: carry[7], lambda: spectrum(left))
-            reduced = by_theta - jnp.einsum("vpq,vq->p", arrow.cross, by_matrix(_solve, left, by_phi))
-            d_theta = -unit * _saddle_free(known, unit * reduced, damping)
-            d_phi = -by_matrix(_solve, left, by_phi + jnp.einsum("vpq,p->vq", arrow.cross, d_theta))
+            known = jax.lax.cond(model.is_known(carry[7]), lambda: carry[7], lambda: model.decompose(left))
+            reduced = by_theta - model.to_shared(by_matrix(solve_one, left, by_phi))
+            d_theta, moved = model.solve(known, reduced, damping)
+            d_phi = -by_matrix(solve_one, left, by_phi + model.to_own(d_theta))
             new_theta = theta + d_theta
             new_phi, value = refine(new_theta, phi + d_phi, delta)
             slope_along = by_theta @ d_theta + jnp.sum(by_phi * d_phi)
-            damped = damping * (jnp.sum(scale * d_theta**2) + jnp.sum(own_scale * d_phi**2))
+            damped = damping * (moved + jnp.sum(own_scale * d_phi**2))
             gain = (state.value - value) / jnp.maximum(0.5 * (damped - slope_along), 1e-300)
             good = jnp.isfinite(value) & (value < state.value) & jnp.all(jnp.isfinite(new_phi))
             next_damping = damping * jnp.where(gain > 0.7, 0.2, jnp.where(gain > 0.25, 1.0, 3.0))
@@ -224,8 +209,7 @@ def minimize(
                 known,
             )
 
-        unknown = _Spectrum(shared * jnp.nan, jnp.array(False), by_theta, shared)
-        first = (theta, phi, state.damping, state.value, jnp.array(False), 0, jnp.zeros_like(delta), unknown)
+        first = (theta, phi, state.damping, state.value, jnp.array(False), 0, jnp.zeros_like(delta), model.unknown)
         new = jax.lax.while_loop(lambda c: ~c[4] & (c[5] < schedule.trials), trial, first)
         theta, phi, damping, value, good, _, gain, _ = new
         steps = state.steps + 1
@@ -246,7 +230,8 @@ def minimize(
 
     final = jnp.asarray(robust.delta, theta.dtype)
     residual = residual_of(phi, joint.latent(theta))
-    delta = jnp.where(warm, final, jnp.maximum(final, schedule.start * mean_size(residual)))
+    begin = jnp.where(warm, schedule.warm_start, schedule.start)
+    delta = jnp.maximum(final, begin * mean_size(residual))
     value = total(theta, own_value(phi, residual, delta))
     status = jnp.where(jnp.isfinite(value), RUNNING, NON_FINITE).astype(jnp.int32)
     damping = jnp.where(warm, 1e-3, 1e-2).astype(theta.dtype)
@@ -292,7 +277,11 @@ def minimize_joint(
         raise ValueError(f"{law.name} offers no derivatives for Newton's method")
     theta, phi = known.pack(raw)
     n_domains = data.recipe.weights.shape[1]
-    prior = _prior(law, known, theta, phi, n_domains)
+    dense = schedule.dense
+    if dense is None:
+        rows, sets = data.log_losses.shape
+        dense = dense_is_quicker(Shape(theta.size, rows, n_domains, sets, phi.shape[1]))
+    prior = quadratic_priors(law, known, theta, phi, n_domains, dense)
     near, spent = warm, 0
     if data.log_losses.shape[0] >= schedule.large:
         # far from the solution a sample of the rows says as much; from there the whole table needs few steps
@@ -325,65 +314,9 @@ def _on_table(
     """``minimize`` on one table."""
     joint = Joint(
         lambda theta: known.latent(theta, data.recipe, phi.shape[1]),
-        lambda theta, phi, curvature, slope, second: known.arrow(theta, phi, data.recipe, curvature, slope, second),
+        partial(dense_model, known, data.recipe, prior)
+        if prior.matrix is not None
+        else partial(free_model, known, data.recipe, prior, schedule.products),
     )
     weights = jnp.where(data.measured, data.weights[:, None], 0.0).T
     return minimize(joint, theta, phi, data.log_losses.T, weights, prior, robust, schedule, warm)
-
-
-def _prior(law: Law, known: JointDerivatives, theta: Array, phi: Array, n_domains: int) -> Quadratic:
-    """The quadratic form behind a law's log prior, by differentiating it at zero."""
-
-    def by_theta(theta: Array) -> Array:
-        return -law.log_prior(known.unpack(theta, jnp.zeros_like(phi), n_domains))
-
-    def by_phi(phi: Array) -> Array:
-        return -law.log_prior(known.unpack(jnp.zeros_like(theta), phi, n_domains))
-
-    # the own prior is a sum over parameters, so that one derivative along all ones gives its diagonal
-    zero, ones = jnp.zeros_like(phi), jnp.ones_like(phi)
-    slope, precision = jax.jvp(jax.grad(by_phi), (zero,), (ones,))
-    center = -slope / precision
-    constant = by_phi(zero) - 0.5 * jnp.sum(precision * center**2)
-    start = jnp.zeros_like(theta)
-    return Quadratic(constant, jax.hessian(by_theta)(start), jax.grad(by_theta)(start), center, precision)
-
-
-class _Spectrum(NamedTuple):
-    """A symmetric matrix (P, P), whether it is positive definite, and where not, its eigenvalues (P,) and axes (P, P)."""
-
-    matrix: Array
-    convex: Array
-    values: Array
-    axes: Array
-
-
-def _decompose(matrix: Array) -> _Spectrum:
-    # without a negative eigenvalue no eigenvectors are needed, and to find that out takes a tenth of the time
-    convex = jnp.all(jnp.isfinite(jnp.diagonal(jnp.linalg.cholesky(matrix, symmetrize_input=False))))
-    nothing = jnp.zeros(len(matrix)), jnp.zeros_like(matrix)
-    bent = lambda: tuple(jnp.linalg.eigh(matrix, symmetrize_input=False))  # noqa: E731
-    return _Spectrum(matrix, convex, *jax.lax.cond(convex, lambda: nothing, bent))
-
-
-def _saddle_free(known: _Spectrum, gradient: Array, damping: Array) -> Array:
-    """``(|matrix| + damping)^-1 gradient``, where |matrix| has the absolute eigenvalues of the matrix."""
-
-    def bent(gradient: Array) -> Array:
-        return known.axes @ ((known.axes.T @ gradient) / (jnp.abs(known.values) + damping))
-
-    def convex(gradient: Array) -> Array:
-        firm = known.matrix + damping * jnp.eye(len(gradient))
-        return _solve(jnp.linalg.cholesky(firm, symmetrize_input=False), gradient)
-
-    return jax.lax.cond(known.convex, convex, bent, gradient)
-
-
-def _half(left: Array, right: Array) -> Array:
-    return jax.scipy.linalg.solve_triangular(left, right, lower=True)
-
-
-def _solve(left: Array, right: Array) -> Array:
-    """Solve for a vector with a lower Cholesky factor."""
-    half = jax.lax.linalg.triangular_solve(left, right[:, None], left_side=True, lower=True)
-    return jax.lax.linalg.triangular_solve(left, half, left_side=True, lower=True, transpose_a=True)[:, 0]

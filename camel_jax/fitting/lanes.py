@@ -6,6 +6,7 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +14,9 @@ from jax.sharding import Mesh, PartitionSpec
 from threadpoolctl import threadpool_limits
 
 from camel_jax.fitting import joint_newton, processes
+from camel_jax.fitting.evidence import by_evidence
 from camel_jax.fitting.objective import Data
-from camel_jax.fitting.plan import BY_PARTS, Lanes, Progress, is_sound, solution_like
+from camel_jax.fitting.plan import BY_EVIDENCE, BY_PARTS, Asking, Lanes, Progress, Request, is_sound, solution_like
 from camel_jax.fitting.separable import by_least_squares
 from camel_jax.laws.blend import SHARE, join_parts, of_part
 from camel_jax.laws.law import Law
@@ -27,24 +29,28 @@ def best_solver(law: Law, data: Data, raw: Any) -> str:
     """The fastest solver that knows a law on a table, given starts."""
     if law.parts:
         return BY_PARTS
+    if law.loglinear is not None:
+        return BY_EVIDENCE
     joint = joint_newton.supports(law, data, raw)
     return "least_squares" if law.separable else "newton" if joint else "lbfgs"
 
 
-def _by_parts(
-    lanes: Lanes, data: Data, raw: Any, counts: Array | None, warm: bool, chunk: int | None, progress: Progress | None
-) -> minimize.Solution:
-    """Every part of a law by itself; the objective and its progress are the first part's, which takes longest.
+def ask(request: Request) -> Asking[minimize.Solution]:
+    """Ask for lanes; those of a law of parts are asked for part by part.
 
-    Lanes that are not warm are starts of one table: of a separable part every one gets the best of all, set by set.
+    The objective and its progress are then the first part's, which takes longest. Lanes that are not warm are starts of one table: of a
+    separable part every one gets the best of all, set by set.
     """
-    n, n_sets = len(raw[SHARE]), data.log_losses.shape[1]
+    lanes, data, raw, counts, warm, chunk, progress = request
+    n, n_sets = len(jax.tree.leaves(raw)[0]), data.log_losses.shape[1]
+    if lanes.solver != BY_PARTS or n == 0:
+        return (yield request)
     solved: dict[str, minimize.Solution] = {}
     for name, part in lanes.law.parts:
         own = of_part(raw, name)
         settings = dataclasses.replace(lanes, law=part, solver=best_solver(part, data, own))
         told = progress if not solved else None
-        found = solve_lanes(settings, data, own, counts, warm=warm, chunk=chunk, progress=told)
+        found = yield Request(settings, data, own, counts, warm, chunk, told)
         if part.separable:
             by_set = np.asarray(found.objective).reshape(n, n_sets)
             if not warm:
@@ -90,19 +96,25 @@ def solve_lanes(
     if n == 0:
         empty = jnp.zeros(0)
         return minimize.Solution(raw, empty, empty.astype(jnp.int32), empty.astype(jnp.int32))
-    if lanes.solver == BY_PARTS:
-        return _by_parts(lanes, data, raw, counts, warm, chunk, progress)
     mine = processes.share(n)
     # cut on the host: an eager gather of every leaf would be a program of its own
     raw = jax.tree.map(lambda x: np.asarray(x)[mine], raw)
     counts = None if counts is None else np.asarray(counts)[mine]
     kept = lanes.kept(data)
     with one_blas_thread():
-        if lanes.solver == "least_squares":
+        if lanes.solver == BY_EVIDENCE:
+            solved = by_evidence(lanes.law.loglinear, data, raw, counts)
+        elif lanes.solver == "least_squares":
             solved = by_least_squares(lanes, data, raw, counts, kept, progress)
         else:
             solved = _by_chunks(lanes, data, raw, counts, warm, kept, chunk, progress)
     return processes.gather(solved, n)
+
+
+def solve_request(request: Request) -> minimize.Solution:
+    """The lanes that a fit asks for."""
+    lanes, data, raw, counts, warm, chunk, progress = request
+    return solve_lanes(lanes, data, raw, counts, warm=warm, chunk=chunk, progress=progress)
 
 
 def one_blas_thread() -> threadpool_limits:
@@ -167,6 +179,9 @@ def _solve_chunk(
     lanes: Lanes, mesh: Mesh, batch: int, data: Data, raw: Any, counts: Array, which: Array, real: Array, warm: Array
 ) -> minimize.Solution:
     """A chunk over the devices of a mesh; ``real`` (devices,): how many lanes of each device are no copies."""
+    chex.assert_tree_shape_prefix((raw, counts, which), which.shape)
+    chex.assert_shape([data.log_losses, data.measured], (counts.shape[1], None))
+    chex.assert_shape([data.weights, real], [(counts.shape[1],), (mesh.size,)])
 
     def local(data: Data, raw: Any, counts: Array, which: Array, real: Array, warm: Array) -> minimize.Solution:
         def one(args: tuple[Any, Array, Array]) -> minimize.Solution:

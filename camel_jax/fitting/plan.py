@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -52,6 +52,40 @@ class Lanes:
         return Kept(self.keep, (*settings, None if code is None else code.co_code), data)
 
 
+class Request(NamedTuple):
+    """Lanes that a fit needs solved before it goes on; see ``lanes.solve_lanes`` for what the attributes mean."""
+
+    lanes: Lanes
+    data: Data
+    raw: Any
+    counts: Array | None
+    warm: bool = False
+    chunk: int | None = None
+    progress: Progress | None = None
+
+
+T = TypeVar("T")
+Asking = Generator[
+    Request, Solution, T
+]  # work that asks for lanes as it goes, so that many tables can be solved together
+
+
+def answer(asking: Asking[T], solve: Callable[[Request], Solution]) -> T:
+    """The result of work that asks for lanes, with a way to solve them.
+
+    >>> def work():
+    ...     return (yield "lanes") + 1
+    >>> answer(work(), lambda request: len(request))
+    6
+    """
+    try:
+        request = next(asking)
+        while True:
+            request = asking.send(solve(request))
+    except StopIteration as done:
+        return done.value
+
+
 def solution_like(raw: Any, lead: int) -> Solution:
     """Shapes and dtypes of a solution whose parameters are laid out as ``raw``, with ``lead`` axes of lanes."""
     lanes = jax.tree.leaves(raw)[0].shape[:lead]
@@ -68,3 +102,4 @@ def is_sound(solution: Solution) -> bool:
 
 
 BY_PARTS = "parts"  # the parts of a law, each by its own solver
+BY_EVIDENCE = "evidence"  # ridge strengths and all else of a log-linear law

@@ -16,9 +16,12 @@ from jax.core import Tracer
 from camel_jax.downstream.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.downstream.result import AccuracyFit
 from camel_jax.fitting import saved
+from camel_jax.fitting.backtest import BackTest
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.identifiability import FitError
 from camel_jax.fitting.objective import log_predictions
 from camel_jax.fitting.starts import good_starts, some_lanes
+from camel_jax.laws.blend import SHARE
 from camel_jax.laws.law import (
     Law,
     Units,
@@ -29,7 +32,7 @@ from camel_jax.laws.law import (
     predict_rows,
     scale_recipe,
 )
-from camel_jax.prediction.discrepancy import Discrepancy
+from camel_jax.prediction.discrepancy import Discrepancy, expected_error, expected_slope, leverages
 from camel_jax.prediction.draws import Draws, LossesAt, draw_errors
 from camel_jax.prediction.residual_field import ResidualField, corrections, field_correction, no_field
 from camel_jax.recipes.recipe import Recipe
@@ -46,19 +49,33 @@ class Fit(Readable):
     Attributes:
       law: the law, seen from outside (raw parameters, tokens and nats).
       raw: unconstrained parameters of the random starts, leaves (S, ...).
-      objective, status, steps: (S,) per start; see ``solvers.status`` for the codes.
+      objective: (S,) per start.
+      status: (S,) per start; see ``solvers.status`` for the codes.
+      steps: (S,) iterations of each start.
       resampled: unconstrained parameters of the bootstrap resamples, leaves (B, ...).
-      resampled_objective, resampled_status: (B,).
+      resampled_objective: (B,) per resample.
+      resampled_status: (B,) per resample, in the same codes.
       inner_law: the law in units of the table, the one that was fitted.
       units: the units of the table.
       discrepancy: expected error of the law within and beyond the table.
       field: correction near measured mixtures, from the residuals of the law; empty if ``fit(..., field=False)``.
-      domains, sets: names.
-      size_range, tokens_range: smallest and largest active size and token count fitted.
+      domains: names of the K training domains.
+      sets: names of the V validation sets.
+      size_range: smallest and largest active size fitted.
+      tokens_range: smallest and largest token count fitted.
       notes: what the table could not tell, in plain words.
       seed: integer from which the errors of draws are made.
-      extra: JSON-able facts that travel with the fit, such as back-test scores.
+      backtests: how wrong the law was at sizes that were held out while the fit was made.
+      diagnostics: of the sampler, where the draws are those of a posterior; else None.
       attached: named arrays that travel with the fit, such as a benchmark law.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> fitted.check(), fitted.predict(runs.recipe).shape, fitted.size_range
+    ('1 starts: 1 converged', (48, 2), (10000000.0, 100000000.0))
     """
 
     law: Law
@@ -79,7 +96,8 @@ class Fit(Readable):
     tokens_range: tuple[float, float]
     notes: tuple[str, ...] = ()
     seed: int = 0
-    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    backtests: tuple[BackTest, ...] = ()
+    diagnostics: Diagnostics | None = None
     attached: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def _view(self) -> View:
@@ -103,6 +121,20 @@ class Fit(Readable):
         from camel_jax.views.fits import plot_fit
 
         return plot_fit(self, ax)
+
+    def _expected_errors(self, recipe: Recipe) -> np.ndarray:
+        return leverages(self.discrepancy, recipe)[:, None] * np.asarray(expected_slope(self.discrepancy))
+
+    @property
+    def share_of_second(self) -> float | None:
+        """Weight of the second law of a blend, in [0, 1]; None for a law that is no blend."""
+        return float(self.raw[SHARE][0]) if self.inner_law.parts else None
+
+    @property
+    def share_of_sodm(self) -> float | None:
+        """Weight of SODM where it is the second law of a blend, in [0, 1]; None for every other law."""
+        parts = self.inner_law.parts
+        return self.share_of_second if parts and parts[1][0] == "sodm" else None
 
     @property
     def members(self) -> Any:
@@ -135,12 +167,12 @@ class Fit(Readable):
         keep = good_starts(self.objective)
         traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(recipe))
         if traced or len(keep) > FEW:
-            return _point(self.inner_law, self.members, self.units, self.field, recipe)
+            return _point(self.inner_law, self.members, self.units, self.field, self.discrepancy, recipe)
         # the program that the fit itself has compiled, where the table has as many rows
         scaled = scale_recipe(self.units, recipe)
         each = [log_predictions(self.inner_law, some_lanes(self.raw, i), scaled) for i in keep]
         log_losses = np.mean(each, axis=0) + np.log(self.units.losses)
-        return jnp.asarray(np.exp(log_losses + corrections(self.field, recipe)))
+        return jnp.asarray(np.exp(log_losses + corrections(self.field, recipe) + self._expected_errors(recipe)))
 
     def draws(self, field: bool = False) -> Draws:
         """The bootstrap resamples (the starts, if there are none) with their errors in scale.
@@ -152,7 +184,7 @@ class Fit(Readable):
         raw, keep = usable_draws(self)
         n = len(keep)
         copies = -(-MIN_DRAWS // n)
-        bias, slope = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
+        errors = draw_errors(jax.random.key(self.seed), n * copies, len(self.sets), len(self.domains))
         params = constrain_all(self.inner_law, some_lanes(raw, np.tile(keep, copies)))
         return Draws(
             params,
@@ -160,8 +192,7 @@ class Fit(Readable):
             self.units,
             self.discrepancy,
             self.field if field else no_field(len(self.domains), len(self.sets)),
-            bias,
-            slope,
+            *errors,
             self.inner_law,
             self.domains,
             self.sets,
@@ -208,8 +239,11 @@ class Fit(Readable):
         """Losses and benchmark accuracies as a differentiable function of the mixture, at one size and token count.
 
         Args:
-          size, tokens, supply, field: as for ``losses_at``.
+          size: active parameters, as a number or as text such as "7B" or "55B-A1.2B".
+          tokens: training tokens, as a number or as text such as "1T".
+          supply: unique tokens per domain, (K,), or None for no limit.
           tasks: names of the tasks, flagged or not; None for all tasks without a flag.
+          field: as for ``draws``.
 
         Returns:
           A function from weights (K,) to an ``Outcome`` with losses (V,) in nats per token and accuracies (T,) in [0, 1], for
@@ -242,7 +276,9 @@ class Fit(Readable):
           ArchiveError: the law is not registered by its name, so a header could not name it, or the fit holds what
             no file of a fit may hold.
         """
-        header = {name: getattr(self, name) for name in saved.FACTS} | saved.named_law(self.inner_law)
+        header = saved.write_facts({name: getattr(self, name) for name in saved.FACTS}) | saved.named_law(
+            self.inner_law
+        )
         groups = {"attached": self.attached, "raw": flat_leaves(self.raw), "resampled": flat_leaves(self.resampled)}
         groups |= {name: getattr(self, name)._asdict() for name in saved.TUPLES}
         arrays = {name: np.asarray(getattr(self, name), spec.dtype) for name, spec in saved.LANES.items()}
@@ -276,9 +312,7 @@ class Fit(Readable):
         groups |= {name: build(**groups[name]) for name, build in saved.TUPLES.items()}
         groups |= {name: nested_leaves(groups[name]) for name in ("raw", "resampled")}
         known: dict[str, Any] = dict(arrays)
-        facts = {name: header[name] for name in saved.FACTS}
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-        return cls(law=in_units(law, groups["units"]), inner_law=law, **groups, **plain, **known)
+        return cls(law=in_units(law, groups["units"]), inner_law=law, **groups, **saved.read_facts(header), **known)
 
     def check(self) -> str:
         """How the lanes ended, counted by status; for draws of a posterior, the verdict on them.
@@ -288,8 +322,8 @@ class Fit(Readable):
         """
         if not np.isfinite(self.objective).any():
             raise FitError(f"{self.law.name}: none of {len(self.objective)} starts reached a finite objective")
-        if (posterior := self.extra.get("posterior")) is not None:
-            return posterior["verdict"]
+        if self.diagnostics is not None:
+            return self.diagnostics.verdict()
         parts = []
         for what, status in (("starts", self.status), ("resamples", self.resampled_status)):
             if len(status):
@@ -317,14 +351,36 @@ MIN_DRAWS = 128  # draws repeat resamples until there are this many, each with i
 
 
 @partial(jax.jit, static_argnums=0)
-def _point(law: Law, members: Any, units: Units, field: ResidualField, recipe: Recipe) -> Array:
+def _point(law: Law, members: Any, units: Units, field: ResidualField, d: Discrepancy, recipe: Recipe) -> Array:
     seen = in_units(law, units)
     log_losses = jnp.log(jax.vmap(lambda params: predict_rows(seen, params, recipe))(members))
     bare = dataclasses.replace(recipe, supply=None)  # a shared supply has no leading axis to map over
     corrections = jax.lax.map(partial(field_correction, field), bare, batch_size=256)
+    corrections += jax.vmap(partial(expected_error, d))(bare)
     return jnp.exp(jnp.mean(log_losses, axis=0) + corrections)
 
 
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
-    """Read a fit that ``Fit.save`` wrote; see ``Fit.load``."""
+    """Read a fit that ``Fit.save`` wrote; no code of the file runs.
+
+    Args:
+      path: the file.
+      law: the law in units of the table; built from what the file says of it if None.
+
+    Raises:
+      ArchiveError: not a saved fit, of another version, damaged, or not what a fit of its law can be.
+      OSError: the file cannot be read.
+
+    >>> import jax
+    >>> import pathlib, tempfile
+    >>> from camel_jax.evaluation import simulate
+    >>> from camel_jax.fitting.fit import fit
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = fit(laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fitted.save(pathlib.Path(folder) / "fit.npz")
+    ...     again = load_fit(pathlib.Path(folder) / "fit.npz")
+    >>> again.law.name, bool((again.predict(runs.recipe) == fitted.predict(runs.recipe)).all())
+    ('chinchilla', True)
+    """
     return Fit.load(path, law)

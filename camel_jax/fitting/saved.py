@@ -1,19 +1,22 @@
 """What the file of a fit holds, declared: every array with its shape, every fact with its type, and how they hang together.
 
-A file is compared with all of it before any of it is used. K domains, V sets, S starts, B resamples, G rows of the residual field;
-the parameters of the law are compared with the law's own start on a table of as many domains and sets.
+A file is compared with all of it before any of it is used. K domains, V sets, S starts, B resamples, G rows of the residual
+field, M measured mixtures, H scenarios; the parameters of the law are compared with the law's own start on a table of as many
+domains and sets.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import jax
 import numpy as np
 
 from camel_jax.downstream.outcomes import read_benchmarks
+from camel_jax.fitting.backtest import BackTest
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.laws.by_name import LAWS
 from camel_jax.laws.law import Law, Units, flat_leaves
 from camel_jax.prediction.discrepancy import Discrepancy
@@ -39,6 +42,12 @@ SHAPES = {
     "discrepancy/scale": ("V",),
     "discrepancy/mean": ("K",),
     "discrepancy/spread": ("K",),
+    "discrepancy/mixtures": ("M", "K"),
+    "discrepancy/weights": ("H",),
+    "discrepancy/common": ("H",),
+    "discrepancy/own": ("H", "V"),
+    "discrepancy/common_variance": ("H",),
+    "discrepancy/own_variance": ("H",),
     "field/weights": ("G", "K"),
     "field/log_size": ("G",),
     "field/log_tokens": ("G",),
@@ -52,9 +61,31 @@ POSITIVE = (
     "discrepancy/size",
     "discrepancy/tokens",
     "discrepancy/typical",
+    "discrepancy/scale",
+    "discrepancy/width",
 )
-NOT_NEGATIVE = ("discrepancy/scale", "discrepancy/level", "discrepancy/growth", "discrepancy/mean", "field/weights")
-FACTS = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "extra")
+NOT_NEGATIVE = (
+    *(f"discrepancy/{leaf}" for leaf in ("size_span", "tokens_span", "tokens_share", "mixture_growth", "finished")),
+    *(f"discrepancy/{leaf}" for leaf in ("mixtures", "mean", "weights", "common_variance", "own_variance")),
+    "field/weights",
+)
+FACTS = ("domains", "sets", "size_range", "tokens_range", "notes", "seed", "backtests", "diagnostics")
+
+MOST = 1e300  # of a number that is not an array's
+METHODS = ("nuts", "laplace")
+COUNT, NUMBER = (0, 2**63), (-MOST, MOST)
+RANGES = {
+    "size": (1e-300, MOST),
+    "mean_relative_error": (0.0, MOST),
+    "coverage": (0.0, 1.0),
+    "width": (0.0, MOST),
+    "slope_variance": NUMBER,
+    **dict.fromkeys(("slopes", "chains", "draws", "divergences", "restarted"), COUNT),
+    **dict.fromkeys(("r_hat", "ess", "ess_tail"), NUMBER),
+    "at_depth": (0.0, 1.0),
+    "k_hat": (-math.inf, math.inf),
+}
+MAY_BE_NAN = ("mean_relative_error", "coverage", "width", "r_hat", "ess", "ess_tail", "k_hat")
 
 
 def check_header(where: object, header: Mapping[str, Any]) -> None:
@@ -78,7 +109,7 @@ def _broken(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "a list of different names"
     for name in ("size_range", "tokens_range"):
         ends = header[name]
-        if not _listed(ends, float) or len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
+        if not _listed(ends, float) or len(ends) != 2 or not 0 < ends[0] <= ends[1] <= MOST:
             yield name, "the least and the largest of positive numbers"
     if not _listed(header["notes"], str) or not all(header["notes"]):
         yield "notes", "a list of texts"
@@ -88,21 +119,42 @@ def _broken(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "law and settings", "a name and a table"
     if not isinstance(header.get("package", ""), str):
         yield "package", "a name"
-    extra = header["extra"]
-    if not isinstance(extra, dict):
-        yield "extra", "a table"
-        return
-    for name, low, high in (("share", 0.0, 1.0), ("factor", 0.0, math.inf)):
-        if name in extra and not (_is(extra[name], float) and low <= extra[name] <= high and extra[name] < math.inf):
-            yield name, f"a number from {low:g}"
-    tests = extra.get("backtests", [])
-    needed = ("size", "mean_relative_error", "ratio")
-    if not _listed(tests, dict) or not all(_is(test.get(name), float) for test in tests for name in needed):
-        yield "backtests", f"a list of tables with {', '.join(needed)}"
-    if (told := extra.get("posterior")) is not None and not (
-        isinstance(told, dict) and isinstance(told.get("verdict"), str) and isinstance(told.get("converged"), bool)
-    ):
-        yield "posterior", "a table with verdict and converged"
+    if not isinstance(header["backtests"], list) or not all(_fits(x, BackTest) for x in header["backtests"]):
+        yield "backtests", f"a list of tables of {', '.join(BackTest._fields)}, each in its range"
+    told = header["diagnostics"]
+    if told is not None and not (_fits(told, Diagnostics) and told["method"] in METHODS):
+        yield "diagnostics", f"none, or a table of {', '.join(Diagnostics._fields)}, each in its range"
+
+
+def _fits(told: Any, build: Any) -> bool:
+    """Whether a table has the fields of this named tuple, each of its type and in its range."""
+    if not isinstance(told, dict) or told.keys() != set(build._fields):
+        return False
+    kinds = get_type_hints(build)
+    for name, value in told.items():
+        if value != value and name in MAY_BE_NAN:
+            continue
+        if not _is(value, kinds[name]) or (name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]):
+            return False
+    return True
+
+
+def write_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a fit as JSON has them."""
+    told = facts["diagnostics"]
+    plain = {"backtests": [test._asdict() for test in facts["backtests"]], "diagnostics": told and told._asdict()}
+    return {**facts, **plain}
+
+
+def read_facts(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a fit from a header that ``check_header`` has passed."""
+    facts = {name: tuple(header[name]) if isinstance(header[name], list) else header[name] for name in FACTS}
+    tests, told = facts["backtests"], header["diagnostics"]
+    tuples = {
+        "backtests": tuple(BackTest(**x) for x in tests),
+        "diagnostics": None if told is None else Diagnostics(**told),
+    }
+    return {**facts, **tuples}
 
 
 def _is(value: Any, kind: type) -> bool:
@@ -185,9 +237,10 @@ def check_fit(where: object, law: Law, header: Mapping[str, Any], arrays: Mappin
     rows, noise = (np.shape(arrays[name]) if name in arrays else None for name in ("field/log_size", "field/noise"))
     if rows == (0,) and noise == ():
         schema["field/noise"] = Declared("float64")
-    variants = [_template(where, law, header, sparse, limited) for sparse in (False, True) for limited in (False, True)]
     saved = {name.removeprefix("raw/") for name in arrays if name.startswith("raw/")}
-    template = next((t for t in variants if t.keys() == saved), variants[0])
+    plain = _template(where, law, header, False, False)
+    variants = (_template(where, law, header, *kind) for kind in ((False, True), (True, False), (True, True)))
+    template = plain if plain.keys() == saved else next((t for t in variants if t.keys() == saved), plain)
     for group, letter in (("raw", "S"), ("resampled", "B")):
         schema |= {f"{group}/{leaf}": Declared("float64", (letter, *x.shape), False) for leaf, x in template.items()}
     own = {name: x for name, x in arrays.items() if not name.startswith("attached/")}
@@ -223,7 +276,13 @@ def _check_signs(where: object, arrays: Mapping[str, np.ndarray]) -> None:
         (POSITIVE, "positive", lambda x: x > 0),
         (NOT_NEGATIVE, "not negative", lambda x: x >= 0),
         (("discrepancy/mixture_share",), "a share", lambda x: (x >= 0) & (x <= 1)),
-        (("field/weights", "discrepancy/mean"), "shares that sum to 1", lambda x: abs(x.sum(-1) - 1) < 0.01),
+        (("discrepancy/weights",), "weights that sum to 1", lambda x: x.size > 0 and abs(x.sum() - 1) < 1e-6),
+        (("discrepancy/mixtures",), "different mixtures", lambda x: 0 < len(x) == len(np.unique(x, axis=0))),
+        (
+            ("field/weights", "discrepancy/mean", "discrepancy/mixtures"),
+            "shares that sum to 1",
+            lambda x: abs(x.sum(-1) - 1) < 0.01,
+        ),
     ]
     for names, rule, holds in rules:
         for name in names:

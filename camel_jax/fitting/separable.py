@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ from camel_jax.fitting.plan import Lanes, Progress, is_sound, solution_like
 from camel_jax.laws.law import Law
 from camel_jax.numerics.batched import UNROLL
 from camel_jax.solvers import minimize
-from camel_jax.solvers.least_squares import least_squares
+from camel_jax.solvers.least_squares import LeastSquares, least_squares
 from camel_jax.solvers.prior import Prior, quadratic_prior
+from camel_jax.solvers.wide import wide_least_squares
 from camel_jax.storage import Kept
 from camel_jax.types import Array
 
@@ -24,46 +25,88 @@ RESAMPLES_A_CALL = 256
 FEWEST = 32  # resamples that a program is made for: starts, a default bootstrap and back-tests then share one
 NARROW = 8  # lanes that a core steps together, where few are left waiting for the slowest
 MANY = 4096  # lanes of a call from which its small laws are stepped in the wider set of ``least_squares``
+WIDE = 40  # parameters of a set beyond which its lanes are stepped one by one, by dense matrix products
+WIDE_STEPS = 300  # of such a lane
 LEAST_SQUARES_STEPS = 3000  # of a robust fit: reweighted steps are short where most residuals are in the linear zone
+
+
+class Common(NamedTuple):
+    """What all calls of the least squares solver for lanes of one table share."""
+
+    law: Any  # as ``least_squares`` takes it
+    rows: Any
+    target: Array
+    scale: Array
+    counts: Array
+    options: dict[str, Any]
+    a_call: int
+    wide: bool
+
+
+def common_of(lanes: Lanes, data: Data, raw: Any, counts: Array | None) -> Common:
+    """What the calls for these lanes share."""
+    law, n_sets = lanes.law, data.log_losses.shape[1]
+    n = len(jax.tree.leaves(raw)[0])
+    prior = _prior_of_one_set(law, tuple((name, np.shape(x)[2:]) for name, x in sorted(raw.items())))
+    target = np.where(np.asarray(data.measured), np.exp(np.asarray(data.log_losses)), np.nan)
+    scale = np.asarray(data.weights) / (lanes.robust.delta * lanes.robust.noise)
+    n_params = sum(int(np.prod(np.shape(x)[2:])) for x in raw.values())
+    wide = n_params > WIDE
+    most = lanes.max_steps if lanes.max_steps is not None else WIDE_STEPS if wide else LEAST_SQUARES_STEPS
+    options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta, "max_steps": most}
+    known = not wide and law.structure is not None
+    shape = law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe) if known else None
+    rows = data.recipe if shape is None else None
+    shape = _one_set(law) if shape is None else shape
+    a_call = max(FEWEST, 1 << (min(n, RESAMPLES_A_CALL) - 1).bit_length())
+    if not wide:
+        # starts too are laid out as resamples, of weight one, so that the back-tests after them run the same program
+        options |= {"project": counts is None, "starts_by_resample": True}
+        if jax.local_devices()[0].platform == "cpu" and (n_params > UNROLL or a_call * n_sets < MANY):
+            options["lanes"] = NARROW
+    counts = np.ones((n, len(scale))) if counts is None else np.asarray(counts)
+    return Common(shape, rows, target, scale, counts, options, a_call, wide)
+
+
+def places_of(common: Common, raw: Any, low: int) -> tuple[Any, Array]:
+    """Starts and row weights of one call; places that are left hold copies without data, which stop at once."""
+    place = np.arange(low, low + common.a_call)
+    n = len(common.counts)
+    taken = np.minimum(place, n - 1)
+    own = jax.tree.map(lambda x: x[taken][:, None], raw)
+    return own, common.counts[taken] * (place < n)[:, None]
 
 
 def by_least_squares(
     lanes: Lanes, data: Data, raw: Any, counts: Array | None, kept: Kept, progress: Progress | None
 ) -> minimize.Solution:
     """Every set of a separable law as a lane of the batched least squares solver, which bounds its own memory."""
-    law, n_sets = lanes.law, data.log_losses.shape[1]
-    n = len(jax.tree.leaves(raw)[0])
-    prior = _prior_of_one_set(law, tuple((name, np.shape(x)[2:]) for name, x in sorted(raw.items())))
-    target = np.where(np.asarray(data.measured), np.exp(np.asarray(data.log_losses)), np.nan)
-    scale = np.asarray(data.weights) / (lanes.robust.delta * lanes.robust.noise)
-    most = LEAST_SQUARES_STEPS if lanes.max_steps is None else lanes.max_steps
-    options: dict[str, Any] = {"prior": prior, "huber": lanes.robust.delta, "max_steps": most}
-    if law.structure is None:
-        shape, rows = _one_set(law), data.recipe
-    else:
-        shape, rows = law.structure(jax.tree.map(lambda x: x[0], raw), data.recipe), None
-    # starts too are laid out as resamples, of weight one, so that the back-tests after them run the same program
-    options["project"], parts = counts is None, []
-    counts = np.ones((n, len(scale))) if counts is None else np.asarray(counts)
-    n_params = sum(int(np.prod(np.shape(x)[2:])) for x in raw.values())
-    a_call = max(FEWEST, 1 << (min(n, RESAMPLES_A_CALL) - 1).bit_length())
-    if jax.local_devices()[0].platform == "cpu" and (n_params > UNROLL or a_call * n_sets < MANY):
-        options["lanes"] = NARROW
-    for low in range(0, n, a_call):
-        some = slice(low, min(low + a_call, n))
-        # places that are left hold copies without data, which stop at once
-        place = np.minimum(np.arange(low, low + a_call), n - 1)
-        own = jax.tree.map(lambda x, place=place: x[place][:, None], raw)
-        times = counts[place] * (np.arange(low, low + a_call) < n)[:, None]
-        again = {"weights": scale * times, "starts_by_resample": True, **options}
-        solved = partial(least_squares, shape, own, target, rows=rows, **again)
+    n, n_sets = len(jax.tree.leaves(raw)[0]), data.log_losses.shape[1]
+    common, parts = common_of(lanes, data, raw, counts), []
+    solver = _wide if common.wide else least_squares
+    for low in range(0, n, common.a_call):
+        own, times = places_of(common, raw, low)
+        given = {"rows": common.rows, "weights": common.scale * times, **common.options}
+        solved = partial(solver, common.law, own, common.target, **given)
         use = lambda solved=solved: minimize.Solution(*solved())  # noqa: E731
         out = kept.get((own, times), use, solution_like(own, 3), is_sound)
-        parts.append(jax.tree.map(lambda x, some=some: x[: some.stop - some.start, 0], tuple(out)))
+        stop = min(low + common.a_call, n)
+        parts.append(jax.tree.map(lambda x, size=stop - low: x[:size, 0], tuple(out)))
         if progress is not None:
-            progress(some.stop * n_sets, n * n_sets)
+            progress(stop * n_sets, n * n_sets)
+    return joined(parts)
+
+
+def joined(parts: list[Any]) -> minimize.Solution:
+    """Lanes of several calls, one after the other."""
     params, *rest = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
     return minimize.Solution(jax.tree.map(jnp.asarray, params), *(x.reshape(-1) for x in rest))
+
+
+def _wide(predict: Any, starts: Any, target: Array, **options: Any) -> LeastSquares:
+    """Lanes of many parameters, shaped as ``least_squares`` has them."""
+    out = wide_least_squares(predict, jax.tree.map(lambda x: x[:, 0], starts), target, **options)
+    return jax.tree.map(lambda x: x[:, None], out)
 
 
 @lru_cache(maxsize=64)

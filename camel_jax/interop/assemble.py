@@ -253,7 +253,7 @@ def _family(rows: list[Row], places: list[str], mapping: ColumnMapping, notes: l
             ours, how = key.removeprefix("_how "), row.pop(key)
             before, where = seen.setdefault(ours, (how, place))
             if before != how:
-                told = [f"{family}s" + (f" ({estimator})" if estimator else "") for family, estimator in (before, how)]
+                told = [family + (f" ({estimator})" if estimator else "") for family, estimator in (before, how)]
                 raise ValueError(
                     f"{place}: {ours!r} is per {told[1]} here and per {told[0]} in {where}: two estimators differ by as much as a"
                     " mixture's effect, and are not mixed: map one of them to another name"

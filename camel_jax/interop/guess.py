@@ -69,15 +69,18 @@ def guess(found: Sequence[Found]) -> Guess:
     columns: dict[str, str] = {name: name for name in cells if _is_ours(name)}
     taken = set(columns.values())
     notes: list[str] = []
-    if "run" not in taken and all(run.flat for one in found for run in one.runs):
-        _first(columns, cells, _RUN, "run")
+    for one in found:  # each source calls runs and tokens in its own way
+        here = {name: 0 for run in one.runs for part in (run.config, *run.history) for name in part if name in cells}
+        if all(run.flat for run in one.runs) and "run" not in map(columns.get, here):
+            _first(columns, here, _RUN, "run")
     active = _first(columns, cells, _ACTIVE, "size") if "size" not in taken else None
     if "size" not in taken:
         _first(columns, cells, _SIZE, "size_total" if active else "size")
-    if "tokens" not in taken:
-        logged = {name: 0 for one in found for run in one.runs for row in run.history for name in row if name in cells}
-        if _first(columns, logged, _TOKENS, "tokens") is None:
-            _first(columns, cells, _TOKENS, "tokens")
+    for one in found:
+        logged = {name: 0 for run in one.runs for row in run.history for name in row if name in cells}
+        here = logged | {name: 0 for run in one.runs for name in run.config if name in cells}
+        if "tokens" not in map(columns.get, here) and _first(columns, logged, _TOKENS, "tokens") is None:
+            _first(columns, here, _TOKENS, "tokens")
     if not any(ours.startswith("mix/") for ours in columns.values()):
         columns |= _shares(cells, numeric, columns)
     units: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Result files of lm-evaluation-harness (``results_*.json``) and of OLMES (``*metrics.json``).
 
-Files in the form of lm-eval 0.4.13 and of OLMES 0.1, tested with recorded ones. Files of lm-eval before 0.4, with metrics without
-filters, are read too.
+Tested with files that lm-eval 0.4.13 wrote, and with recorded ones in the form of OLMES 0.1, which is on no registry. Files of
+lm-eval before 0.4, with metrics without filters, are read too.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def read_evaluation(path: pathlib.Path) -> Found:
                     f"{file}: run {name}: {again[0]} was evaluated before, as {row[again[0]]}: this one counts"
                 )
             row |= scores
+    for run in runs.values():  # files are found in the order of their names, in which step 1000 comes before step 500
+        run.history.sort(key=lambda row: row.get("step", float("inf")))
     if len(estimators) > 1:
         raise ValueError(
             f"{path}: holds results of lm-eval and of OLMES, which score differently: import them one by one, under two names"

@@ -43,16 +43,25 @@ def merge_rows(
             if not is_measured(row.get("run")):
                 raise ValueError(f"{place}: names no run: map a column to 'run'")
             row["run"] = _id(row["run"])
-    out, out_source = list(tables[0]), sources[0]
-    order = range(1, len(tables))
+    first = 0
     if len(tables) > 1 and not any(
-        "tokens" in row for _, row in out
+        "tokens" in row for _, row in tables[0]
     ):  # begin with a table that has tokens, if there is one
-        start = next((i for i, table in enumerate(tables) if all("tokens" in row for _, row in table)), 0)
-        out, out_source = list(tables[start]), sources[start]
-        order = [i for i in range(len(tables)) if i != start]
-    for i in order:
-        out = _join(out, out_source, tables[i], sources[i], notes)
+        first = next((i for i, table in enumerate(tables) if all("tokens" in row for _, row in table)), 0)
+    rest = [i for i in range(len(tables)) if i != first]
+    out, out_source = list(tables[first]), sources[first]
+    apart: list[tuple[str, Placed]] = []
+    while rest:  # a table with a run in common comes before one without, whatever the order in which they are named
+        known = {row["run"] for _, row in out}
+        i = next((i for i in rest if known & {row["run"] for _, row in tables[i]}), rest[0])
+        rest.remove(i)
+        if known & {row["run"] for _, row in tables[i]} or not rest:
+            out = _join(out, out_source, tables[i], sources[i], notes)
+        else:
+            apart.append((out_source, out))
+            out, out_source = list(tables[i]), sources[i]
+    for source, group in reversed(apart):
+        out, out_source = _join(group, source, out, out_source, notes), source
     out = _complete(out, len(tables) > 1, drop_incomplete, notes)
     return [row for _, row in out], [f"{place} (run {row['run']})" for place, row in out]
 
@@ -79,7 +88,7 @@ def _join(left: Placed, left_source: str, right: Placed, right_source: str, note
     runs_right = {row["run"] for _, row in right}
     common = runs_left & runs_right
     if not common:
-        if _stands_alone(left) and _stands_alone(right):
+        if any(map(_is_whole, left)) and any(map(_is_whole, right)):
             notes.append(
                 f"{left_source} and {right_source} have no run in common: their rows stand one below the other"
             )
@@ -128,13 +137,20 @@ def _join(left: Placed, left_source: str, right: Placed, right_source: str, note
             for entry in hits:
                 _fill(entry, row, place)
         else:
-            recipe = {k: v for k, v in mine[0][1].items() if k.startswith(("mix/", "size", "supply/"))}
             entry = (place, dict(row))
-            _fill(entry, recipe, mine[0][0])
+            _fill(entry, _recipe(mine[0][1]), mine[0][0])
             out.append(entry)
             mine.append(entry)
+        for entry in mine:  # a run has one recipe, whichever of its checkpoints tells it
+            told = any(k.startswith("mix/") for k in entry[1])
+            lacking = {k: v for k, v in _recipe(row).items() if not (told and k.startswith("mix/"))}
+            _fill(entry, {k: v for k, v in lacking.items() if not is_measured(entry[1].get(k))}, place)
     notes.append(f"{right_source} is joined to {left_source} by run: {len(common)} runs in common")
     return out + extra
+
+
+def _recipe(row: Row) -> Row:
+    return {k: v for k, v in row.items() if k.startswith(("mix/", "size", "supply/"))}
 
 
 def _clash_of_runs(left: Placed, right: Placed, run: str) -> str:
@@ -149,7 +165,11 @@ def _clash_of_runs(left: Placed, right: Placed, run: str) -> str:
 
 def _stands_alone(table: Placed) -> bool:
     """Whether every row has a mixture and an outcome of its own."""
-    return all(any(k.startswith("mix/") for k in row) and any(k.startswith(OUTCOMES) for k in row) for _, row in table)
+    return all(map(_is_whole, table))
+
+
+def _is_whole(entry: tuple[str, Row]) -> bool:
+    return any(k.startswith("mix/") for k in entry[1]) and any(k.startswith(OUTCOMES) for k in entry[1])
 
 
 def _same(a: Any, b: Any) -> bool:

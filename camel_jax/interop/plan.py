@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import re
+import sys
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -79,15 +80,15 @@ def read_mixture(path: pathlib.Path) -> Mixture:
     """A mixture from ``mixture.json`` of ``camel-jax mix`` with its tokens and limits, or from any JSON of domains with shares.
 
     Args:
-      path: the file.
+      path: the file; "-" for standard input.
 
     Raises:
       ValueError: it holds no mixture.
     """
-    if not path.is_file():
+    if str(path) != "-" and not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
         weights = content.get("weights", content)
         shares = {str(name): float(share) for name, share in weights.items()}
     except (ValueError, TypeError, AttributeError, RecursionError):

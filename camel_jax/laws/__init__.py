@@ -6,6 +6,7 @@ from camel_jax.laws.blend import blend
 from camel_jax.laws.camel import CamelParams, CamelPrior, camel
 from camel_jax.laws.camel_paper import camel_paper
 from camel_jax.laws.chinchilla import chinchilla
+from camel_jax.laws.concave import concave
 from camel_jax.laws.dml import dml
 from camel_jax.laws.law import Law, Units, in_units, predict_rows, table_units
 from camel_jax.laws.sodm import sodm, sodm_joint
@@ -15,6 +16,7 @@ CONSTRUCTORS: dict[str, Callable[..., Law]] = {
     "camel": camel,
     "camel_paper": camel_paper,
     "chinchilla": chinchilla,
+    "concave": concave,
     "dml": dml,
     "sodm": sodm,
     "sodm_joint": sodm_joint,
@@ -30,6 +32,7 @@ __all__ = [
     "camel",
     "camel_paper",
     "chinchilla",
+    "concave",
     "dml",
     "in_units",
     "predict_rows",

@@ -77,10 +77,14 @@ def blend(skills: int = 16, parts: tuple[str, ...] = PARTS) -> Law:
     """Two laws fitted apart, predicting together; CAMEL and additive SODM, the default of the command line.
 
     Args:
-      skills: latent skills of CAMEL. parts: names of the two laws; the second gets no more than the weight that SODM may have.
+      skills: latent skills of CAMEL.
+      parts: names of the two laws; the second gets no more than the weight that SODM may have.
 
     Returns:
       A ``Law`` whose raw parameters are those of its ``parts``, as "camel.transfer" and "sodm.floor", and the weight of SODM.
+
+    Raises:
+      ValueError: not two different laws, or one of them a blend.
 
     >>> blend().name, [name for name, _ in blend().parts]
     ('blend', ['camel', 'sodm'])

@@ -59,12 +59,11 @@ def register_law(name: str, constructor: Callable[..., Law], package: str | None
     Raises:
       ValueError: a name that is taken, or a constructor that does not do that; the message names the rule.
 
-    >>> from functools import lru_cache
-    >>> @lru_cache
-    ... def flat() -> Law:
-    ...     return Law("flat", lambda key, runs: {"level": key[0] * 0.0}, lambda params, recipe: params["level"][None])
-    >>> register_law("flat", flat, "an_example")
-    >>> law_by_name("flat").name
+    >>> import jax.numpy as jnp
+    >>> import camel_jax as cj
+    >>> law = cj.Law("flat", lambda key, runs: {"level": jnp.zeros(len(runs.sets))}, lambda params, recipe: params["level"])
+    >>> register_law("flat", lambda: law, "an_example")
+    >>> cj.laws.blend(parts=("chinchilla", "flat")).parts[1][0]
     'flat'
     """
     LAWS.register(name, constructor, package)

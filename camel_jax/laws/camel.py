@@ -9,8 +9,8 @@ by a p-norm so that a larger model also learns faster. Every validation set read
     L_v = E_v + sum_s W_vs l_s                    M = N^rho N_total^(1 - rho)
 
 The allocation follows the theorem of Li, Gu and Zhang 2026 (arXiv 2603.08022); latent skills, the coupling and the priors are
-ours. Where a domain has a limited supply of unique tokens, its tokens count for less with every epoch (Muennighoff et al. 2023,
-arXiv 2305.16264): D_i' = U_i (1 + R (1 - exp(-(e_i - 1) / R))) for e_i = r_i D / U_i > 1 epochs.
+ours. Where a domain has a limited supply of unique tokens, its tokens count for less with every epoch, r_i D becoming D_i', and so do
+parameters beyond what these can use, M becoming M'; repeated too often, they add a loss P_v. See ``repetition``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.laws import camel_derivatives
+from camel_jax.laws import camel_blocks, camel_derivatives
 from camel_jax.laws.allocation import log_allocate, log_allocate_closed
 from camel_jax.laws.camel_coordinates import camel_coordinates
 from camel_jax.laws.law import JointDerivatives, Law, varies
+from camel_jax.laws.repetition import (
+    DEFAULT_REPEAT,
+    LEAVES,
+    effective_size,
+    effective_tokens,
+    overfitting,
+    repetition_constrain,
+    repetition_init,
+    repetition_log_prior,
+)
 from camel_jax.numerics.stable import logsumexp
 from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
@@ -34,7 +44,6 @@ from camel_jax.tables.runs import Runs, count_mixtures
 from camel_jax.types import Array, PerSet, PerSkill
 
 FEW_MIXTURES = 2.0  # mixtures a domain up to which they are few: see ``blend``
-DEFAULT_REPEAT = 15.4  # epochs after which a repeated token is nearly worthless (Muennighoff et al. 2023, their R*_D)
 
 
 class CamelParams(NamedTuple):
@@ -51,6 +60,16 @@ class CamelParams(NamedTuple):
       floors: E, (V,).
       active_share: rho, (): M = N^rho N_total^(1 - rho).
       repeat: R, (): epochs over which repeated tokens lose their worth.
+      repetition: other parameters of repetition, by name: () each, but for the ceiling of what it adds to a loss, (V,). None or
+        empty for tables without a supply.
+
+    >>> import jax
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> law = camel(skills=4)
+    >>> params = law.constrain(law.init(jax.random.key(1), runs))
+    >>> params.transfer.shape, params.coefficients.shape
+    ((2, 4), (2, 4))
     """
 
     transfer: Array
@@ -63,29 +82,9 @@ class CamelParams(NamedTuple):
     floors: Array
     active_share: Array
     repeat: Array
+    repetition: dict[str, Array] | None = None
 
     __repr__ = brief_repr
-
-
-def effective_tokens(tokens: Array, supply: Array, repeat: Array) -> Array:
-    """Tokens that count, after repetition: U (1 + R (1 - exp(-(e - 1) / R))) beyond one epoch.
-
-    Args:
-      tokens: tokens seen per domain, any shape.
-      supply: unique tokens per domain, same shape; ``inf`` for no limit.
-      repeat: R, the decay constant in epochs.
-
-    Returns:
-      Effective tokens, same shape; equal to ``tokens`` up to one epoch.
-
-    >>> [round(float(x), 3) for x in effective_tokens(jnp.array([1.0, 4.0]), jnp.array([2.0, 2.0]), 15.4)]
-    [1.0, 3.936]
-    """
-    limited = jnp.isfinite(supply)
-    unique = jnp.where(limited, supply, 1.0)
-    extra = jnp.maximum(tokens / unique - 1.0, 0.0)
-    decayed = unique * (1.0 - repeat * jnp.expm1(-extra / repeat))
-    return jnp.where(limited & (tokens > unique), decayed, tokens)
 
 
 def log_demand(transfer: Array, recipe: Recipe) -> Array:
@@ -103,11 +102,17 @@ def _few_mixtures(runs: Runs) -> tuple[str, ...]:
     )
 
 
+def _log_capacity(params: CamelParams, recipe: Recipe) -> Array:
+    rho = params.active_share
+    return rho * jnp.log(recipe.n_active) + (1.0 - rho) * jnp.log(recipe.n_total)
+
+
 def skill_losses(params: CamelParams, recipe: Recipe, exact: bool = False) -> PerSkill:
     """Log of the loss that remains of each skill, log l_s, shape (S,), for one recipe."""
     log_q = log_demand(params.transfer, recipe)
-    rho = params.active_share
-    log_capacity = rho * jnp.log(recipe.n_active) + (1.0 - rho) * jnp.log(recipe.n_total)
+    log_capacity = _log_capacity(params, recipe)
+    if params.repetition:
+        log_capacity = jnp.log(effective_size(params.repetition, recipe, jnp.exp(log_capacity)))
     allocate = log_allocate if exact else log_allocate_closed
     log_m = allocate(log_q, jnp.log(params.amplitudes), params.capacity_exponents, log_capacity)
     if recipe.supply is None:
@@ -122,7 +127,26 @@ def skill_losses(params: CamelParams, recipe: Recipe, exact: bool = False) -> Pe
 
 
 class CamelPrior(NamedTuple):
-    """Centers and precisions of the Gaussian priors on raw parameters, in the units of the table."""
+    """Centers and precisions of the Gaussian priors on raw parameters, in the units of the table.
+
+    Attributes:
+      capacity_exponent: center of the capacity exponents alpha; their logarithm is normal.
+      data_exponent: center of the data exponents beta; their logarithm is normal.
+      exponent_mean: precision of the mean of the log exponents over skills.
+      exponent_spread: precision of each skill's log exponent around that mean.
+      coupling: center of log(p - 1), with p the couplings.
+      coupling_mean: precision of the mean of log(p - 1) over skills.
+      coupling_spread: precision of each skill's log(p - 1) around that mean.
+      transfer: precision of the raw transfer matrix.
+      coefficients: precision of the log coefficients W.
+      floor: center of the floors E, as a share of the typical loss of a set.
+      floors: precision of the log floors.
+      data_scales: precision of the log data scales u.
+      amplitudes: precision of the log amplitudes A.
+
+    >>> camel(skills=4, prior=CamelPrior(floor=0.4)).name
+    'camel'
+    """
 
     capacity_exponent: float = 0.12
     data_exponent: float = 0.22
@@ -189,6 +213,9 @@ def camel(
         if varies(runs.recipe.n_total / runs.recipe.n_active):
             raw["active_share"] = jnp.asarray(0.0)
         if runs.recipe.supply is not None:
+            # every set has its own ceiling, and all share the rest
+            drawn = repetition_init(jax.random.fold_in(key, 8), (len(runs.sets),))
+            raw |= {name: x if name == "overfit_ceiling" else x[0] for name, x in drawn.items()}
             raw["repeat"] = jnp.asarray(np.log(DEFAULT_REPEAT))
         return raw
 
@@ -205,11 +232,15 @@ def camel(
             floors=jnp.exp(raw["floors"]),
             active_share=jax.nn.sigmoid(raw["active_share"]) if "active_share" in raw else jnp.ones(()),
             repeat=jnp.exp(raw["repeat"]) if "repeat" in raw else jnp.asarray(DEFAULT_REPEAT),
+            repetition={k: repetition_constrain(k, raw[k]) for k in LEAVES if k in raw and k != "repeat"},
         )
 
     def predict(params: CamelParams, recipe: Recipe) -> PerSet:
         terms = jnp.exp(skill_losses(params, recipe, exact))
-        return params.floors + jnp.matmul(params.coefficients, terms, precision="highest")
+        losses = params.floors + jnp.matmul(params.coefficients, terms, precision="highest")
+        if not params.repetition:
+            return losses
+        return losses + overfitting(params.repetition, recipe, jnp.exp(_log_capacity(params, recipe)))
 
     def log_prior(raw: dict[str, Array]) -> Array:
         def about(value: Array, center: float, mean: float, spread: float) -> Array:
@@ -229,9 +260,7 @@ def camel(
             total += about(raw["couplings"], prior.coupling, prior.coupling_mean, prior.coupling_spread)
         if "active_share" in raw:
             total += 0.3 * raw["active_share"] ** 2
-        if "repeat" in raw:
-            total += 4.0 * (raw["repeat"] - np.log(DEFAULT_REPEAT)) ** 2
-        return -0.5 * total
+        return -0.5 * total + repetition_log_prior(raw) if "repeat" in raw else -0.5 * total
 
     return Law(
         "camel",
@@ -243,7 +272,7 @@ def camel(
         settings=(("skills", skills), ("exact", exact), ("coupled", coupled), ("prior", tuple(prior))),
         notes=_few_mixtures,
         derivatives=_derivatives(exact),
-        coordinates=camel_coordinates(exact, DEFAULT_REPEAT),
+        coordinates=camel_coordinates(exact),
     )
 
 
@@ -265,5 +294,8 @@ def _derivatives(exact: bool) -> JointDerivatives:
         lambda theta, recipe, n_terms: camel_derivatives.latent_losses(theta, table(recipe), n_terms - 1, exact),
         lambda theta, phi, recipe, curvature, slope, second: camel_derivatives.arrow(
             theta, phi, table(recipe), curvature, slope, second, exact
+        ),
+        lambda theta, phi, recipe, curvature: camel_blocks.curvature_blocks(
+            theta, phi, table(recipe), curvature, exact
         ),
     )

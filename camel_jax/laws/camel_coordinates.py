@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.allocation import log_allocate, log_allocate_closed
-from camel_jax.laws.coordinates import DATA_EXPONENT, SIZE_EXPONENT, Coordinates, Leaves, Prior, Shapes
+from camel_jax.laws.coordinates import DATA_EXPONENT, REPETITION, SIZE_EXPONENT, Coordinates, Leaves, Prior, Shapes
+from camel_jax.laws.repetition import LEAVES
 from camel_jax.types import Array
 
 SAME = (
@@ -24,17 +25,12 @@ SAME = (
     "data_exponents",
     "couplings",
     "active_share",
-    "repeat",
+    *LEAVES,
 )
 
 
-def camel_coordinates(exact: bool, repeat: float) -> Coordinates:
-    """Coordinates of CAMEL.
-
-    Args:
-      exact: whether capacity is split by the exact root.
-      repeat: center of the prior on the decay constant of repetition, in epochs.
-    """
+def camel_coordinates(exact: bool) -> Coordinates:
+    """Coordinates of CAMEL; exact: whether capacity is split by the exact root."""
     priors = {
         "level": Prior(0.0, 0.1),
         "floors": Prior(0.0, 0.7, 0.4),
@@ -46,8 +42,7 @@ def camel_coordinates(exact: bool, repeat: float) -> Coordinates:
         "balance": Prior(0.0, 1.0),
         "couplings": Prior(-1.0, 0.5, 0.2),
         "active_share": Prior(0.0, 1.5),
-        "repeat": Prior(np.log(repeat), 0.5),
-    }
+    } | REPETITION
     return Coordinates(_shapes, partial(_to_raw, exact), partial(_from_raw, exact), tuple(priors.items()))
 
 

@@ -64,8 +64,10 @@ def unpack(theta: Array, phi: Array, n_domains: int) -> dict[str, Array]:
     return raw | {SHARE: theta[end]} if theta.shape[0] > end else raw
 
 
-def _forward(theta: Array, table: Table, skills: int, exact: bool) -> dict[str, Array]:
+def _forward(theta: Array, table: Table, skills: int, exact: bool, demand: Any = None) -> dict[str, Array]:
     """Everything of the latent skills that values and derivatives share; arrays (R, S) unless named otherwise.
+
+    The demand q follows from the transfer unless it is given.
 
     Of tau: "held" is price + tau, -"omega" its derivatives by the prices, "by_alpha" those by log alpha beyond the price's,
     "by_capacity" (R, 1) that by log M; "kept" holds what second derivatives need besides.
@@ -78,7 +80,7 @@ def _forward(theta: Array, table: Table, skills: int, exact: bool) -> dict[str, 
     log_alpha, beta = raw["capacity_exponents"], jnp.exp(raw["data_exponents"])
     alpha, p = jnp.exp(log_alpha), 1.0 + jnp.exp(raw["couplings"])
     gamma, a = alpha / (1.0 + alpha), jnp.mean(alpha)
-    q = table.weights @ transfer
+    q = table.weights @ transfer if demand is None else demand
     x = jnp.log(q)
     price = x + raw["amplitudes"] + log_alpha
     if exact:
@@ -126,6 +128,11 @@ def latent_losses(theta: Array, table: Table, skills: int, exact: bool = False) 
     """One and the latent losses l_s, (R, 1 + S): a loss is this times exp(phi_v)."""
     l = jnp.exp(_forward(theta, table, skills, exact)["log_l"])
     return jnp.concatenate([jnp.ones((l.shape[0], 1)), l], 1)
+
+
+def demanded_losses(theta: Array, table: Table, skills: int, demand: Array, exact: bool = False) -> Array:
+    """Log latent losses (R, S) at a given demand (R, S) in place of that of the transfer."""
+    return _forward(theta, table, skills, exact, demand)["log_l"]
 
 
 def arrow(

@@ -11,17 +11,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 from camel_jax.laws.coordinates import scaling_coordinates
-from camel_jax.laws.law import Law, faint_prior
+from camel_jax.laws.law import Law
 from camel_jax.laws.scaling import (
-    join_terms,
+    published_prior,
     scaling_constrain,
     scaling_init,
     scaling_log_prior,
+    scaling_loss,
     scaling_structure,
-    scaling_terms,
 )
-from camel_jax.recipes.recipe import Recipe
-from camel_jax.types import Array
 
 
 @lru_cache(maxsize=64)
@@ -35,15 +33,12 @@ def chinchilla(upgraded: bool = True) -> Law:
     'chinchilla'
     """
 
-    def predict(params: dict[str, Array], recipe: Recipe) -> Array:
-        return params["floor"] + join_terms(params, *scaling_terms(params, recipe))
-
     return Law(
         "chinchilla",
         lambda key, runs: scaling_init(key, runs, upgraded),
-        predict,
+        scaling_loss,
         scaling_constrain,
-        scaling_log_prior if upgraded else faint_prior,
+        scaling_log_prior if upgraded else published_prior,
         separable=True,
         min_runs=lambda runs: 4,
         settings=(("upgraded", upgraded),),

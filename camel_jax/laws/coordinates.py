@@ -21,11 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.laws.repetition import LEAVES, PRIORS
 from camel_jax.types import Array
 
 Leaves = Mapping[str, Array]
 Shapes = dict[str, tuple[int, ...]]
-SAME_SCALING = ("size_exponent", "data_exponent", "coupling", "mixture_exponent")
+SAME_SCALING = ("size_exponent", "data_exponent", "coupling", "mixture_exponent", *LEAVES)
 SAME_JOINT = ("size_mixture", "size_power", "data_mixture", "data_power")
 LEAST_SHARE = 1e-3  # shares of the reference mixture are at least this where their log is taken
 SIZE_EXPONENT, DATA_EXPONENT = 0.12, 0.22  # centers of the exponents, as in ``scaling``
@@ -35,9 +36,13 @@ class Prior(NamedTuple):
     """Normal prior on a raw parameter.
 
     Attributes:
-      center: its center. sd: standard deviation, of the mean over sets or skills where there is a spread.
+      center: its center.
+      sd: standard deviation, of the mean over sets or skills where there is a spread.
       spread: typical standard deviation over the leading axis (sets or skills) around that mean, learnt within a
         factor of e^0.3 or so; None for a parameter on its own.
+
+    >>> Prior(0.0, 2.0)
+    Prior(center=0.0, sd=2.0, spread=None)
     """
 
     center: float
@@ -72,6 +77,7 @@ SCALING = {
     "coupling": Prior(-1.0, 0.5, 0.3),
     "mixture": Prior(np.log(0.6), 0.5, 0.4),
 }
+REPETITION = {name: Prior(center, precision**-0.5) for name, (center, precision) in PRIORS.items()}
 SODM = {"part": Prior(0.0, 0.5, 1.0), "mixture_exponent": Prior(np.log(0.5), 0.4, 0.4)}
 TERM = {"mixture": Prior(0.0, 0.5, 0.5), "power": Prior(1.0, 0.5, 0.3)}
 DML = {"slope": Prior(0.0, 0.2, 0.3)}
@@ -82,7 +88,7 @@ JOINT = {"level": Prior(np.log(0.6), 0.3)} | {
 
 def scaling_coordinates(**more: Prior) -> Coordinates:
     """Coordinates of a law of floor, size term, data term and mixture term; more: priors beyond or in place of theirs."""
-    return Coordinates(_shapes, _to_raw, _from_raw, tuple((SCALING | more).items()))
+    return Coordinates(_shapes, _to_raw, _from_raw, tuple((SCALING | REPETITION | more).items()))
 
 
 def _shapes(raw: Leaves) -> Shapes:

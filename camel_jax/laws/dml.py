@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.coordinates import DML, scaling_coordinates
-from camel_jax.laws.law import Law, faint_prior
+from camel_jax.laws.law import Law
+from camel_jax.laws.repetition import overfitting
 from camel_jax.laws.scaling import (
     gaussian,
     join_terms,
+    published_prior,
     scaling_constrain,
     scaling_init,
     scaling_log_prior,
@@ -53,14 +55,15 @@ def dml(upgraded: bool = True) -> Law:
 
     def predict(params: dict[str, Array], recipe: Recipe) -> PerSet:
         slope = jnp.matmul(params["mixture_slope"], recipe.weights, precision="highest")
+        lost = overfitting(params, recipe, recipe.n_active)
         mixture = params["mixture_scale"] * jnp.exp(slope)
-        return params["floor"] + mixture + join_terms(params, *scaling_terms(params, recipe))
+        return params["floor"] + mixture + join_terms(params, *scaling_terms(params, recipe)) + lost
 
     def log_prior(raw: dict[str, Array]) -> Array:
         mixture = gaussian(raw["mixture_scale"], np.log(0.3), 0.1) + gaussian(raw["mixture_slope"], 0.0, 0.1)
         return scaling_log_prior(raw) + mixture
 
-    def structure(raw: dict[str, Array], recipe: Recipe) -> Structure:
+    def structure(raw: dict[str, Array], recipe: Recipe) -> Structure | None:
         return scaling_structure(
             raw, recipe, [Term([{"mixture_scale": 1.0, "mixture_slope": np.asarray(recipe.weights).T}])]
         )
@@ -70,7 +73,7 @@ def dml(upgraded: bool = True) -> Law:
         init,
         predict,
         constrain,
-        log_prior if upgraded else faint_prior,
+        log_prior if upgraded else published_prior,
         separable=True,
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("upgraded", upgraded),),

@@ -80,12 +80,29 @@ class Law(NamedTuple):
       separable: True if every leaf of raw has a leading axis V and set v reads only its own slice.
       min_runs: ``min_runs(runs) -> int``: the fewest runs with which this law can be told apart from noise.
       settings: constructor arguments, so that a saved fit can rebuild its law.
-      structure: ``structure(raw, recipe) -> Structure`` of a separable law for the fast path of least squares, or None.
+      structure: ``structure(raw, recipe) -> Structure`` of a separable law for the fast path of least squares, or None; may
+        give None for parameters or tables without one.
       notes: ``notes(runs) -> (note, ...)``: what a table cannot tell this law, in plain words.
       derivatives: second derivatives of a law whose parameters are shared by all sets but for linear coefficients, for Newton's
         method; None where automatic differentiation serves. See ``JointDerivatives``.
       coordinates: where a posterior is sampled, and priors there; None for a law without a posterior.
       parts: (name, law) of the laws that are fitted apart and predict together; none for most laws. See ``laws.blend``.
+      loglinear: what a separable law with linear log losses tells the fit by evidence; None for others. See ``LogLinear``.
+
+    A law of one's own, a power law of the size alone:
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import camel_jax as cj
+    >>> power = Law(
+    ...     name="power",
+    ...     init=lambda key, runs: {"floor": jax.random.normal(key, (len(runs.sets),))},
+    ...     predict=lambda params, recipe: params["floor"] + recipe.n_active**-0.25,
+    ...     constrain=lambda raw: {"floor": jnp.exp(raw["floor"])},
+    ...     log_prior=lambda raw: -0.5 * jnp.sum(raw["floor"] ** 2),
+    ... )
+    >>> power.predict(power.constrain({"floor": jnp.zeros(2)}), cj.dense(16**4, 2e6, [1.0])).tolist()
+    [1.0625, 1.0625]
     """
 
     name: str
@@ -96,15 +113,35 @@ class Law(NamedTuple):
     separable: bool = False
     min_runs: Callable[[Runs], int] = lambda runs: 3
     settings: tuple[tuple[str, Any], ...] = ()
-    structure: Callable[[Raw, Recipe], Structure] | None = None
+    structure: Callable[[Raw, Recipe], Structure | None] | None = None
     parts: tuple[tuple[str, Any], ...] = ()
     notes: Callable[[Runs], tuple[str, ...]] = lambda runs: ()
     derivatives: JointDerivatives | None = None
     coordinates: Coordinates | None = None
+    loglinear: LogLinear | None = None
 
     def __repr__(self) -> str:
         settings = "".join(f", {name}={value!r:.60}" for name, value in self.settings)
         return f"Law({self.name!r}{settings})"[:1000]
+
+
+class LogLinear(NamedTuple):
+    """A law ``log L_v = base_v(N, D) + slope_v . features(r)`` whose slopes are shrunk by the evidence; see ``fitting.evidence``.
+
+    Its raw parameters are those of ``base``, "slope" (V, K), and the logs of "power" and "spread" (V,).
+
+    Attributes:
+      base: ``base(raw, recipe) -> (V,)``, from raw parameters of that part alone.
+      prior: ``prior(raw) -> scalar``: Gaussian log prior of these.
+      features: ``features(weights, power) -> (..., K)``.
+      power: center of the prior on the power. spread: that of its logarithm.
+    """
+
+    base: Callable[[Raw, Recipe], Array]
+    prior: Callable[[Raw], Array]
+    features: Callable[[Array, Array], Array]
+    power: float
+    spread: float
 
 
 class JointDerivatives(NamedTuple):
@@ -115,6 +152,8 @@ class JointDerivatives(NamedTuple):
       pack: ``pack(raw) -> (theta, phi)``. unpack: ``unpack(theta, phi, n_domains) -> raw``, its inverse.
       latent: ``latent(theta, recipe, n_terms) -> (R, Q)``: the terms b of every row.
       arrow: ``arrow(theta, phi, recipe, curvature (V, R), slope (V, R), second) -> (Arrow, gradient (P,), gradient (V, Q))``.
+      blocks: ``blocks(theta, phi, recipe, curvature (V, R)) -> (each (G, B, B), last (M, M))``: diagonal blocks of the Gauss-Newton
+        matrix of theta, G equal ones and the rest, in the order of theta.
     """
 
     supports: Callable[[Raw, Recipe], bool]
@@ -122,12 +161,22 @@ class JointDerivatives(NamedTuple):
     unpack: Callable[[Array, Array, int], Raw]
     latent: Callable[[Array, Recipe, int], Array]
     arrow: Callable[..., tuple[Any, Array, Array]]
+    blocks: Callable[[Array, Array, Recipe, Array], tuple[Array, Array]]
 
 
 class Units(NamedTuple):
-    """Scales that bring a table to order one: size, tokens (scalars) and losses (V,).
+    """Scales that bring a table to order one.
 
     Laws are fitted in these units, so that priors and starts mean the same for every table.
+
+    Attributes:
+      size: (), active parameters.
+      tokens: (), training tokens.
+      losses: (V,), nats per token.
+
+    >>> import numpy as np
+    >>> Units(size=1e8, tokens=1e9, losses=np.array([3.0])).tokens
+    1000000000.0
     """
 
     size: Array
@@ -138,7 +187,18 @@ class Units(NamedTuple):
 
 
 def table_units(runs: Runs) -> Units:
-    """Geometric means of active size, tokens and each set's loss over the rows of a table."""
+    """Geometric means of active size, tokens and each set's loss over the rows of a table.
+
+    Args:
+      runs: the table; NaN losses are left out.
+
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> recipe = cj.Recipe(*np.array([[1e7, 1e9], [1e7, 1e9], [1e8, 1e10]]), np.ones((2, 1)))
+    >>> units = table_units(cj.Runs(recipe, np.array([[4.0], [1.0]]), np.zeros((2, 0)), np.arange(2)))
+    >>> round(float(units.size)), round(float(units.tokens)), units.losses.round(6).tolist()
+    (100000000, 1000000000, [2.0])
+    """
     log_losses = np.log(np.asarray(runs.losses, float))
     seen = np.isfinite(log_losses)
     mean = np.where(seen, log_losses, 0.0).sum(0) / np.maximum(seen.sum(0), 1)
@@ -176,7 +236,24 @@ def scale_runs(units: Units, runs: Runs) -> Runs:
 
 
 def in_units(law: Law, units: Units) -> Law:
-    """The law seen from outside: takes recipes and tables, and gives losses, in raw parameters, tokens and nats."""
+    """The law seen from outside: takes recipes and tables, and gives losses, in raw parameters, tokens and nats.
+
+    Args:
+      law: a law in units of a table.
+      units: those units.
+
+    >>> import jax
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> law, units = cj.laws.chinchilla(), Units(1e8, 1e9, np.array([3.0, 2.0]))
+    >>> params = law.constrain(law.init(jax.random.key(1), runs))
+    >>> outside = in_units(law, units).predict(params, cj.dense(1e8, 1e9, [0.5, 0.5]))
+    >>> inside = law.predict(params, cj.dense(1.0, 1.0, [0.5, 0.5]))
+    >>> bool((outside == inside * units.losses).all())
+    True
+    """
 
     def init(key: Array, runs: Runs) -> Raw:
         return law.init(key, scale_runs(units, runs))
@@ -194,7 +271,21 @@ def constrain_all(law: Law, raw: Raw) -> Params:
 
 
 def predict_rows(law: Law, params: Params, recipe: Recipe) -> Array:
-    """Losses (R, V) of a recipe batched over a leading axis R; a shared ``supply`` of shape (K,) is broadcast."""
+    """Losses (R, V) of a recipe batched over a leading axis R; a shared ``supply`` of shape (K,) is broadcast.
+
+    Args:
+      law: a law.
+      params: its constrained parameters.
+      recipe: recipes with leading axis R, in the units of the law.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> law = cj.laws.chinchilla()
+    >>> predict_rows(law, law.constrain(law.init(jax.random.key(1), runs)), runs.recipe).shape
+    (48, 2)
+    """
     supply = recipe.supply
     if supply is not None and jnp.ndim(supply) < jnp.ndim(recipe.weights):
         recipe = Recipe(
@@ -212,7 +303,8 @@ def raw_coordinates(*priors: tuple[str, Prior], default: Prior = WIDE) -> Coordi
     """Coordinates of a law whose raw parameters serve as they are, with priors by name.
 
     Args:
-      priors: (name, prior) of raw parameters; nested ones are named as by ``flat_leaves``. default: prior of all others.
+      priors: (name, prior) of raw parameters; nested ones are named by their path, as in "net/kernel".
+      default: prior of all others.
 
     >>> raw_coordinates(("floor", Prior(0.0, 1.0))).default
     Prior(center=0.0, sd=2.0, spread=None)

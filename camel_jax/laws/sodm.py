@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.coordinates import JOINT, SODM, scaling_coordinates
-from camel_jax.laws.law import Law, faint_prior
+from camel_jax.laws.law import Law
+from camel_jax.laws.repetition import overfitting
 from camel_jax.laws.scaling import (
     gaussian,
     join_terms,
+    published_prior,
     scaling_constrain,
     scaling_init,
     scaling_log_prior,
@@ -52,14 +54,14 @@ def _sodm(joint: bool, upgraded: bool) -> Law:
         return scaling_constrain({k: v for k, v in raw.items() if k not in powers}) | powers
 
     def predict(params: dict[str, Array], recipe: Recipe) -> Array:
-        r = recipe.weights
+        r, lost = recipe.weights, overfitting(params, recipe, recipe.n_active)
         demand = jnp.sum(params["mixture_scale"] * power(r, params["mixture_exponent"]), axis=-1)
         if joint:
             for term in ("size", "data"):
                 if f"{term}_mixture" in params:
                     scale = jnp.matmul(0.2 * params[f"{term}_mixture"], r, precision="highest")
                     params = params | {f"{term}_scale": power(scale, params[f"{term}_power"])}
-        return params["floor"] + 1.0 / demand + join_terms(params, *scaling_terms(params, recipe))
+        return params["floor"] + 1.0 / demand + join_terms(params, *scaling_terms(params, recipe)) + lost
 
     def log_prior(raw: dict[str, Array]) -> Array:
         total = scaling_log_prior(raw)
@@ -69,7 +71,7 @@ def _sodm(joint: bool, upgraded: bool) -> Law:
                 total += gaussian(raw[f"{term}_mixture"], 0.0, 0.1) + gaussian(raw[f"{term}_power"], 0.0, 0.1)
         return total
 
-    def structure(raw: dict[str, Array], recipe: Recipe) -> Structure:
+    def structure(raw: dict[str, Array], recipe: Recipe) -> Structure | None:
         r = np.asarray(recipe.weights).T
         log_r = np.log(np.where(r > 0, r, 1.0))
         branches = [{("mixture_scale", i): 1.0, ("mixture_exponent", i): row} for i, row in enumerate(log_r)]
@@ -80,7 +82,7 @@ def _sodm(joint: bool, upgraded: bool) -> Law:
         init,
         predict,
         constrain,
-        log_prior if upgraded else faint_prior,
+        log_prior if upgraded else published_prior,
         separable=True,
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("upgraded", upgraded),),

@@ -17,7 +17,20 @@ TOLERANCE = 1e-9  # shares that differ by less are equal when asking whether lim
 
 
 class InfeasibleError(ValueError):
-    """No mixture meets all limits; ``conflicts`` lists minimal sets of limits that exclude each other."""
+    """No mixture meets all limits.
+
+    Attributes:
+      conflicts: minimal sets of limits that exclude each other, as tuples of their names.
+      complete: whether ``conflicts`` are all there are; the message says so otherwise.
+
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> floors = {"web": (0.7, None), "code": (0.4, None)}
+    >>> cj.optimize_mixture(lambda w: w @ w + np.zeros(1), domains=["web", "code"], bounds=floors)
+    Traceback (most recent call last):
+        ...
+    camel_jax.mixture.feasibility.InfeasibleError: no mixture meets all limits, contradiction: (1) floor web >= 0.7 + floor code >= 0.4
+    """
 
     def __init__(self, conflicts: list[tuple[str, ...]], complete: bool = True):
         self.conflicts = conflicts

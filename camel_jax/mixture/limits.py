@@ -42,8 +42,14 @@ class Limits:
     """All limits of a decision, in the order given.
 
     Attributes:
-      domains: names of the K domains. items: the limits. prior: (K,) mixture of the KL limit, or None.
+      domains: names of the K domains.
+      items: the limits.
+      prior: (K,) mixture of the KL limit, or None.
       anchor: (K,) mixture of the distance limit, or None.
+
+    >>> limits = parse_limits(["web", "code"], bounds={"code": (None, 0.3)}, kl=([0.5, 0.5], 0.05))
+    >>> [limit.name for limit in limits.items], limits.prior.tolist()
+    (['cap code <= 0.3', 'KL to the prior <= 0.05'], [0.5, 0.5])
     """
 
     domains: tuple[str, ...]

@@ -27,8 +27,12 @@ class NearOptimal(Readable):
     """All mixtures that are nearly as good as the best.
 
     Attributes:
-      best: the best mixture, (K,). value: its objective, smaller is better. level: the objective that still counts.
-      low, high: range of every share within the set, (K,). domains: names.
+      best: the best mixture, (K,).
+      value: its objective, in its own unit.
+      level: the objective that still counts.
+      low: smallest share of every domain within the set, (K,).
+      high: largest share of every domain within the set, (K,).
+      domains: K names.
       samples: mixtures spread over the set, (n, K).
     """
 
@@ -74,12 +78,17 @@ def near_optimal(
     traded for which. Ranges are exact for convex costs, and at least as wide as the sample otherwise.
 
     Args:
-      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`. within: relative to the absolute value of the objective.
-      samples: number of mixtures in the sample. starts, key: of the search. options: objective, limits, risk and so on.
+      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`.
+      within: fraction of the absolute value of the objective, above zero.
+      samples: number of mixtures in the sample.
+      starts: number of random starts of the search.
+      key: a ``jax.random`` key of the search.
+      options: objective, limits, risk and so on.
 
     Raises:
       ValueError: ``within`` is not above zero, or as for ``optimize_mixture``.
 
+    >>> import jax.numpy as jnp
     >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> flat = near_optimal(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
     >>> flat.high.round(3).tolist()
@@ -98,9 +107,10 @@ def decide(
     samples: int = 256,
     starts: int = 64,
     key: Array | None = None,
+    relax: float = 0.01,
     **options: Any,
 ) -> tuple[MixtureResult, NearOptimal]:
-    """``optimize_mixture`` and ``near_optimal`` of the same search; arguments as for ``near_optimal``.
+    """``optimize_mixture`` and ``near_optimal`` of the same search; arguments as for both.
 
     >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> best, flat = decide(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
@@ -111,7 +121,7 @@ def decide(
     key = jax.random.key(0) if key is None else key
     problem = problem_of(outcomes, options)
     solution = solve(problem, key, starts)
-    return describe(problem, solution), _near(problem, solution, within, samples, key)
+    return describe(problem, solution, key, relax), _near(problem, solution, within, samples, key)
 
 
 def _check_within(within: float) -> None:

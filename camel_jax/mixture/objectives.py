@@ -45,9 +45,11 @@ class Objective:
     """A number to improve, as a value: equal objectives compile once.
 
     Attributes:
-      label: words for reports. kind: losses, accuracies, custom or sum.
+      label: words for reports.
+      kind: losses, accuracies, custom or sum.
       weights: ((name or index, weight), ...) over sets or tasks, or () for a plain mean.
-      function: the user's function of an ``Outcome``. parts: ((objective, weight), ...) of a weighted sum.
+      function: the user's function of an ``Outcome``.
+      parts: ((objective, weight), ...) of a weighted sum.
       maximize: True if larger is better.
     """
 
@@ -97,6 +99,9 @@ def mean_loss(weights: Mapping[str, float] | Sequence[float] | None = None) -> O
     Args:
       weights: ``{set: weight}`` or one weight per set, not negative; scaled to sum to 1. None for equal weights.
 
+    Raises:
+      ValueError: a weight that is negative or no number, or all of them zero.
+
     >>> mean_loss({"wiki": 3.0, "code": 1.0}).weights
     (('wiki', 0.75), ('code', 0.25))
     """
@@ -105,7 +110,15 @@ def mean_loss(weights: Mapping[str, float] | Sequence[float] | None = None) -> O
 
 
 def single_set(name: str | int) -> Objective:
-    """Loss of one validation set, by name or position."""
+    """Loss of one validation set.
+
+    Args:
+      name: name of the set, or its position from 0.
+
+    >>> import jax.numpy as jnp
+    >>> float(single_set("code").bind(["wiki", "code"], []).value(Outcome(jnp.array([2.5, 1.5]))))
+    1.5
+    """
     return Objective(f"loss on {name}", "losses", ((name, 1.0),))
 
 
@@ -114,13 +127,32 @@ def mean_accuracy(weights: Mapping[str, float] | Sequence[float] | None = None) 
 
     Args:
       weights: ``{task: weight}`` or one weight per task, not negative; scaled to sum to 1. None for equal weights.
+
+    Raises:
+      ValueError: a weight that is negative or no number, or all of them zero.
+
+    >>> import jax.numpy as jnp
+    >>> float(mean_accuracy([1.0, 3.0]).value(Outcome(jnp.zeros(1), jnp.array([0.25, 0.5]))))
+    0.4375
     """
     pairs = _weights(weights, "tasks")
     return Objective("mean accuracy" if not pairs else "weighted mean accuracy", "accuracies", pairs, maximize=True)
 
 
 def custom(function: Callable[[Outcome], Array], label: str = "custom", maximize: bool = False) -> Objective:
-    """A user's differentiable function of an ``Outcome``; use one function object, as a new one compiles again."""
+    """A user's differentiable function of an ``Outcome``; use one function object, as a new one compiles again.
+
+    Args:
+      function: from an outcome, losses (V,) and accuracies (T,) or None, to one number, in a unit of its own.
+      label: what results call it.
+      maximize: whether larger is better.
+
+    >>> import jax.numpy as jnp
+    >>> import camel_jax as cj
+    >>> worst = cj.custom(lambda outcome: jnp.max(outcome.losses), "worst loss")
+    >>> worst.label, float(worst.cost(cj.Outcome(jnp.array([2.0, 3.0]))))
+    ('worst loss', 3.0)
+    """
     return Objective(label, "custom", function=function, maximize=maximize)
 
 
@@ -152,6 +184,12 @@ def weighted_sum(parts: Sequence[tuple[Objective | Callable[[Outcome], Array] | 
 
     Args:
       parts: (objective, weight) pairs, weights not negative.
+
+    Raises:
+      ValueError: a weight that is negative or no number.
+
+    >>> weighted_sum([(mean_loss(), 1.0), (mean_accuracy(), 2.0)]).label
+    '1 x mean loss + 2 x -mean accuracy'
     """
     parts = [(as_objective(part), weight) for part, weight in parts]
     for part, weight in parts:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.feasibility import minimum_over
-from camel_jax.mixture.limits import Limits, curved_value, slack
+from camel_jax.mixture.limits import Limit, Limits, curved_value, slack
 
 NEAR = 1e-6  # room below which a limit of one's own binds, over its largest slope where that is above 1
 
@@ -59,85 +60,148 @@ def settle(
     return w
 
 
+class OwnRoom(NamedTuple):
+    """A limit of one's own at a mixture.
+
+    Attributes:
+      name: of the limit.
+      room: how far the mixture is from it.
+      inner: the same where slopes are taken.
+      slope: gradient (K,) of the room there.
+    """
+
+    name: str
+    room: float
+    inner: float
+    slope: np.ndarray
+
+    @property
+    def binds(self) -> bool:
+        """Whether it is reached."""
+        return self.room <= NEAR * max(1.0, float(np.abs(self.slope).max()))
+
+
+class Conditions(NamedTuple):
+    """The optimality conditions at a mixture.
+
+    Attributes:
+      bindings: (name, slack, binds, multiplier) of every limit, those of one's own last; NaN as the multiplier of a limit on the number
+        of domains.
+      residual: what the conditions leave of the slope, relative to it.
+      gap: Frank-Wolfe gap where the slope was taken, over the domains that are not shut.
+    """
+
+    bindings: list[tuple[str, float, bool, float]]
+    residual: float
+    gap: float
+
+
 def multipliers(
     limits: Limits,
     weights: np.ndarray,
     slope: np.ndarray,
-    own: Sequence[tuple[str, float, np.ndarray]] = (),
-) -> tuple[list[tuple[str, float, bool, float]], float, float]:
-    """Which limits bind and what relaxing them gains, from the optimality conditions at the answer.
+    shut: np.ndarray | None = None,
+    inner: np.ndarray | None = None,
+    own: Sequence[OwnRoom] = (),
+) -> Conditions:
+    """Which limits bind and what relaxing them gains at first, from the optimality conditions at the answer.
 
-    Non-negative least squares of ``slope = level - sum_j multiplier_j row_j + (non-negative on shares at zero)``.
+    Non-negative least squares of ``slope = level - sum_j multiplier_j row_j + (non-negative on shares at zero)``. Where limits overlap
+    the multipliers are not unique; that of a limit is then the least there is, which is what relaxing it alone gains at first.
 
     Args:
       weights: (K,). slope: gradient of the cost, (K,).
-      own: name, room and gradient of the room (K,) of limits of one's own.
-
-    Returns:
-      ([(name, slack, binds, multiplier)], residual relative to the slope, Frank-Wolfe gap).
+      shut: boolean (K,), domains kept at zero by a limit on their number, along which the slope may point anywhere.
+      inner: (K,), where the slope was taken, if not at ``weights``: just inside the limits, where laws that are steep at a share of
+        zero still have a slope.
+      own: limits of one's own.
     """
     from scipy.optimize import nnls
 
     size = len(weights)
+    where = weights if inner is None else inner
+    shut = np.zeros(size, bool) if shut is None else shut
     columns = [np.ones(size), -np.ones(size)]
     columns += list(np.eye(size)[weights <= 1e-12])
+    columns += list(-np.eye(size)[shut])
     owners: list[int | None] = [None] * len(columns)
     rooms = [slack(limits, limit, weights) for limit in limits.items]
-    curve = np.zeros(size)
-    for j, (limit, room) in enumerate(zip(limits.items, rooms, strict=True)):
-        if limit.kind == "count" or room > 1e-6 * max(1.0, abs(limit.value)):
+    binds = [
+        room <= 1e-6 * max(1.0, abs(limit.value)) if limit.kind != "count" else room <= 0 and bool(shut.any())
+        for limit, room in zip(limits.items, rooms, strict=True)
+    ]
+    for j, limit in enumerate(limits.items):
+        if limit.kind == "count" or not binds[j]:
             continue
-        if limit.row is not None:
-            row = limit.row
-        elif limit.kind == "kl":
-            assert limits.prior is not None
-            live = (weights > 0) & (limits.prior > 0)
-            row = np.where(live, np.log(np.where(live, weights, 1.0) / np.where(live, limits.prior, 1.0)) + 1.0, 0.0)
-        else:
-            row = (weights - limits.anchor) / max(curved_value(limits, "distance", weights), 1e-300)
+        row = _normal(limits, limit, where)
         for sign in (1.0, -1.0) if limit.kind == "fixed" else (1.0,):
             columns.append(-sign * row)
             owners.append(j)
-    named = [limit.name for limit in limits.items] + [name for name, _, _ in own]
-    rooms += [room for _, room, _ in own]
-    for j, (_, room, gradient) in enumerate(own, len(limits.items)):
-        if room <= NEAR * max(1.0, float(np.abs(gradient).max())):
-            columns.append(gradient)
+    names = [limit.name for limit in limits.items] + [limit.name for limit in own]
+    rooms += [limit.room for limit in own]
+    binds += [limit.binds for limit in own]
+    for j, limit in enumerate(own, len(limits.items)):
+        if limit.binds:
+            columns.append(limit.slope)
             owners.append(j)
     if not np.isfinite(slope).all():
-        return (
-            [(name, room, False, math.nan) for name, room in zip(named, rooms, strict=True)],
-            math.inf,
-            math.inf,
-        )
+        nothing = [math.nan] * len(names)
+        return Conditions(list(zip(names, rooms, [False] * len(names), nothing, strict=True)), math.inf, math.inf)
     scale = max(float(np.abs(slope).max()), 1e-300)
-    found, residual = nnls(np.stack(columns, 1), slope / scale)
-    gains = np.zeros(len(named))
-    for value, owner in zip(found * scale, owners, strict=True):
-        if owner is not None:
-            gains[owner] += value
-    count = limits.find("count")
-    shut = weights <= 1e-12
-    bent = [j for j, limit in enumerate(limits.items) if limit.kind in ("kl", "distance")]
-    bent += range(len(limits.items), len(named))
-    for j in bent:
-        if gains[j] > 0:
+    table = np.stack(columns, 1)
+    found, residual = nnls(table, slope / scale)
+    leaning = slope.copy()
+    slackness = 0.0
+    bent = [
+        (j, slack(limits, limit, where)) for j, limit in enumerate(limits.items) if limit.kind in ("kl", "distance")
+    ]
+    bent += [(j, limit.inner) for j, limit in enumerate(own, len(limits.items))]
+    for j, room in bent:
+        if j in owners:
             at = owners.index(j)
-            curve = curve - gains[j] * columns[at]
-    leaning = slope + curve
-    slackness = sum(gains[j] * max(rooms[j], 0.0) for j in bent)
-    gap = float(leaning @ weights - minimum_over(limits, leaning, shut if count is not None else None) + slackness)
-    binding = [
-        (
-            limit.name,
-            room,
-            bool(room <= 1e-6 * max(1.0, abs(limit.value)) if limit is not count else room <= 0 and shut.any()),
-            float(gains[j]) if limit is not count else math.nan,
-        )
-        for j, (limit, room) in enumerate(zip(limits.items, rooms, strict=False))
-    ]
-    binding += [
-        (name, room, bool(room <= NEAR * max(1.0, float(np.abs(gradient).max()))), float(gains[j]))
-        for j, (name, room, gradient) in enumerate(own, len(limits.items))
-    ]
-    return binding, float(residual), max(gap, 0.0)
+            leaning = leaning - found[at] * scale * columns[at]
+            slackness += found[at] * scale * max(room, 0.0)
+    least = minimum_over(limits, leaning, shut if shut.any() else None)
+    gap = max(float(leaning @ where - least + slackness), 0.0)
+    gains = [math.nan if limit.kind == "count" else 0.0 for limit in limits.items] + [0.0] * len(own)
+    for j in {j for j in owners if j is not None}:
+        mine = np.array([owner == j for owner in owners])
+        if found[mine].any():
+            gains[j] = scale * _least_of(table, found, mine)
+    return Conditions(list(zip(names, rooms, binds, gains, strict=True)), float(residual), gap)
+
+
+def _normal(limits: Limits, limit: Limit, weights: np.ndarray) -> np.ndarray:
+    """Gradient (K,) of a limit's left side at a mixture."""
+    if limit.row is not None:
+        return limit.row
+    if limit.kind == "kl":
+        assert limits.prior is not None
+        live = (weights > 0) & (limits.prior > 0)
+        return np.where(live, np.log(np.where(live, weights, 1.0) / np.where(live, limits.prior, 1.0)) + 1.0, 0.0)
+    assert limits.anchor is not None
+    return (weights - limits.anchor) / max(curved_value(limits, "distance", weights), 1e-300)
+
+
+def _least_of(table: np.ndarray, found: np.ndarray, mine: np.ndarray) -> float:
+    """Least weight of some columns among all non-negative combinations that are the same vector.
+
+    Args:
+      table: (K, n) columns. found: (n,) one combination. mine: boolean (n,), the columns of one limit; two of opposite sign count by
+        their difference, to either side.
+    """
+    from scipy.optimize import linprog
+
+    signs = np.where(mine, 1.0, 0.0)
+    at = np.flatnonzero(mine)
+    tries = [signs] if len(at) == 1 else []
+    if len(at) == 2:
+        signs[at[1]] = -1.0
+        tries = [signs, -signs]
+    best = 0.0
+    for cost in tries:
+        solved = linprog(cost, A_eq=table, b_eq=table @ found, bounds=(0.0, None), method="highs")
+        if solved.status == 3:  # there is a combination with as little as one likes
+            continue
+        best = max(best, float(solved.fun) if solved.status == 0 else float(cost @ found))
+    return best

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.mixture import barrier, objectives, optimality
+from camel_jax.mixture import barrier, objectives, optimality, relaxing
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.constraints import rooms_and_slopes
 from camel_jax.mixture.limits import LimitOptions, Limits
@@ -37,6 +37,8 @@ from camel_jax.recipes import outcome
 from camel_jax.recipes.outcome import Interval, Outcomes
 from camel_jax.types import Array
 
+CHORDS = 128  # along which convexity is tried
+
 
 def optimize_mixture(
     outcomes: Outcomes,
@@ -50,6 +52,7 @@ def optimize_mixture(
     starts: int = 64,
     key: Array | None = None,
     limits: Limits | None = None,
+    relax: float = 0.01,
     **more: Unpack[LimitOptions],
 ) -> MixtureResult:
     """The best mixture under limits, compared with a reference mixture.
@@ -70,6 +73,7 @@ def optimize_mixture(
       starts: number of random starts.
       key: a ``jax.random`` key; fixed by default, so that the same call gives the same answer.
       limits: limits that ``parse_limits`` has made, for several decisions under the same ones.
+      relax: how far each limit that binds is relaxed, in its own unit, to solve again and tell what that gains; 0 not to.
       more: limits as keywords, in place of ``limits``: bounds, groups, fixed, supply, tokens, max_epochs, kl, distance, cost
         and max_domains, as for :func:`camel_jax.mixture.limits.parse_limits`.
 
@@ -80,6 +84,7 @@ def optimize_mixture(
       InfeasibleError: no mixture meets all limits; the message names the limits that exclude each other.
       ValueError: a name, share or option that makes no sense, or float64 is off.
 
+    >>> import jax.numpy as jnp
     >>> losses = lambda w: (2.0 + jnp.array([0.1, 0.2, 0.1]) @ (w + 0.05) ** -0.5)[None]
     >>> best = optimize_mixture(losses, domains=["web", "code", "wiki"], bounds={"code": (None, 0.3)}, starts=4)
     >>> best.weights.round(4).tolist(), best.limits[0].binds
@@ -97,7 +102,7 @@ def optimize_mixture(
     )
     key = jax.random.key(0) if key is None else key
     solution = solve(problem, key, starts)
-    return describe(problem, solution)
+    return describe(problem, solution, key, relax)
 
 
 def probability_best(
@@ -110,8 +115,10 @@ def probability_best(
     """How probable it is that each of several named mixtures is the best of them: the share of draws in which it is.
 
     Args:
-      outcomes: as for :func:`optimize_mixture`, with draws. mixtures: name to shares (K,), two or more.
-      objective: what to improve; mean validation loss by default. domains: names of the K domains.
+      outcomes: as for :func:`optimize_mixture`, with draws.
+      mixtures: name to shares (K,), two or more.
+      objective: what to improve; mean validation loss by default.
+      domains: names of the K domains.
 
     Returns:
       Name to probability; they sum to 1, and mixtures that are equal in a draw share it.
@@ -119,6 +126,7 @@ def probability_best(
     Raises:
       ValueError: fewer than two mixtures, shares that are no mixture, or outcomes without draws.
 
+    >>> import jax.numpy as jnp
     >>> losses = lambda w: 2.0 + jnp.array([[0.1], [0.2], [-0.1]]) * (w[0] - w[1])  # three draws of one loss
     >>> probability_best(losses, {"web": [1.0, 0.0], "code": [0.0, 1.0]}, domains=["web", "code"])
     {'web': 0.333..., 'code': 0.666...}
@@ -168,13 +176,19 @@ def _chords_are_convex(still: Any, moving: Any, goal: Goal, region: Region, curv
     return convex & jnp.all(jax.vmap(lambda w: inside_curved(w, curved))(0.5 * (one + two)) > -1e-9)
 
 
-def describe(problem: Problem, solution: Solution) -> MixtureResult:
-    """Everything worth saying about a solution: outcome, comparison with the reference, limits, certificate."""
+def describe(problem: Problem, solution: Solution, key: Array | None = None, relax: float = 0.0) -> MixtureResult:
+    """Everything worth saying about a solution: outcome, comparison with the reference, limits, certificate.
+
+    Args:
+      problem: the decision. solution: its answer. key: of the search. relax: as for :func:`optimize_mixture`.
+    """
+    if not (math.isfinite(relax) and relax >= 0):
+        raise ValueError(f"relax must not be negative, got {relax!r}")
     still, moving = split_function(problem.outcomes)
     objective, weights = problem.goal.objective, solution.weights
     pair = jnp.asarray(np.stack([weights, problem.reference]))
     point, draws, plain, drawn = jax.tree.map(np.asarray, _report(still, moving, problem.goal, pair))
-    costs, slopes = (np.asarray(a) for a in costs_and_slopes(still, moving, problem.goal, pair, solution.smoothing))
+    costs = np.asarray(costs_and_slopes(still, moving, problem.goal, pair, solution.smoothing)[0])
     sign = -1.0 if objective.maximize else 1.0
     if draws is None:
         drawn = np.full((2, 1), np.nan)
@@ -186,17 +200,34 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
     if point.accuracies is not None:
         accuracies, accuracy_gap = _compare(point.accuracies, None if draws is None else draws.accuracies)
     risky = problem.goal.risk != "mean"
-    own: list[tuple[str, float, np.ndarray]] = []
-    if problem.curved.own is not None:
-        rooms, gradients = (np.asarray(x) for x in rooms_and_slopes(problem.curved.own, jnp.asarray(weights)))
-        named = zip(problem.curved.own.constraints, rooms, gradients, strict=True)
-        own = [(constraint.name, float(room), gradient) for constraint, room, gradient in named]
-    bindings, residual, gap = optimality.multipliers(problem.limits, weights, slopes[0], own)
-    region, chords = problem.regions[0], 128
-    convex = _chords_are_convex(still, moving, problem.goal, region, problem.curved, chords)
+    convex = bool(_chords_are_convex(still, moving, problem.goal, solution.region, problem.curved, CHORDS))
+    shut = _shut(problem, solution)
+    conditions = _conditions(problem, solution, solution.weights, solution.inner, solution.cost, shut)
+    bindings = [Binding(*binding) for binding in conditions.bindings]
+    if relax > 0 and np.isfinite(solution.cost):
+        key = jax.random.key(0) if key is None else key
+        relaxed = relaxing.relax_each(
+            problem, solution, [b.binds for b in bindings], key, solution.starts, relax, convex
+        )
+        missed = relaxing.better_without_relaxing(problem, solution, relaxed)
+        if missed is not None:  # it needs no relaxing: the search had not found it
+            cost = float(costs_and_slopes(still, moving, problem.goal, np.stack([missed] * 2))[0][0])
+            return describe(problem, solution._replace(weights=missed, cost=cost), key, relax)
+        for one in relaxed:
+            bindings[one.limit] = bindings[one.limit]._replace(step=one.step, gain=one.gain, at_least=one.at_least)
+    gap = conditions.gap
+    if len(solution.supports) > 1:
+        gap = _gap_over_supports(problem, solution)
     near = np.abs(solution.costs - solution.cost) <= 1e-6 * max(1.0, abs(solution.cost))
     certificate = Certificate(
-        gap, bool(convex), chords, residual, solution.starts, int(near.sum()), len(solution.costs)
+        gap,
+        convex,
+        CHORDS,
+        conditions.residual,
+        solution.starts,
+        int(near.sum()),
+        len(solution.costs),
+        solution.exhaustive,
     )
     status = "converged" if solution.converged else "not converged: the optimality conditions are not met to 1e-4"
     if not np.isfinite(solution.cost):
@@ -221,11 +252,56 @@ def describe(problem: Problem, solution: Solution) -> MixtureResult:
         reference_accuracies=None if point.accuracies is None else point.accuracies[1],
         accuracy_difference=accuracy_gap,
         probability_better=better,
-        limits=tuple(Binding(*binding) for binding in bindings),
+        limits=tuple(bindings),
         violation=violation(problem, weights),
         certificate=certificate,
         status=status,
     )
+
+
+def _shut(problem: Problem, solution: Solution) -> np.ndarray | None:
+    """Domains that a limit on their number keeps at zero at the answer, (K,); None where it does not hold any there."""
+    count = problem.limits.find("count")
+    used = solution.weights > 0
+    return ~used if count is not None and used.sum() >= count.value else None
+
+
+def _conditions(
+    problem: Problem, solution: Solution, weights: np.ndarray, inner: np.ndarray, cost: float, shut: np.ndarray | None
+) -> optimality.Conditions:
+    """The optimality conditions of a mixture, from the slope there or just inside its limits: whichever meets them better.
+
+    On a share of exactly zero a law may be so steep that its slope there says nothing of the least positive shares.
+    """
+    still, moving = split_function(problem.outcomes)
+    costs, slopes = costs_and_slopes(still, moving, problem.goal, np.stack([weights, inner]), solution.smoothing)
+    own = [_own_rooms(problem, weights, where) for where in (weights, inner)]
+    on = optimality.multipliers(problem.limits, weights, np.asarray(slopes[0]), shut, own=own[0])
+    inside = optimality.multipliers(problem.limits, weights, np.asarray(slopes[1]), shut, inner, own[1])
+    inside = inside._replace(gap=max(inside.gap + cost - float(costs[1]), 0.0))
+    best = on if on.residual <= inside.residual else inside
+    return best._replace(gap=min(on.gap, inside.gap))
+
+
+def _own_rooms(problem: Problem, weights: np.ndarray, where: np.ndarray) -> list[optimality.OwnRoom]:
+    """Limits of one's own at a mixture, with their slopes at another one beside it."""
+    if problem.curved.own is None:
+        return []
+    rooms = np.asarray(rooms_and_slopes(problem.curved.own, jnp.asarray(weights))[0])
+    inner, slopes = map(np.asarray, rooms_and_slopes(problem.curved.own, jnp.asarray(where)))
+    names = [constraint.name for constraint in problem.curved.own.constraints]
+    return [optimality.OwnRoom(*one) for one in zip(names, rooms.tolist(), inner.tolist(), slopes, strict=True)]
+
+
+def _gap_over_supports(problem: Problem, solution: Solution) -> float:
+    """How much better any mixture of any of the sets of domains could be, if the cost is convex: the worst of their own gaps."""
+    finite = [one for one in solution.supports if np.isfinite(one.cost)]
+    if not finite:
+        return math.inf
+    least = [
+        one.cost - _conditions(problem, solution, one.weights, one.inner, one.cost, ~one.allowed).gap for one in finite
+    ]
+    return max(solution.cost - min(least), 0.0)
 
 
 def _compare(point: Array, draws: np.ndarray | None) -> tuple[Interval, Interval]:

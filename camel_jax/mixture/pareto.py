@@ -15,7 +15,7 @@ from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.objectives import Goal, Objective, as_objective
 from camel_jax.mixture.problem import Curved, inside_curved, problem_of, split_function
-from camel_jax.mixture.search import costs_and_slopes, random_starts, solve, toward_center
+from camel_jax.mixture.search import costs_and_slopes, random_starts, solve, toward_center, violation_of_count
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
 from camel_jax.views.view import Readable, View
@@ -26,7 +26,11 @@ class ParetoFront(Readable):
     """Best trade-offs between two objectives, from the best of the first to the best of the second.
 
     Attributes:
-      weights: (P, K). first, second: objectives at them, (P,), in their own units. labels: their names. domains: names.
+      weights: (P, K) mixtures.
+      first: (P,) first objective at them, in its own unit.
+      second: (P,) second objective at them, in its own unit.
+      labels: names of the two objectives.
+      domains: K names.
     """
 
     weights: np.ndarray
@@ -67,12 +71,26 @@ def pareto_front(
     """The best first objective for every level of the second (epsilon-constraint, so dents in the front are found too).
 
     Args:
-      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`. first, second: the two
-        objectives, or functions of an outcome.
-      points: number of mixtures on the front, the two optima included; at least 2. options: limits, risk and so on.
+      outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`.
+      first: one objective, or a function of an outcome.
+      second: the other objective, or a function of an outcome.
+      points: number of mixtures on the front, the two optima included; at least 2.
+      starts: number of random starts of the search.
+      key: a ``jax.random`` key of the search.
+      options: limits, risk and so on.
 
     Returns:
       ParetoFront; dominated points are dropped, so there may be fewer than ``points``.
+
+    Raises:
+      ValueError: fewer than 2 points, a limit on the number of domains, or as for ``optimize_mixture``.
+
+    >>> import camel_jax as cj
+    >>> losses = lambda w: 2.0 + (1.0 - w) ** 2  # each domain helps a set of its own
+    >>> first, second = cj.single_set(0), cj.single_set(1)
+    >>> front = pareto_front(losses, first, second, 3, domains=["web", "code"], starts=4)
+    >>> front.weights.round(3).tolist()
+    [[1.0, 0.0], [0.707, 0.293], [0.0, 1.0]]
     """
     if points < 2:
         raise ValueError(f"a front needs at least 2 points, got {points!r}")
@@ -80,7 +98,7 @@ def pareto_front(
     first, second = as_objective(first), as_objective(second)
     one = problem_of(outcomes, {**options, "objective": first})
     two = problem_of(outcomes, {**options, "objective": second})
-    if len(two.regions) > 1:
+    if len(two.regions) > 1 or violation_of_count(two.limits, two.regions[0]) > 0:
         raise ValueError("a front needs one set of domains, not 'at most k': fix the shares of the others at 0")
     best_one, best_two = solve(one, key, starts), solve(two, key, starts)
     still, moving = split_function(outcomes)

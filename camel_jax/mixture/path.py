@@ -33,7 +33,11 @@ class OptimumPath(Readable):
     """The optimum at several scales.
 
     Attributes:
-      sizes, tokens: as given, P entries each. weights: (P, K). results: a ``MixtureResult`` for each. domains: names.
+      sizes: P model sizes, as given.
+      tokens: P token counts, as given.
+      weights: (P, K) mixtures.
+      results: a ``MixtureResult`` for each.
+      domains: K names.
     """
 
     sizes: tuple[Any, ...]
@@ -69,13 +73,25 @@ def optimum_path(
     Args:
       at: function of (size, tokens) that gives outcomes for ``optimize_mixture``, such as ``fit.losses_at``. Functions
         that are pytrees of one structure share one compiled program.
-      sizes: model sizes. tokens: token counts, one per size or one for all. options: as for ``optimize_mixture``.
+      sizes: model sizes.
+      tokens: training tokens, one count per size or one for all.
+      options: as for ``optimize_mixture``.
+
+    Raises:
+      ValueError: no size, other numbers of token counts than sizes, or as for ``optimize_mixture``.
+
+    >>> import numpy as np
+    >>> at = lambda n, d: lambda w: (1.0 + (w[0] - 0.1 * np.log10(n)) ** 2)[None]
+    >>> optimum_path(at, [1e3, 1e6], 1e9, domains=["web", "code"], starts=2).weights.round(3).tolist()
+    [[0.3, 0.7], [0.6, 0.4]]
     """
     sizes = list(sizes)
     tokens = list(tokens) if isinstance(tokens, list | tuple | np.ndarray) else [tokens] * len(sizes)
     if not sizes or len(tokens) != len(sizes):
         raise ValueError(f"give as many token counts as sizes, or one; got {len(tokens)} for {len(sizes)} sizes")
     extra = [{**options, "tokens": t} if options.get("supply") is not None else options for t in tokens]
-    results = tuple(optimize_mixture(at(n, t), **more) for n, t, more in zip(sizes, tokens, extra, strict=True))
+    results = tuple(
+        optimize_mixture(at(n, t), relax=0.0, **more) for n, t, more in zip(sizes, tokens, extra, strict=True)
+    )
     weights = np.stack([result.weights for result in results])
     return OptimumPath(tuple(sizes), tuple(tokens), weights, results, results[0].domains)

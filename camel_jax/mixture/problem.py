@@ -126,14 +126,7 @@ def make_problem(
         cost_shape = jax.eval_shape(lambda w: objectives.goal_cost(goal, outcomes, w, jnp.ones(())), one)
     if cost_shape.shape != ():
         raise ValueError(f"the objective must be one number per mixture, got shape {cost_shape.shape}")
-    found = feasible_regions(named)
-    kl_limit, distance_limit = named.find("kl"), named.find("distance")
-    curved = Curved(
-        None if kl_limit is None else jnp.asarray(named.prior),
-        None if kl_limit is None else jnp.asarray(kl_limit.value),
-        None if distance_limit is None else jnp.asarray(named.anchor),
-        None if distance_limit is None else jnp.asarray(distance_limit.value),
-    )
+    curved = curved_arrays(named)
     if own := as_constraints(constraints):
         still, moving = split_function(outcomes)
         for constraint in own:
@@ -143,8 +136,28 @@ def make_problem(
             if room.shape != (1,):
                 raise ValueError(f"the constraint {constraint.name!r} must be one number, got shape {room.shape[1:]}")
         curved = curved._replace(own=Own(moving, still, own))
-        found = inner_regions(found, Own(moving, still, own), inside_curved, curved)
+    found = meet_own(feasible_regions(named), curved)
     return Problem(outcomes, goal, named, found, curved, reference, sets, tasks, has_draws)
+
+
+def meet_own(regions: tuple[Region, ...], curved: Curved) -> tuple[Region, ...]:
+    """The regions with an inner point that meets limits of one's own too.
+
+    Raises:
+      InfeasibleError: none was found.
+    """
+    return regions if curved.own is None else inner_regions(regions, curved.own, inside_curved, curved)
+
+
+def curved_arrays(limits: Limits) -> Curved:
+    """The curved limits among named ones, as arrays."""
+    kl_limit, distance_limit = limits.find("kl"), limits.find("distance")
+    return Curved(
+        None if kl_limit is None else jnp.asarray(limits.prior),
+        None if kl_limit is None else jnp.asarray(kl_limit.value),
+        None if distance_limit is None else jnp.asarray(limits.anchor),
+        None if distance_limit is None else jnp.asarray(distance_limit.value),
+    )
 
 
 def inside_curved(weights: Array, curved: Curved) -> Array:

@@ -124,10 +124,10 @@ def _with_inner_point(lower: np.ndarray, upper: np.ndarray, rows: np.ndarray, va
         goal -= np.concatenate([np.ones((1, size)), rows[tight[2 * size :]]]) @ np.where(free, 0.0, center)
         center = center + np.linalg.pinv(equal) @ (goal - equal @ center) * free
     loose = ~tight[2 * size :]
-    keep_rows = np.where(loose[:, None], rows, 0.0)
-    keep_values = np.where(loose, values, 1.0)
-    if not len(rows):
-        keep_rows, keep_values = np.zeros((1, size)), np.ones(1)
+    # padded to a power of two, so that problems with as many limits or nearly so share a compiled program
+    padding = (1 << max(len(rows) - 1, 0).bit_length()) - len(rows)
+    keep_rows = np.concatenate([np.where(loose[:, None], rows, 0.0), np.zeros((padding, size))])
+    keep_values = np.concatenate([np.where(loose, values, 1.0), np.ones(padding)])
     equal = np.concatenate([np.ones((1, size)), np.where(loose[:, None], 0.0, rows)])
     return Region(lower, upper, free, keep_rows, keep_values, _independent(equal, free), center)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -21,24 +22,47 @@ class Binding(NamedTuple):
 
     Attributes:
       name: the limit. slack: how far the answer is from it, in its own unit. binds: whether it is reached.
-      multiplier: what relaxing it by one unit (a share of 1, a unit of cost, a nat) gains in the objective, to first order.
+      multiplier: what relaxing it gains in the objective at first, per unit (a share of 1, a unit of cost, a nat); for a fixed share,
+        what moving it to the better side gains. NaN for a limit on the number of domains.
+      step: how far it was relaxed to solve again, in its own unit; one domain more where their number is limited. NaN if it was not.
+      gain: what that gained in the objective, not negative; NaN if it was not solved again.
+      at_least: whether more may be gained: the cost is not convex, or not every choice of domains was tried.
     """
 
     name: str
     slack: float
     binds: bool
     multiplier: float
+    step: float = math.nan
+    gain: float = math.nan
+    at_least: bool = False
+
+    def relaxing(self, objective: str = "the objective") -> str:
+        """What relaxing the limit gains, in words; empty if it was not solved again.
+
+        Args:
+          objective: its label.
+
+        >>> Binding("cap code <= 0.3", 0.0, True, 0.12, 0.01, 0.0011).relaxing("mean loss")
+        'relaxed by 0.01, mean loss improves by 0.0011'
+        """
+        if not math.isfinite(self.gain):
+            return ""
+        how = "with one more" if self.name.startswith("at most") else f"relaxed by {self.step:.2g}"
+        return f"{how}, {objective} improves by {'at least ' if self.at_least else ''}{self.gain:.3g}"
 
 
 class Certificate(NamedTuple):
     """Evidence that the answer is the best there is.
 
     Attributes:
-      gap: no feasible mixture is better by more than this if the cost is convex (Frank-Wolfe gap, in objective units).
+      gap: no feasible mixture is better by more than this if the cost is convex (Frank-Wolfe gap, in objective units). Where the number
+        of domains is limited it holds for the sets of domains that were tried.
       convex: whether no random chord of the region showed the cost to be non-convex. chords: how many were tried.
       residual: violation of the optimality conditions, relative to the slope of the cost.
       starts: number of starts. agreeing: how many finished candidates reached the same objective within 1e-6 of its
         size. finished: how many candidates were finished.
+      exhaustive: whether every set of domains that the limits allow was tried.
     """
 
     gap: float
@@ -48,25 +72,45 @@ class Certificate(NamedTuple):
     starts: int
     agreeing: int
     finished: int
+    exhaustive: bool = True
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class MixtureResult(Readable):
     """A recommended mixture with what it is predicted to give; plain data.
 
+    All intervals are those of 90 %, with NaN bounds where there are no draws.
+
     Attributes:
-      weights: (K,), sums to 1, meets every limit. domains: K names.
-      objective: label. maximize: whether larger is better. risk: mean, cvar or worst.
-      value: objective at the mixture (under the risk), with the interval of the plain objective over draws; all intervals are
-        those of 90 %, with NaN bounds where there are no draws.
-      losses, accuracies: predicted outcome per set and per task (None if there are none). sets, tasks: names.
-      reference: (K,) mixture to compare with. reference_value: its objective. reference_losses: (V,).
+      weights: (K,), sums to 1, meets every limit.
+      domains: K names.
+      objective: label.
+      maximize: whether larger is better.
+      risk: mean, cvar or worst.
+      value: objective at the mixture (under the risk), with the interval of the plain objective over draws.
+      losses: predicted losses (V,) in nats per token.
+      accuracies: predicted accuracies (T,) in [0, 1], None if there are none.
+      sets: V names.
+      tasks: T names.
+      reference: (K,) mixture to compare with.
+      reference_value: its objective.
+      reference_losses: (V,) its losses.
       gain: how much better the objective is than at the reference; positive is better.
       loss_difference: losses minus those of the reference, (V,); negative is better.
-      reference_accuracies, accuracy_difference: the same for accuracies, (T,), where positive is better; None without.
+      reference_accuracies: (T,) accuracies of the reference; None without.
+      accuracy_difference: accuracies minus those of the reference, (T,); positive is better, None without.
       probability_better: share of draws in which the mixture beats the reference; NaN without draws.
-      limits: every limit with slack and multiplier. violation: largest violation of any limit or of the sum.
-      certificate: evidence of global optimality. status: "converged" or what went wrong.
+      limits: every limit with slack and multiplier.
+      violation: largest violation of any limit or of the sum.
+      certificate: evidence of global optimality.
+      status: "converged" or what went wrong.
+
+    >>> import jax.numpy as jnp
+    >>> import camel_jax as cj
+    >>> losses = lambda w: (2.0 + jnp.array([0.1, 0.2, 0.1]) @ (w + 0.05) ** -0.5)[None]
+    >>> best = cj.optimize_mixture(losses, domains=["web", "code", "wiki"], starts=4)
+    >>> best.status, float(best.gain.point) > 0, best.to_dict()["domains"]
+    ('converged', True, ['web', 'code', 'wiki'])
     """
 
     weights: np.ndarray
@@ -165,5 +209,6 @@ def _read(told: dict[str, Any]) -> dict[str, Any]:
     for name in _NUMBERS:
         out[name] = array(out[name])
     out |= {name: tuple(out[name]) for name in ("domains", "sets", "tasks")}
-    out["limits"] = tuple(Binding(**limit) for limit in out["limits"])
+    limits = ({name: math.nan if value is None else value for name, value in limit.items()} for limit in out["limits"])
+    out["limits"] = tuple(Binding(**limit) for limit in limits)
     return out | {"certificate": Certificate(**out["certificate"])}

@@ -6,14 +6,18 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.mixture import barrier, objectives, optimality
 from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.feasibility import InfeasibleError
+from camel_jax.mixture.limits import Limits
 from camel_jax.mixture.objectives import Goal
-from camel_jax.mixture.problem import Curved, Problem, inside_curved, split_function, violation
+from camel_jax.mixture.problem import Curved, Problem, inside_curved, meet_own, split_function, violation
+from camel_jax.mixture.regions import feasible_region
 from camel_jax.types import Array
 
 
@@ -27,8 +31,21 @@ def toward_center(problem: Problem, region: Region, weights: np.ndarray, goal: G
     return tried[good[0]] if len(good) else tried[-1]
 
 
+class Support(NamedTuple):
+    """The best mixture of one set of domains: which are allowed (K,), the mixture (K,), its cost, and it just inside the limits."""
+
+    allowed: np.ndarray
+    weights: np.ndarray
+    cost: float
+    inner: np.ndarray
+
+
 class Solution(NamedTuple):
-    """The best mixture found, exactly on its limits, and how the candidates fared."""
+    """The best mixture found, exactly on its limits and just inside them (``inner``), and how the candidates fared.
+
+    ``supports`` are the sets of domains that were solved for, one where their number is not limited; ``exhaustive`` whether those
+    are all there are.
+    """
 
     weights: np.ndarray
     cost: float
@@ -37,6 +54,9 @@ class Solution(NamedTuple):
     starts: int
     region: Region
     smoothing: float
+    inner: np.ndarray
+    supports: tuple[Support, ...] = ()
+    exhaustive: bool = True
 
 
 def random_starts(key: Array, n_starts: int, n_domains: int) -> Array:
@@ -83,6 +103,7 @@ def costs_and_slopes(
     still: Any, moving: Any, goal: Goal, weights: Array, smoothing: Array | float = 0.0
 ) -> tuple[Array, Array]:
     """Cost (n,) and gradient (n, K) of mixtures (n, K) under a goal; only the gradient is smoothed."""
+    chex.assert_rank(weights, 2)
     outcomes = moving if still is None else still
 
     def one(w: Array) -> tuple[Array, Array]:
@@ -96,27 +117,101 @@ def solve(problem: Problem, key: Array, starts: int = 64, finishers: int | None 
     """Search and finish on every region of a problem; the best answer, exactly on its limits."""
     if starts < 1:
         raise ValueError(f"starts must be at least 1, got {starts!r}")
-    still, moving = split_function(problem.outcomes)
     if finishers is None:
         finishers = 7 if problem.goal.risk == "mean" else 2
-    best: Solution | None = None
-    seen: list[np.ndarray] = []
-    for region in problem.regions:
-        if not region.free.any():
-            weights = np.asarray(region.center)
-            value = float(costs_and_slopes(still, moving, problem.goal, np.stack([weights] * 2))[0][0])
-            candidate = Solution(weights, value, bool(np.isfinite(value)), np.asarray([value]), starts, region, 0.0)
-        else:
-            finish, smoothing = _search(
-                still, moving, problem.goal, region, problem.curved, key, starts, min(finishers, starts)
-            )
-            finish = jax.tree.map(np.asarray, finish)
-            candidate = _exact(problem, region, finish, starts, float(smoothing))
-        seen.append(candidate.costs)
-        if best is None or candidate.cost < best.cost:
-            best = candidate
-    assert best is not None
-    return best._replace(costs=np.concatenate(seen))
+    count = problem.limits.find("count")
+    found = [solve_region(problem, region, key, starts, finishers) for region in problem.regions]
+    exhaustive = count is None or violation_of_count(problem.limits, found[0].region) <= 0
+    if not exhaustive:
+        assert count is not None
+        found = exchange(problem, found[0], int(count.value), key, starts, finishers)
+    best = min(found, key=lambda one: one.cost if np.isfinite(one.cost) else np.inf)
+    supports = tuple(Support(one.region.upper > 0, one.weights, one.cost, one.inner) for one in found)
+    return best._replace(costs=np.concatenate([one.costs for one in found]), supports=supports, exhaustive=exhaustive)
+
+
+def solve_region(problem: Problem, region: Region, key: Array, starts: int, finishers: int) -> Solution:
+    """The best mixture of one region."""
+    still, moving = split_function(problem.outcomes)
+    if not region.free.any():
+        weights = np.asarray(region.center)
+        value = float(costs_and_slopes(still, moving, problem.goal, np.stack([weights] * 2))[0][0])
+        return Solution(weights, value, bool(np.isfinite(value)), np.asarray([value]), starts, region, 0.0, weights)
+    finish, smoothing = _search(
+        still, moving, problem.goal, region, problem.curved, key, starts, min(finishers, starts)
+    )
+    return _exact(problem, region, jax.tree.map(np.asarray, finish), starts, float(smoothing))
+
+
+def violation_of_count(named: Limits, region: Region) -> float:
+    """How many more domains a region lets in than a limit on their number does."""
+    count = named.find("count")
+    return 0.0 if count is None else float(np.count_nonzero(region.upper > 0)) - count.value
+
+
+def exchange(
+    problem: Problem, whole: Solution, most: int, key: Array, starts: int, finishers: int, tries: int = 16
+) -> list[Solution]:
+    """Solutions on sets of at most ``most`` domains, where there are too many sets to try them all.
+
+    From the best mixture of all domains those with the least shares are dropped, half of the surplus at a time; then the domain outside
+    along which the cost falls fastest takes the place of the one with the least share, as long as that helps.
+
+    Raises:
+      InfeasibleError: no set was found that meets all limits.
+    """
+    still, moving = split_function(problem.outcomes)
+
+    def solved(allowed: np.ndarray) -> Solution | None:
+        try:
+            (region,) = meet_own((feasible_region(problem.limits, allowed),), problem.curved)
+        except InfeasibleError:
+            return None
+        return solve_region(problem, region, key, starts, finishers)
+
+    now, allowed = whole, whole.weights > 0
+    if allowed.sum() <= most and (first := solved(allowed)) is not None:
+        return [first]
+    allowed = np.ones(len(whole.weights), bool)
+    while allowed.sum() > most:
+        surplus, kept = int(allowed.sum()) - most, None
+        order = [int(i) for i in np.argsort(now.weights, kind="stable") if allowed[i]]
+        for n in dict.fromkeys(((surplus + 1) // 2, 1)):
+            for first in range(0, len(order) - n + 1 if n == 1 else 1):
+                kept = allowed & ~np.isin(np.arange(len(allowed)), order[first : first + n])
+                if (smaller := solved(kept)) is not None:
+                    break
+                kept = None
+            if kept is not None:
+                break
+        if kept is None:
+            raise InfeasibleError([tuple(limit.name for limit in problem.limits.items)], complete=False)
+        assert smaller is not None
+        now, allowed = smaller, kept
+    out, seen = [now], {allowed.tobytes()}
+    while tries > 0:
+        pair = np.stack([now.weights, now.weights])
+        slope = np.asarray(costs_and_slopes(still, moving, problem.goal, pair, now.smoothing)[1][0])
+        out_first = [int(i) for i in np.argsort(now.weights, kind="stable") if allowed[i]][:2]
+        swaps = [(i, int(j)) for j in np.argsort(slope, kind="stable") if not allowed[j] for i in out_first][:6]
+        better = None
+        for i, j in swaps:
+            tried = allowed.copy()
+            tried[[i, j]] = False, True
+            if tries <= 0 or tried.tobytes() in seen:
+                continue
+            seen.add(tried.tobytes())
+            tries -= 1
+            if (other := solved(tried)) is None:
+                continue
+            out.append(other)
+            if other.cost < now.cost - 1e-9 * max(1.0, abs(now.cost)):
+                better = other, tried
+                break
+        if better is None:
+            break
+        now, allowed = better
+    return out
 
 
 def _exact(problem: Problem, region: Region, finish: barrier.Finish, starts: int, smoothing: float) -> Solution:
@@ -136,4 +231,4 @@ def _exact(problem: Problem, region: Region, finish: barrier.Finish, starts: int
     slack = 1e-9 * max(1.0, abs(values[0])) if np.isfinite(values[0]) else np.inf
     pick = 1 if broken[1] <= max(broken[0], 1e-12) and values[1] <= values[0] + slack else 0
     converged = finish.status[order] == barrier.CONVERGED or finish.residual[order] < 1e-4
-    return Solution(options[pick], float(values[pick]), bool(converged), finish.value, starts, region, smoothing)
+    return Solution(options[pick], float(values[pick]), bool(converged), finish.value, starts, region, smoothing, raw)

@@ -4,12 +4,12 @@ A fitted law is never exactly right at a size it has not seen. Its error there i
 shared by all sets, and partly a smooth function of the mixture. Each draw m carries one such error, so that intervals and
 decisions see it:
 
-    log L_mv(r) = log point_v(r) + (log law_m(r) - mean over draws) + scale_v g(N, D) e_mv(r)
-    e_mv(r)     = sqrt(1 - c) (common_m + own_mv) / sqrt(2) + sqrt(c / K) sum_i z_mvi (r_i - mean_i) / spread_i
-    g(N, D)     = s (level + growth (log+(N / N_max) + log+(D / D_max) / 2)) / typical
-    s           = max(1, finished / D)^0.4
+    log L_mv(r) = log point_v(r) + (log law_m(r) - mean over draws) + rest_v(r) (e_mv(r) - mean over draws)
+    e_mv(r)     = leverage(r) slope_mv + within_v(r) u_mv(r)
+    u_mv(r)     = sqrt(1 - c) (common_m + own_mv) / sqrt(2) + sqrt(c / K) sum_i z_mvi (r_i - mean_i) / spread_i
+    rest_v(r)   = the share of e that the spread of law_m does not hold already
 
-Laws are furthest off early in training, hence s.
+Each draw has a scenario of its own for how large slopes are; see ``discrepancy`` for leverage, slopes and the error within.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.law import Law, Units, in_units
-from camel_jax.prediction.discrepancy import Discrepancy, discrepancy_factor
+from camel_jax.prediction.discrepancy import Discrepancy, error_within, expected_error, expected_slope, leverage
 from camel_jax.prediction.residual_field import ResidualField, field_correction
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.recipes.sizes import parse_size, parse_tokens
@@ -48,9 +48,21 @@ class Draws(Readable):
       units: ``Units`` of the table.
       discrepancy: ``Discrepancy``.
       field: ``ResidualField``, the correction of the point prediction near measured mixtures.
-      bias: (M, V) standard normals. slope: (M, V, K) standard normals.
+      bias: (M, V) standard normals.
+      slope: (M, V, K) standard normals.
+      beyond: (M, 1 + V) standard normals, of the slopes beyond the table.
+      tail: (M,) uniform in [0, 1], which scenario of the slopes a draw has.
       law: the law in units of the table (static).
-      domains, sets: names (static).
+      domains: names of the K domains (static).
+      sets: names of the V validation sets (static).
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> fitted.draws().predict(cj.dense(3e8, 1e10, [0.5, 0.5])).shape
+    (128, 2)
     """
 
     params: Any
@@ -60,13 +72,18 @@ class Draws(Readable):
     field: ResidualField
     bias: Array
     slope: Array
+    beyond: Array
+    tail: Array
     law: Law = dataclasses.field(metadata={"static": True})
     domains: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     sets: tuple[str, ...] = dataclasses.field(metadata={"static": True})
 
     def point(self, recipe: Recipe) -> Array:
-        """Point prediction for one recipe, (V,) nats: the geometric mean over the center's members, and the field."""
-        law = jnp.mean(jnp.log(self._members(self.center, recipe)), axis=0)
+        """Point prediction for one recipe, (V,) nats: the geometric mean over the center's members, corrected.
+
+        The corrections are the residual field near measured mixtures, and beyond the table the error that back-tests make expect.
+        """
+        law = jnp.mean(jnp.log(self._members(self.center, recipe)), axis=0) + expected_error(self.discrepancy, recipe)
         rows = np.shape(self.field.log_size)[-1]
         return jnp.exp(law + field_correction(self.field, recipe) if rows else law)
 
@@ -76,9 +93,20 @@ class Draws(Readable):
         log_draws = jnp.log(self._members(self.params, recipe))
         centered = log_draws - jnp.mean(log_draws, axis=0)
         mixed = jnp.einsum("mvk,k->mv", self.slope, (recipe.weights - d.mean) / d.spread) / np.sqrt(len(self.domains))
-        error = jnp.sqrt(1.0 - d.mixture_share) * self.bias + jnp.sqrt(d.mixture_share) * mixed
-        error = (error - jnp.mean(error, axis=0)) * d.scale * discrepancy_factor(d, recipe)
-        return self.point(recipe) * jnp.exp(centered + error)
+        within = jnp.sqrt(1.0 - d.mixture_share) * self.bias + jnp.sqrt(d.mixture_share) * mixed
+        error = error_within(d, recipe) * within + leverage(d, recipe) * self._slopes()
+        error = error - jnp.mean(error, axis=0)
+        total = jnp.var(error, axis=0) + 1e-24
+        rest = jnp.sqrt(jnp.maximum(1.0 - jnp.var(centered, axis=0) / total, LEAST_REST**2))
+        return self.point(recipe) * jnp.exp(centered + rest * error)
+
+    def _slopes(self) -> Array:
+        """Errors per unit of leverage, (M, V), about their expectation: every draw has one of the scenarios."""
+        d = self.discrepancy
+        scenario = jnp.searchsorted(jnp.cumsum(d.weights)[:-1], self.tail)
+        mean = (d.common[:, None] + d.own)[scenario] - expected_slope(d)
+        common = jnp.sqrt(d.common_variance)[scenario][:, None] * self.beyond[:, :1]
+        return mean + common + jnp.sqrt(d.own_variance)[scenario][:, None] * self.beyond[:, 1:]
 
     def _view(self) -> View:
         from camel_jax.views.fits import draws_view
@@ -98,6 +126,9 @@ class Draws(Readable):
         groups = named_leaves(self.params) | {
             "error_bias": (("set",), self.bias),
             "error_slope": (("set", "domain"), self.slope),
+            "error_common": ((), self.beyond[:, 0]),
+            "error_own": (("set",), self.beyond[:, 1:]),
+            "error_tail": ((), self.tail),
         }
         return draws_dataset(groups, ("draw",), {"set": self.sets, "domain": self.domains})
 
@@ -123,6 +154,24 @@ class LossesAt(Readable):
     """A differentiable function from a mixture (K,) to validation losses (V,), at one size and token count.
 
     ``self(weights)`` is the point prediction, ``self.draws(weights)`` the (M, V) draws; both in nats per token.
+
+    Attributes:
+      source: the draws.
+      n_total: (), total parameters.
+      n_active: (), active parameters.
+      tokens: (), training tokens.
+      supply: (K,) unique tokens per domain, or None for no limit.
+
+    >>> import jax
+    >>> import numpy as np
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
+    >>> at = fitted.losses_at("300M-A100M", "10B")
+    >>> half = np.array([0.5, 0.5])
+    >>> float(at.n_active), at(half).shape, at.draws(half).shape
+    (100000000.0, (2,), (128, 2))
     """
 
     source: Draws
@@ -172,7 +221,8 @@ class LossesAt(Readable):
         """Predicted losses at a mixture as a pandas DataFrame: name, point, low and high.
 
         Args:
-          weights: (K,) mixture; ``reference`` if None. level: probability of the intervals.
+          weights: (K,) mixture; ``reference`` if None.
+          level: probability of the intervals.
         """
         from camel_jax.views.fits import outcome_columns
         from camel_jax.views.view import to_frame
@@ -186,9 +236,15 @@ class LossesAt(Readable):
         return plot_outcomes(self, weights, ax)
 
 
+LEAST_REST = 0.2  # of the error that a draw carries however wide the spread of the law's parameters is
+
+
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def draw_errors(key: Array, n_draws: int, n_sets: int, n_domains: int) -> tuple[Array, Array]:
-    """Standard normal errors of draws: bias (M, V), half of it common to all sets, and slopes (M, V, K)."""
+def draw_errors(key: Array, n_draws: int, n_sets: int, n_domains: int) -> tuple[Array, Array, Array, Array]:
+    """Errors of draws: bias (M, V), half of it common to all sets, slopes over mixtures (M, V, K), and beyond and tail of ``Draws``."""
     common, own, slope = jax.random.split(key, 3)
     bias = jax.random.normal(common, (n_draws, 1)) + jax.random.normal(own, (n_draws, n_sets))
-    return bias / np.sqrt(2.0), jax.random.normal(slope, (n_draws, n_sets, n_domains))
+    beyond, tail = jax.random.split(jax.random.fold_in(key, 1))
+    spread = jax.random.permutation(tail, (jnp.arange(n_draws) + 0.5) / n_draws)
+    slopes = jax.random.normal(slope, (n_draws, n_sets, n_domains))
+    return bias / np.sqrt(2.0), slopes, jax.random.normal(beyond, (n_draws, 1 + n_sets)), spread

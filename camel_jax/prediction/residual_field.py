@@ -30,6 +30,7 @@ NOISES = NOISE * 2.0 ** np.arange(-6.0, 3.01, 0.5)
 LENGTHS = LENGTH * 2.0 ** np.arange(-1.5, 1.51, 0.5)
 SPREAD = 0.7  # of the priors of log noise and log length
 MAX_ROWS, EVIDENCE_ROWS = 3000, 400
+DIFFERENCES = 70_000_000  # differences of shares that are held at once, at most
 
 
 class Place(NamedTuple):
@@ -107,6 +108,11 @@ def fit_field(
                 cov[np.ix_(known, known)], residuals[np.ix_(known, sets)]
             )
     return empty._replace(coefficients=coefficients)
+
+
+def weakened(field: ResidualField, strength: float) -> ResidualField:
+    """The same field with its corrections multiplied by a strength in [0, 1]."""
+    return field._replace(coefficients=strength * np.asarray(field.coefficients))
 
 
 def choose_settings(place: Place, residuals: Array, done: Array, finished: float = 0.0) -> tuple[float, float]:
@@ -213,7 +219,7 @@ def unknown_share(field: ResidualField, recipe: Recipe) -> np.ndarray:
 
 def _kernel(one: Place, field: ResidualField, xp: Any) -> Array:
     """Covariance of residuals at ``one`` with those at the rows of a field, whose coefficients are not read."""
-    apart = xp.sum((one.weights[:, None] - field.weights[None]) ** 2, axis=-1)
+    apart = _squared_distances(one.weights, field.weights, xp)
     scale = xp.abs(one.log_size[:, None] - field.log_size[None])
     later = xp.exp(-xp.abs(one.log_tokens[:, None] - field.log_tokens[None]) / FADE)
     near = xp.exp(-apart / (2.0 * field.length**2))
@@ -222,6 +228,14 @@ def _kernel(one: Place, field: ResidualField, xp: Any) -> Array:
         * early_amplitude(field.finished, field.log_tokens, xp)[None]
     )
     return early * xp.exp(-scale / field.reach) * (near * (STEADY + (1.0 - STEADY) * later) + field.common * later)
+
+
+def _squared_distances(one: Array, other: Array, xp: Any) -> Array:
+    """Squared distances (N, G) of mixtures (N, K) and (G, K); where their differences would fill the memory, by products."""
+    if len(one) * other.size <= DIFFERENCES:
+        return xp.sum((one[:, None] - other[None]) ** 2, axis=-1)
+    squares = xp.sum(one**2, axis=-1)[:, None] + xp.sum(other**2, axis=-1)
+    return xp.maximum(squares - 2.0 * one @ other.T, 0.0)
 
 
 def early_amplitude(finished: Array, log_tokens: Array, xp: Any, power: float = EARLY) -> Array:

@@ -40,9 +40,12 @@ class Corpus(NamedTuple):
     """Text of several domains as symbols.
 
     Attributes:
-      domains: names, K of them. alphabet: the byte that each symbol stands for, (A,).
-      train, validation: symbols of each domain, K arrays of uint8; documents end with a newline.
-      tasks: name -> ``Task``. record: where the text came from, as data for JSON.
+      domains: K names.
+      alphabet: the byte that each symbol stands for, (A,).
+      train: symbols of each domain to train on, K arrays of uint8; documents end with a newline.
+      validation: symbols of each domain to validate on, in the same form.
+      tasks: name -> ``Task``.
+      record: where the text came from, as data for JSON.
     """
 
     domains: tuple[str, ...]
@@ -70,7 +73,8 @@ def build_corpus(
       seed: of the split, of what is generated, and of the choice of files and paragraphs.
       domain_bytes: most training bytes of a domain; validation takes up to an eighth of it. Six million take all of the
         standard library.
-      items: most questions of a benchmark. people: how many people the knowledge is about.
+      items: most questions of a benchmark.
+      people: how many people the knowledge is about.
 
     Raises:
       ValueError: an unknown domain, a folder without text, or too little text.

@@ -19,7 +19,7 @@ from camel_jax.recipes.recipe import Recipe
 class Job(NamedTuple):
     """One row to train. ``key`` names it on disk: all that its numbers depend on, hashed."""
 
-    index: int
+    row: int
     run: str
     shape: Shape
     weights: tuple[float, ...]

@@ -27,7 +27,7 @@ class Meter:
     ):
         self._a_step = settings.batch * settings.context
         self._total = sum(job.steps for job in jobs) * self._a_step
-        self._steps = {job.index: job.steps if job.index in found else 0 for job in jobs}
+        self._steps = {job.row: job.steps if job.row in found else 0 for job in jobs}
         self._old = sum(self._steps.values()) * self._a_step
         self._finished, self._rows = len(found), len(jobs)
         self._progress, self._tell, self._began = progress, tell, time.monotonic()
@@ -36,7 +36,7 @@ class Meter:
 
     def update(self, job: Job, step: int) -> None:
         """A job has come this far."""
-        self._steps[job.index] = step
+        self._steps[job.row] = step
         if self._progress is not None:
             self._progress(sum(self._steps.values()) * self._a_step, self._total)
 

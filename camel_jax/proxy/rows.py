@@ -57,7 +57,7 @@ def train_apart(
             while True:
                 job = todo.get_nowait()
                 task = {
-                    "index": job.index,
+                    "index": job.row,
                     "shape": dataclasses.asdict(job.shape),
                     "weights": job.weights,
                     "every": every,

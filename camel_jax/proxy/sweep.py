@@ -34,7 +34,8 @@ class Sweep(NamedTuple):
 
     Attributes:
       runs: the table, rows in the order of the recipes; sizes and tokens as they were trained.
-      seeds: seed of each row, (R,). curves: per row, (steps so far, mean training loss since the entry before).
+      seeds: seed of each row, (R,).
+      curves: per row, (steps so far, mean training loss since the entry before).
       record: versions, device, settings, corpus, and the seconds of every row, as data for JSON.
     """
 
@@ -68,14 +69,29 @@ def sweep(
       corpus: text and benchmarks.
       folder: where finished rows and snapshots are kept; made if absent.
       seeds: of parameters and order of the data, R; zeros by default. Rows with one seed are comparable in pairs.
-      settings: how to train. resume: go on with what ``folder`` holds; without it the folder must hold no rows.
-      workers: processes on a CPU, one a core by default. method: "lanes" (together), "workers", or "auto" by the device.
-      lanes: most runs trained together. every: seconds between snapshots of a training under way.
-      progress: called with tokens done and tokens in all. tell: called with a line on each finished row.
+      settings: how to train.
+      resume: go on with what ``folder`` holds; without it the folder must hold no rows.
+      workers: processes on a CPU, one a core by default.
+      method: "lanes" (together), "workers", or "auto" by the device.
+      lanes: most runs trained together.
+      every: seconds between snapshots of a training under way.
+      progress: called with tokens done and tokens in all.
+      tell: called with a line on each finished row.
 
     Raises:
       ValueError: recipes that cannot be trained, or a folder with rows and no ``resume``.
       RuntimeError: a worker died.
+
+    >>> import numpy as np
+    >>> from camel_jax.proxy.train import Settings
+    >>> import tempfile
+    >>> from camel_jax.proxy.corpus import build_corpus
+    >>> corpus = build_corpus(("math", "knowledge"), domain_bytes=20_000, items=10)
+    >>> two = Recipe(*np.array([[6224.0, 6224.0], [6224.0, 6224.0], [8e3, 8e3]]), np.array([[0.25, 0.75], [0.5, 0.5]]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = sweep(two, ["a", "b"], corpus, folder, settings=Settings(batch=4, context=32), method="lanes")
+    >>> made.runs.run_names, made.runs.losses.shape, made.runs.recipe.tokens.tolist()
+    (('a', 'b'), (2, 2), [7936.0, 7936.0])
     """
     settings = (settings or Settings()).resolved()
     if method not in ("auto", "lanes", "workers"):
@@ -86,9 +102,7 @@ def sweep(
     home = pathlib.Path(folder)
     with locked(home):
         found = _open_folder(home, jobs, resume, corpus)
-        waiting = sorted(
-            (job for job in jobs if job.index not in found), key=lambda job: (job.shape.n_active, job.steps)
-        )
+        waiting = sorted((job for job in jobs if job.row not in found), key=lambda job: (job.shape.n_active, job.steps))
         meter = Meter(jobs, found, settings, progress, tell)
         if waiting:
             if method == "workers":
@@ -99,9 +113,9 @@ def sweep(
             for job, row in results:
                 save_row(home / f"{job.key}{SUFFIX}", row, job.key)
                 (home / f"{job.key}.training").unlink(missing_ok=True)
-                found[job.index] = row
+                found[job.row] = row
                 meter.finished(job, row)
-    rows = [found[job.index] for job in jobs]
+    rows = [found[job.row] for job in jobs]
     return _collect(jobs, rows, corpus, settings, method)
 
 
@@ -114,7 +128,7 @@ def _open_folder(home: pathlib.Path, jobs: list[Job], resume: bool, corpus: Corp
     if not resume and (old := len(list(home.glob(f"*{SUFFIX}")))):
         raise ValueError(f"{home} holds {old} finished rows of an earlier sweep: resume it, or remove the folder")
     sizes = len(corpus.domains), len(corpus.tasks)
-    rows = {job.index: load_row(home / f"{job.key}{SUFFIX}", job.key, *sizes) for job in jobs}
+    rows = {job.row: load_row(home / f"{job.key}{SUFFIX}", job.key, *sizes) for job in jobs}
     return {index: row for index, row in rows.items() if row is not None}
 
 

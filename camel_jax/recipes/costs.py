@@ -148,12 +148,14 @@ def register_cost(name: str, cost: CostModel, package: str | None = None) -> Non
     """Make a cost model known by name, to ``camel-jax budget`` and ``design`` as ``--cost-model``.
 
     Args:
-      name: lower-case letters, digits and underscores. cost: ``cost(recipe)`` for one recipe and for a batch; above zero, growing
-        with the tokens. package: where it comes from; its module if None.
+      name: lower-case letters, digits and underscores.
+      cost: ``cost(recipe)`` for one recipe and for a batch, in a unit of its own; above zero, growing with the tokens.
+      package: where it comes from; its module if None.
 
     Raises:
       ValueError: a name that is taken, or a function that fails on a batch of recipes.
 
+    >>> from camel_jax.recipes.costs import cost_by_name, flops
     >>> register_cost("gpu_hours", lambda recipe: flops(recipe) / (4e14 * 3600), "an_example")
     >>> print(f"{cost_by_name('gpu_hours')(Recipe(1e9, 1e9, 2e10, [1.0])):.1f}")
     83.3

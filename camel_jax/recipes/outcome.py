@@ -12,7 +12,16 @@ from camel_jax.types import Array
 
 
 class Outcome(NamedTuple):
-    """What training on a mixture is predicted to give: losses (V,) in nats, accuracies (T,) in [0, 1] or None."""
+    """What training on a mixture is predicted to give.
+
+    Attributes:
+      losses: (V,) in nats per token.
+      accuracies: (T,) in [0, 1], or None.
+
+    >>> import jax.numpy as jnp
+    >>> Outcome(jnp.array([2.5, 3.0]), jnp.array([0.4])).accuracies.shape
+    (1,)
+    """
 
     losses: Array
     accuracies: Array | None = None
@@ -21,7 +30,13 @@ class Outcome(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A number or array with an interval around it; NaN bounds where nothing is known of its spread."""
+    """A number or array with an interval around it; NaN bounds where nothing is known of its spread.
+
+    Attributes:
+      point: the number or array itself.
+      low: lower bound, same shape.
+      high: upper bound, same shape.
+    """
 
     point: Array
     low: Array

@@ -43,6 +43,11 @@ class Recipe:
 def dense(size: Array, tokens: Array, weights: Array) -> Recipe:
     """Recipe of a dense model: total and active parameters are the same.
 
+    Args:
+      size: parameters, shape (...).
+      tokens: training tokens, shape (...).
+      weights: mixture over the training domains, shape (..., K).
+
     >>> float(dense(1e9, 2e10, [0.5, 0.5]).n_active)
     1000000000.0
     """

@@ -57,18 +57,30 @@ def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float
         rows = _rows(result.tasks, result.accuracies, result.reference_accuracies, result.accuracy_difference)
         header = ["task", "accuracy", "90 % interval", "reference", "difference", "90 % interval"]
         parts += ["<h2>Predicted benchmark accuracies</h2>", _table(header, rows)]
-    tests = fitted.extra.get("backtests", [])
-    if tests:
+    if fitted.backtests:
         parts.append("<h2>How it did at a size it had not seen</h2>")
         rows = [
-            [format_count(t["size"]), f"{100 * t['mean_relative_error']:.2f} %", f"{t['ratio']:.2f}"] for t in tests
+            [
+                format_count(t.size),
+                f"{100 * t.mean_relative_error:.2f} %",
+                f"{100 * t.coverage:.0f} %",
+                f"{100 * t.width:.2f} %",
+            ]
+            for t in fitted.backtests
         ]
         parts.append(
-            _table(["size predicted from the sizes below", "mean relative error", "error over interval"], rows)
+            _table(
+                [
+                    "size predicted from the sizes below",
+                    "mean relative error",
+                    "inside 90 % intervals",
+                    "half-width of those",
+                ],
+                rows,
+            )
         )
         parts.append(
-            f"<p>Intervals beyond the table are scaled by {fitted.extra['factor']:.2f} for it. They carry the bootstrap "
-            "over runs and an error of the law that grows with the distance in scale.</p>"
+            "<p>Intervals beyond the table are as wide as these errors make it likely; they grow with the distance in scale.</p>"
         )
     from camel_jax.downstream.result import flagged
 

@@ -47,6 +47,12 @@ class Rowwise:
             at += size
         return jnp.reshape(self.predict(jax.tree.unflatten(self.treedef, leaves), row), ())
 
+    def whole(self, flat: Array, row: Any) -> Array:
+        """Prediction from the flat parameters (P,) and one row."""
+        ends = np.cumsum([int(np.prod(s, dtype=int)) for s in self.shapes])[:-1]
+        leaves = [x.reshape(s) for x, s in zip(jnp.split(flat, ends), self.shapes, strict=True)]
+        return jnp.reshape(self.predict(jax.tree.unflatten(self.treedef, leaves), row), ())
+
     def evaluate(self, data: Any, raw: Array) -> tuple[Array, Array]:
         """Values (R, L) on the scale of the residuals, and their derivative as ``normal`` reads it, at raw (P, L)."""
         one = jax.value_and_grad(self.scalar)

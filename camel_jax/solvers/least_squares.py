@@ -110,6 +110,55 @@ def least_squares(
     >>> round(float(fit.params["exponent"][0, 0, 0]), 6), int(fit.status[0, 0, 0])
     (0.4, 0)
     """
+    given: dict[str, Any] = {
+        "rows": rows,
+        "weights": weights,
+        "prior": prior,
+        "huber": huber,
+        "link": link,
+        "by_row": by_row,
+    }
+    given |= {"analyze": analyze, "starts_by_resample": starts_by_resample, "project": project, "lanes": lanes}
+    ready = prepare(law, starts, targets, max_steps=max_steps, rtol=rtol, damping=damping, devices=devices, **given)
+    devices = list(devices) if devices is not None else jax.local_devices()
+    mesh = Mesh(np.array(devices), ("lanes",)) if len(devices) > 1 else None
+    with jax.default_device(devices[0]):
+        out = run_queue(ready.model, ready.settings, mesh, ready.data, ready.batch)
+    return ready.finish([in_order(o, len(devices), ready.n_ids) for o in out])
+
+
+class Prepared(NamedTuple):
+    """What the queue reads of a batch of fits, and the way back; ``run_queue`` tells what the attributes are."""
+
+    model: Any
+    settings: Settings
+    data: Any
+    batch: Batch
+    n_ids: int
+    finish: Callable[[Sequence[np.ndarray]], LeastSquares]
+
+
+def prepare(
+    law: Structure | Callable[[Any, Any], Array],
+    starts: Any,
+    targets: Array,
+    *,
+    rows: Any = None,
+    weights: Array | None = None,
+    prior: Prior | None = None,
+    huber: float | None = None,
+    link: str = "log",
+    by_row: bool = True,
+    analyze: bool = True,
+    starts_by_resample: bool = False,
+    project: bool | None = None,
+    max_steps: int = 200,
+    rtol: float = 1e-8,
+    damping: float = 0.1,
+    lanes: int | None = None,
+    devices: Sequence[Any] | None = None,
+) -> Prepared:
+    """The batch of ``least_squares``, ready for the queue."""
     targets = np.asarray(targets, float)
     require_float64("least squares")
     if link not in ("log", "identity"):
@@ -159,7 +208,6 @@ def least_squares(
     with np.errstate(all="ignore"):
         linked = np.log(targets) if link == "log" else targets
     devices = list(devices) if devices is not None else jax.local_devices()
-    mesh = Mesh(np.array(devices), ("lanes",)) if len(devices) > 1 else None
     if lanes is None:
         lanes = 64 if devices[0].platform == "cpu" else 65536
     # the same width whatever the number of devices: matrix products then round alike, and results agree to the last digits
@@ -169,13 +217,15 @@ def least_squares(
     mean, precision = prior_arrays(prior, n_params, flat.dtype)
     packed = precision[tuple(np.array(model.pairs).T)]
     batch = Batch(flat, np.where(seen, linked, 0.0), seen, counts, mean, precision, packed, controls)
-    with jax.default_device(devices[0]):
-        out = run_queue(model, settings, mesh, data, batch)
     shape = (n_resamples, n_starts, n_sets)
-    best, objective, status, steps = (in_order(o, len(devices), n_ids) for o in out)
-    split = np.split(best, np.cumsum([int(np.prod(s, dtype=int)) for s in shapes])[:-1], axis=1)
-    params = jax.tree.unflatten(treedef, [p.reshape(*shape, *s) for p, s in zip(split, shapes, strict=True)])
-    return LeastSquares(params, objective.reshape(shape), status.reshape(shape), steps.reshape(shape))
+
+    def finish(out: Sequence[np.ndarray]) -> LeastSquares:
+        best, objective, status, steps = out
+        split = np.split(best, np.cumsum([int(np.prod(s, dtype=int)) for s in shapes])[:-1], axis=1)
+        params = jax.tree.unflatten(treedef, [p.reshape(*shape, *s) for p, s in zip(split, shapes, strict=True)])
+        return LeastSquares(params, objective.reshape(shape), status.reshape(shape), steps.reshape(shape))
+
+    return Prepared(model, settings, data, batch, n_ids, finish)
 
 
 def _scales_found(found: Found) -> tuple[Scale, ...]:

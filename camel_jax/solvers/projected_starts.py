@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +45,9 @@ def _scales(terms: Array, rest: Array | float, targets: Array, weights: Array) -
 
 @partial(jax.jit, static_argnums=0)
 def project_starts(form: Form, data: Any, starts: Array, targets: Array, weights: Array) -> Array:
-    """Starts (P, L) of a structured law with the scales of its terms solved for."""
+    """Starts (P, L) of a structured law with the scales of its terms solved for; targets and weights (R, L)."""
+    chex.assert_shape([targets, weights], (None, starts.shape[1]))
+    chex.assert_equal_shape([targets, weights])
     movable = [i for i, a in enumerate(form.amplitudes) if a]
     if not movable:
         return starts

@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -259,6 +260,11 @@ def run_queue(model: Any, settings: Settings, mesh: Mesh | None, data: Any, batc
       Parameters (n, P), objective (n,), status (n,), steps (n,), with n at least the number of lanes, ordered as
       ``in_order`` undoes.
     """
+    n_rows, n_sets = batch.targets.shape
+    n_params = batch.prior_mean.shape[0]
+    chex.assert_shape(batch.starts, ({1, batch.weights.shape[0]}, None, n_sets, n_params))
+    chex.assert_shape([batch.seen, batch.weights], [(n_rows, n_sets), (None, n_rows)])
+    chex.assert_shape([batch.prior_matrix, batch.prior_packed], [(n_params, n_params), (len(model.pairs),)])
     if mesh is None:
         return _queue(model, settings, 1, data, batch)
     everywhere, split = PartitionSpec(), PartitionSpec("lanes")
@@ -266,6 +272,26 @@ def run_queue(model: Any, settings: Settings, mesh: Mesh | None, data: Any, batc
     return jax.shard_map(run, mesh=mesh, in_specs=(everywhere, everywhere), out_specs=split, check_vma=False)(
         data, batch
     )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def run_queues(model: Any, settings: Settings, mesh: Mesh, data: Any, batch: Batch) -> tuple[Array, ...]:
+    """The same for many tables of one shape: whole tables are split over the devices, which take one after the other.
+
+    Args:
+      model, settings: as for ``run_queue``.
+      mesh: one axis "tables" over the devices.
+      data, batch: with a leading axis of tables, a multiple of the devices.
+
+    Returns:
+      As ``run_queue``, with a leading axis of tables; the lanes of each are in order.
+    """
+    split = PartitionSpec("tables")
+
+    def local(data: Any, batch: Batch) -> tuple[Array, ...]:
+        return lax.map(lambda one: _queue(model, settings, 1, *one), (data, batch))
+
+    return jax.shard_map(local, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(data, batch)
 
 
 def in_order(result: Array, n_devices: int, n_ids: int) -> np.ndarray:

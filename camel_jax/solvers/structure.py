@@ -182,7 +182,7 @@ class Form:
             for k, b in enumerate(members):
                 if self.absent[b]:
                     shares[k] = jnp.where(data["present"][b][:, None], shares[k], 0.0)
-            total = sum(shares)
+            total, log_total = sum(shares), None
             if coupling < 0 and power == 1.0:
                 values.append(total)
                 weights += shares
@@ -197,7 +197,7 @@ class Form:
                 # q = 1 / p cancels the p in d exp(p eta) / d eta
                 part = value * inverse * (power if coupling < 0 else 1.0)
                 weights += [part * share for share in shares]
-                if coupling >= 0:
+                if coupling >= 0 and log_total is not None:
                     mean = sum(share * etas[b] for share, b in zip(shares, members, strict=True)) * inverse
                     extra.append(value * (mean - log_total / p) / p)
         return values, weights + extra, chain
@@ -205,7 +205,8 @@ class Form:
     def evaluate(self, data: Any, raw: Array) -> tuple[Array, Any]:
         """Log predictions (R, L) and what ``normal`` needs of the derivative, at raw (P, L)."""
         values, weights, chain = self._terms(data, raw, True)
-        total = sum(values)
+        rows = data["features"][0].shape[1]
+        total = jnp.broadcast_to(sum(values), (rows, raw.shape[1]))  # a law of constants alone has one row otherwise
         inverse = 1.0 / total
         return fast_log(total), ([w * inverse for w in weights], chain)
 

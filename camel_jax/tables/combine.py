@@ -23,6 +23,8 @@ def concat(tables: Mapping[str, Runs] | Sequence[Runs]) -> Runs:
     Raises:
       TableError: no table, or two runs of one name with rows of the same tokens; the message names them.
 
+    >>> import dataclasses
+    >>> import numpy as np
     >>> from camel_jax.recipes.recipe import dense
     >>> a = Runs(dense([1e7], [1e9], [[1.0]]), np.ones((1, 1)), np.ones((1, 0)), np.zeros(1, int), ("web",), ("web",), (), ("r",))
     >>> b = dataclasses.replace(a, domains=("code",), sets=("code",))

@@ -90,8 +90,11 @@ def read_recipes(
     """Read recipes to predict: the run table without its losses.
 
     Args:
-      source, columns, name, on_ignored: as in ``read_runs``.
+      source: path of a file, or a DataFrame, as in ``read_runs``.
       domains: the domains of the fit, in its order; the table must have exactly these. None takes the table's own.
+      columns: names of a foreign table -> names of the schema, as in ``read_runs``.
+      name: what to call the table in messages, the file name by default.
+      on_ignored: called with the names of columns that are no part of the schema, if there are any.
 
     Returns:
       (recipe with leading axis R, run ids).

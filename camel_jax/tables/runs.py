@@ -41,11 +41,19 @@ class Runs(Readable):
 
     Attributes:
       recipe: ``Recipe`` with leading axis R.
-      losses: (R, V), NaN where not measured.
-      accuracies: (R, T), NaN where not measured; T may be 0.
+      losses: (R, V) in nats per token, NaN where not measured.
+      accuracies: (R, T) in [0, 1], NaN where not measured; T may be 0.
       run: (R,) integer index of the run a row belongs to; checkpoints of one run share it.
-      domains, sets, tasks: names of the K domains, V validation sets and T tasks (static).
+      domains: names of the K domains (static).
+      sets: names of the V validation sets (static).
+      tasks: names of the T tasks (static).
       run_names: names of the runs, indexed by ``run`` (static).
+
+    >>> import numpy as np
+    >>> recipe = Recipe(*np.full((3, 2), 1e9), np.array([[0.5, 0.5], [0.9, 0.1]]))
+    >>> runs = Runs(recipe, np.array([[2.5], [2.4]]), np.zeros((2, 0)), np.arange(2), ("web", "code"), ("wiki",))
+    >>> len(runs), runs.sets
+    (2, ('wiki',))
     """
 
     recipe: Recipe
@@ -126,9 +134,19 @@ class Runs(Readable):
 
 
 def select(runs: Runs, rows: Array) -> Runs:
-    """Rows of a table, by boolean mask or index array of shape (R,); host side.
+    """Rows of a table; host side. Run indices are renumbered so that they stay dense.
 
-    Run indices are renumbered so that they stay dense.
+    Args:
+      runs: the table.
+      rows: (R,) boolean mask, or index array.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> large = select(runs, runs.recipe.n_active > 5e7)
+    >>> len(large), int(large.run.max()), large.run_names[0]
+    (24, 7, '100000000-0')
     """
     rows = np.asarray(rows)
     take = jax.tree.map(lambda a: np.asarray(a)[rows], (runs.losses, runs.accuracies, runs.run))
@@ -161,6 +179,13 @@ def split_by_scale(runs: Runs, largest: int = 1) -> tuple[Runs, Runs]:
 
     Raises:
       ValueError: the table has too few scales.
+
+    >>> import jax
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> below, held_out = split_by_scale(runs)
+    >>> set(below.recipe.n_active.tolist()), set(held_out.recipe.n_active.tolist())
+    ({10000000.0}, {100000000.0})
     """
     sizes = scales(runs)
     if not 1 <= largest < len(sizes):

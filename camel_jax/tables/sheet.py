@@ -46,6 +46,14 @@ class TableError(ValueError):
     Attributes:
       source: the file, or "DataFrame".
       problems: tuple of ``Problem``.
+
+    >>> import pandas as pd
+    >>> import camel_jax as cj
+    >>> frame = pd.DataFrame({"run": ["a"], "size": ["70M"], "tokens": ["2B"], "mix/web": [0.75], "loss/web": [3.1]})
+    >>> cj.read_runs(frame)
+    Traceback (most recent call last):
+        ...
+    camel_jax.tables.sheet.TableError: DataFrame: ...
     """
 
     def __init__(self, source: str, problems: Sequence[Problem]):

@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """What is known of a task before any model runs it: chance accuracy and number of items (NaN: not known)."""
+    """What is known of a task before any model runs it.
+
+    Attributes:
+      chance: accuracy of guessing, in [0, 1); NaN if not known.
+      n_items: number of items; NaN if not known.
+    """
 
     chance: float = math.nan
     n_items: float = math.nan
@@ -28,6 +33,14 @@ def read_tasks(path: str | Path) -> dict[str, Task]:
 
     Raises:
       ValueError: no ``task`` column, a repeated task, text where a number belongs, or a number out of range.
+
+    >>> from pathlib import Path
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "tasks.csv"
+    ...     _ = path.write_text("task,n_choices,n_items\\nqa,4,1000\\n")
+    ...     read_tasks(path)
+    {'qa': Task(chance=0.25, n_items=1000.0)}
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)

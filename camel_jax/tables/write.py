@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 
 def runs_to_frame(runs: Runs) -> pd.DataFrame:
-    """The table of ``runs`` as a DataFrame in the schema that ``read_runs`` reads."""
+    """The table of runs as a DataFrame in the schema that ``read_runs`` reads.
+
+    Args:
+      runs: the table; what was not measured stays NaN.
+
+    >>> import jax
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> list(runs_to_frame(runs))
+    ['run', 'size', 'tokens', 'mix/d0', 'mix/d1', 'loss/v0', 'loss/v1']
+    """
     import pandas as pd
 
     recipe = runs.recipe
@@ -39,8 +49,40 @@ def runs_to_frame(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(data)
 
 
+def rows_to_frame(rows: Mapping[str, Mapping[str, Any]], index: str) -> pd.DataFrame:
+    """A DataFrame of one row a name: the name in the column ``index``, then the columns of all rows.
+
+    >>> rows_to_frame({"a": {"n": 1}, "b": {"n": 2}}, "table")["n"].tolist()
+    [1, 2]
+    """
+    import pandas as pd
+
+    return pd.DataFrame([{index: name, **row} for name, row in rows.items()])
+
+
 def write_runs(runs: Runs, path: str | os.PathLike[str]) -> None:
-    """Write a table of runs as CSV or Parquet, by suffix; what was not measured stays blank."""
+    """Write a table of runs as CSV or Parquet, by suffix; what was not measured stays blank.
+
+    Args:
+      runs: the table.
+      path: a file whose name ends in .csv or .parquet; it appears whole or not at all.
+
+    Raises:
+      ValueError: another suffix, or a folder that is not there.
+
+    >>> import pathlib
+    >>> import numpy as np
+    >>> import tempfile
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_runs(runs, pathlib.Path(folder) / "runs.csv")
+    ...     again = cj.read_runs(pathlib.Path(folder) / "runs.csv")
+    >>> bool(np.allclose(again.losses, runs.losses))
+    True
+    """
     write_frame(runs_to_frame(runs), path)
 
 

@@ -44,8 +44,9 @@ def mixture_view(result: Any) -> View:
         sheets.append(Sheet("predicted accuracies", tasks))
     binding = [x for x in result.limits if x.binds]
     if binding:
-        limits = {"limit": [x.name for x in binding], "gain of 0.01": [0.01 * x.multiplier for x in binding]}
-        sheets.append(Sheet("limits that bind; gain of 0.01: of relaxing it by as much", limits))
+        limits = {"limit": [x.name for x in binding], "multiplier": [x.multiplier for x in binding]}
+        limits |= {"solved again": [x.relaxing(result.objective) for x in binding]}
+        sheets.append(Sheet("limits that bind; multiplier: what relaxing gains at first, per unit", limits))
     notes = [] if result.status == "converged" else [f"warning: {result.status}"]
     return View(f"mixture of {len(result.domains)} domains for {result.objective}", facts, sheets, notes)
 

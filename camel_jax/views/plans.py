@@ -61,8 +61,9 @@ def ladder_view(ladder: Any) -> View:
 
 
 LEGEND = (
-    "error: mean relative error at the held-out scale in %, low to high over runs",
-    "rank: Spearman correlation over mixtures; cover90: share of losses inside the 90 % intervals",
+    "error: mean relative error of what was held out in %, low to high over runs",
+    "rank: Spearman correlation over mixtures; pairs: share of pairs of mixtures in the measured order",
+    "cover90: share of losses inside the 90 % intervals",
 )
 
 
@@ -70,17 +71,21 @@ def leaderboard_view(rows: Sequence[Any]) -> View:
     """Errors of every method on every table, best first."""
     names = list(dict.fromkeys(row.table for row in rows))
     title = f"{len({row.method for row in rows})} methods on {names_text(names) or 'no table'}"
-    return View(title, {}, [_one_table(name, [r for r in rows if r.table == name]) for name in names], LEGEND)
+    judged = dict.fromkeys((row.table, row.holdout) for row in rows)
+    return View(title, {}, [_one_table([r for r in rows if (r.table, r.holdout) == one]) for one in judged], LEGEND)
 
 
-def _one_table(name: str, rows: Sequence[Any]) -> Sheet:
+def _one_table(rows: Sequence[Any]) -> Sheet:
     rows = sorted(rows, key=lambda row: (row.error != row.error, row.error))
     columns: dict[str, Any] = {"method": [row.method for row in rows]}
     columns |= {"error": [row.error for row in rows]}
     columns |= {part: [getattr(row, f"error_{part}") for row in rows] for part in ("low", "high", "final")}
-    columns |= {"rank": [row.rank_mean for row in rows], "cover90": [row.cover90 for row in rows]}
+    columns |= {"rank": [row.rank_mean for row in rows], "pairs": [row.pairs for row in rows]}
+    columns |= {"cover90": [row.cover90 for row in rows]}
     columns |= {"failure": [row.failure for row in rows]} if any(row.failure for row in rows) else {}
-    title = f"{name}: fitted on {rows[0].fitted} rows, judged on {rows[0].held_out}"
+    first = rows[0]
+    title = f"{first.table}: fitted on {first.fitted} rows, judged on {first.held_out} held out"
+    title += f" ({first.holdout})" if first.holdout else ""
     return Sheet(title, columns)
 
 
@@ -91,7 +96,7 @@ def leaderboard_columns(rows: Sequence[Any]) -> dict[str, Any]:
 
 
 def plot_leaderboard(rows: Sequence[Any], ax: Any = None) -> Any:
-    """Error of every method on one table; with several, of the first."""
+    """Error of every method on one table; with several, or several folds, of the first."""
     from camel_jax.figures.leaderboard import leaderboard
 
-    return leaderboard([row for row in rows if row.table == rows[0].table], ax=ax)
+    return leaderboard([row for row in rows if (row.table, row.holdout) == (rows[0].table, rows[0].holdout)], ax=ax)

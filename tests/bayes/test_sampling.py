@@ -244,9 +244,9 @@ def test_decisions_read_a_posterior_as_they_read_a_fit(posterior, tmp_path):
 
 
 def test_intervals_grow_with_distance_only_if_asked(posterior):
-    believed = dataclasses.replace(
-        posterior, fit=dataclasses.replace(posterior.fit, discrepancy=posterior.fit.discrepancy._replace(growth=0.0))
-    )
+    d = posterior.fit.discrepancy
+    without = d._replace(common_variance=0.0 * d.common_variance, own_variance=0.0 * d.own_variance)
+    believed = dataclasses.replace(posterior, fit=dataclasses.replace(posterior.fit, discrepancy=without))
     far = dense(1e10, 1e12, [0.5, 0.5])
     width = [np.log(p.predict(far).high / p.predict(far).low) for p in (believed, posterior)]
     assert (width[1] > width[0]).all()

@@ -1,6 +1,7 @@
 """Costs and the best recipe for a budget: closed forms, edges, and clear refusals."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def closed_form(budget):
     return g * (budget / 6) ** (BETA / (ALPHA + BETA)), (budget / 6) ** (ALPHA / (ALPHA + BETA)) / g
 
 
-OPTIONS = {"sizes": ("1M", "10T"), "domains": ["web", "code"], "starts": 1, "grid": 6}
+OPTIONS: dict[str, Any] = {"sizes": ("1M", "10T"), "domains": ["web", "code"], "starts": 1, "grid": 6}
 
 
 def test_closed_form_optimum_and_exponents():
@@ -61,8 +62,8 @@ def test_limits_decide_and_say_so():
 class Sparse:
     """Outcomes that are a pytree, as those of a fit are."""
 
-    n_active: float
-    tokens: float
+    n_active: jax.Array
+    tokens: jax.Array
 
     def __call__(self, w):
         return hoffmann(self.n_active, self.tokens)(w)
@@ -121,7 +122,7 @@ def test_figure_of_budgets(tmp_path):
 
 
 def test_costs():
-    recipe = Recipe(*np.array([[8e9, 7e9], [1e9, 7e9], [2e10, 1e11]]), np.ones((2, 1)))
+    recipe = Recipe(*np.array([[8e9, 7e9], [1e9, 7e9], [2e10, 1e11]]), weights=np.ones((2, 1)))
     assert costs.flops(recipe).tolist() == [1.2e20, 4.2e21]
     more = costs.transformer_flops(layers=lambda n: 24 * (n / 1e9) ** (1 / 3), width=2048, context=4096, vocabulary=5e4)
     per_token = more(recipe)[0] / 2e10

@@ -59,7 +59,9 @@ def test_help_and_usage():
     assert code == 0 and err == ""
     assert all(command in out for command in ("demo", "fit", "predict", "mix"))
     assert "No such command" in refused("fits")
-    assert "Missing option '--out'" in refused("fit", "t.csv")
+    assert "say where the fit goes: --out" in refused("fit", "t.csv")
+    assert "say where the fit goes: --out" in refused("fit", "t.csv", "u.csv", "--out", "f.npz")
+    assert "--out belongs to the fit of one table" in refused("fit", "t.csv", "--out-dir", "d", "--out", "f.npz")
     assert "--resamples" in refused("fit", "t.csv", "--out", "f.npz", "--resamples", "-1")
     assert "--resamples" in refused("fit", "t.csv", "--out", "f.npz", "--resamples", "many")
 
@@ -181,7 +183,7 @@ def test_report_is_one_whole_page(study):
     assert text.count("data:image/png;base64,") == 1 and "http" not in text  # nothing is fetched
     for name, share in told["weights"].items():
         assert f"<td>{name}</td><td>{100 * share:.1f} %</td>" in text
-    assert "written as .html" in refused("report", study / "fit.npz", "--out", study / "report.pdf")
+    assert "must end in .html" in refused("report", study / "fit.npz", "--out", study / "report.pdf")
     assert "no such file" in refused("report", study / "none.npz", "--out", page)
     other = put(study, "other.csv", (study / "runs.csv").read_text().replace("loss/web", "loss/news"))
     assert "no loss/ column for web" in refused("report", study / "fit.npz", "--out", page, "--runs", other)
@@ -207,7 +209,7 @@ def test_report_is_one_whole_page(study):
         (["--limits", "none.toml"], "no such file"),
         (["--supply", "web=lots"], "'lots' is not a count"),
         (["--out", "none/mixture.json"], "no folder"),
-        (["--out", "mixture.csv"], "written as .json"),
+        (["--out", "mixture.csv"], "must end in .json"),
         (["--reference", "none.csv"], "no such file"),
     ],
 )
@@ -301,8 +303,8 @@ def test_leaderboard_judges_at_the_largest_size(study, tmp_path):
     assert float(rows["chinchilla"]["error"]) < float(rows["nearest_run"]["error"])
     code, text, _ = call("leaderboard", study / "runs.csv", "--laws", "nearest_run", "--out", out, "--holdout", "2")
     assert code == 0 and "fitted on 4 rows, judged on 8" in text and " nearest_run " in text
-    assert "say largest" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "all")
-    assert "cannot hold out 3" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "3")
+    assert "say sizes=K" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "all")
+    assert "runs: cannot hold out 3" in refused("leaderboard", study / "runs.csv", "--out", out, "--holdout", "sizes=3")
 
 
 def test_interrupt_leaves_nothing_half_written(study):

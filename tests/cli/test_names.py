@@ -63,6 +63,7 @@ def test_200_names_are_drawn_as_they_are():
     for low in range(0, len(NAMES), 20):
         some = NAMES[low : low + 20]
         page = style.new_figure(8, 8)
+        page.set_layout_engine("none")  # which would draw all of it a second time
         axes = page.subplots(2, 2).ravel()
         shares = np.full(len(some), 1 / len(some))
         mixtures.mixture(some, shares, ax=axes[0], title=some[0], note=some[1])

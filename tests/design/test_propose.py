@@ -1,5 +1,8 @@
 """Which runs to buy: known optima, updates against dense inverses, never worse than fixed shapes, clear refusals, a round trip."""
 
+from typing import Any
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,8 +70,9 @@ def test_updates_equal_dense_inverses():
     assert exchange.criterion(pool, counts) == pytest.approx(dense_criterion(pool, counts))
     assert exchange.gains(state)[7] == pytest.approx(change) == exchange.gains(after, -1.0)[7]
     for there, found in ((after, exchange.change(pool, state, 7, 1.0)), (state, exchange.change(pool, after, 7, -1.0))):
-        for one, two in zip(there, found, strict=True):
-            np.testing.assert_allclose(one, two, atol=1e-9)
+        chex.assert_trees_all_close(found, there, rtol=1e-7, atol=1e-9)
+    with pytest.raises(AssertionError, match="shape"):
+        exchange.start(pool, np.ones(3))
     order, values = exchange.order(pool, counts)
     assert sorted(order) == [0, 0, 2, 5, 5, 5, 11] and values[-1] == pytest.approx(dense_criterion(pool, counts))
     assert np.all(np.diff(values) < 0)
@@ -266,7 +270,7 @@ def test_clear_refusals(known):
         ({"mixtures": np.ones((2, 3)) / 3}, "3 shares for 2 domains"),
         ({"max_runs": 0}, "max_runs"),
     ):
-        given = {"budget": 1e19, "mixtures": MIXTURES} | options
+        given: dict[str, Any] = {"budget": 1e19, "mixtures": MIXTURES} | options
         with pytest.raises(ValueError, match=words):
             propose_runs(known, LADDER, given.pop("budget"), TARGET, given.pop("mixtures"), **given)
     with pytest.raises(ValueError, match="entirely open"):

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -172,3 +173,22 @@ def test_pages_name_no_script_that_is_not_there():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES):
         for path in named.findall(page.read_text()):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+def commits(found: object) -> Iterator[str]:
+    """The commits that a file of results says it was measured at, seven letters each."""
+    for key, value in found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ():
+        if key in ("commit", "git") and isinstance(value, str):
+            yield value[:7]
+        else:
+            yield from commits(value)
+
+
+def test_pages_tell_the_code_that_every_result_is_of():
+    rows = [line for page in PAGES for line in page.read_text().splitlines() if line.startswith("| `")]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        (row,) = [line for line in rows if line.startswith(f"| `{path.name}` |")]
+        told = re.findall(r"`([0-9a-f]{7})`", row)
+        measured = set(commits(json.loads(path.read_text())))
+        assert told and (set(told) <= measured if measured else "not recorded" in row), f"{path.name}: {row}"
+        assert len(told) == min(2, max(1, len(measured))), f"{path.name}: {row}"

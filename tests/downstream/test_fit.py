@@ -184,6 +184,7 @@ def test_fits_are_least_squares_optima(runs):
     from scipy.optimize import minimize
 
     table = sigmoid_fits.prepare(runs, TASKS, np.ones(len(runs), bool))
+    assert table is not None
     basis = law.ridge_basis(N_SETS, 0.4)
     bases = jax.tree.map(lambda leaf: np.asarray(leaf)[None], basis)
     misfit = np.full((1, len(NAMES)), 0.01**2)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,7 +45,9 @@ for solver in ("least_squares", "lbfgs"):
 
 
 def environment():
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI", "JAX_"))}
+    kept = ("JAX_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE")
+    gone = ("SLURM", "OMPI", "JAX_")
+    clean = {k: v for k, v in os.environ.items() if k.startswith(kept) or not k.startswith(gone)}
     return clean | {"JAX_PLATFORMS": "cpu"}
 
 
@@ -125,7 +128,13 @@ def test_shares_are_equal_and_cover_all_lanes(monkeypatch):
 def test_a_stopped_fit_continues(name, tmp_path, monkeypatch):
     runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=(2e7, 1e8), checkpoints=1)
     law = laws.camel(skills=2) if name == "camel" else laws.chinchilla()
-    options = {"key": jax.random.key(1), "starts": 2, "resamples": 2, "resume": tmp_path / "kept", "chunk": 1}
+    options: dict[str, Any] = {
+        "key": jax.random.key(1),
+        "starts": 2,
+        "resamples": 2,
+        "resume": tmp_path / "kept",
+        "chunk": 1,
+    }
     solver = "_solve_chunk" if name == "camel" else "least_squares"
     home = lanes if name == "camel" else separable
     plain, calls = getattr(home, solver), []

@@ -1,5 +1,6 @@
 """Results of evaluators, states of the Trainer, and exports of Weights & Biases, from files recorded here."""
 
+import itertools
 import json
 
 import numpy as np
@@ -118,6 +119,55 @@ def test_recorded_trainer_states(tmp_path):
     (tmp_path / "d" / "trainer_state.json").write_text('{"global_step": 3}')
     with pytest.raises(ValueError, match="no list 'log_history'"):
         brought_in(tmp_path)
+
+
+def test_each_source_counts_tokens_in_its_own_way(tmp_path):
+    """Recipes with planned tokens, and trainers that log those they saw: the latter count, and runs are joined by name."""
+    for name in "xy":
+        trainer_state(tmp_path / "out" / name, [1000, 2000], 2000)
+    recipe = tmp_path / "recipes.csv"
+    recipe.write_text("run,size,tokens,mix/a,mix/b\ny,70M,2B,0.5,0.5\nx,70M,2B,1,0\n")
+    found = open_sources([str(recipe), str(tmp_path / "out")])
+    mapping = guess(found).mapping
+    mapping.checkpoints = "all"
+    runs = import_runs(found, mapping).runs
+    got = sorted(
+        (runs.run_names[k], t, w[0]) for k, t, w in zip(runs.run, runs.recipe.tokens, runs.recipe.weights, strict=True)
+    )
+    assert got == [("x", 1e9, 1.0), ("x", 2e9, 1.0), ("y", 1e9, 0.5), ("y", 2e9, 0.5)]
+    scores = tmp_path / "scores.csv"
+    scores.write_text("Name,tokens_seen,arc_easy/acc\nx,2000000000,0.5\ny,2000000000,0.25\n")
+    recipe.write_text("run,size,tokens,mix/a,mix/b,loss/web\ny,70M,2B,0.5,0.5,3.1\nx,70M,2B,1,0,3.2\n")
+    result = brought_in(recipe, scores)
+    assert len(result.runs) == 2
+    assert {result.runs.run_names[k]: a[0] for k, a in zip(result.runs.run, result.runs.accuracies, strict=True)} == {
+        "x": 0.5,
+        "y": 0.25,
+    }
+
+
+def test_rounds_of_a_loop_in_any_order(tmp_path):
+    """A table of earlier runs, two tables of recipes and what was trained of both: one result, however they are named."""
+    for name in "vwxy":
+        trainer_state(tmp_path / "out" / name, [1000, 2000], 2000)
+    (tmp_path / "one.csv").write_text("run,size,tokens,mix/a,mix/b\nw,70M,2B,0.4,0.6\nv,70M,1500000000,1,0\n")
+    (tmp_path / "two.csv").write_text("run,size,tokens,mix/a,mix/b\ny,30M,2B,0.5,0.5\nx,30M,3B,0.9,0.1\n")
+    old = "run,size,tokens,mix/a,mix/b,eval_web_loss,eval_code_loss\nq,70M,2B,0.3,0.7,3.3,3.1\n"
+    (tmp_path / "old.csv").write_text(old)
+    seen = set()
+    for names in itertools.permutations(["one.csv", "two.csv", "old.csv", "out"]):
+        found = open_sources([str(tmp_path / name) for name in names])
+        mapping = guess(found).mapping
+        mapping.checkpoints = "all"
+        runs = import_runs(found, mapping).runs
+        a, web = runs.domains.index("a"), runs.sets.index("web")
+        rows = zip(runs.run, runs.recipe.n_active, runs.recipe.tokens, runs.recipe.weights, runs.losses, strict=True)
+        seen.add(tuple(sorted((runs.run_names[k], n, t, w[a], loss[web]) for k, n, t, w, loss in rows)))
+    (rows,) = seen
+    assert [row[0] for row in rows] == ["q", "v", "v", "w", "w", "x", "x", "y", "y"]
+    assert [row[3] for row in rows] == [0.3, 1.0, 1.0, 0.4, 0.4, 0.9, 0.9, 0.5, 0.5]
+    assert [row[2] for row in rows] == [2e9, *[1e9, 2e9] * 4] and [row[1] for row in rows] == [70e6] * 5 + [30e6] * 4
+    assert {row[4] for row in rows} == {3.3, 3.9, 3.8}
 
 
 def test_a_charts_table(tmp_path):

@@ -1,5 +1,6 @@
 """``camel-jax export``: what is printed and written, and one line for what cannot be."""
 
+import io
 import json
 
 import pytest
@@ -67,6 +68,13 @@ def test_no_mixture(text, tmp_path):
     path.write_text(text)
     code, _, err = call("export", path, "--to", "budget", "--tokens", "1B")
     assert code == 2 and str(path) in err and len(err.splitlines()) == 1
+
+
+def test_from_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"web": 0.25, "code": 0.75}'))
+    assert call("export", "-", "--to", "megatron")[1].split() == ["250000", "web", "750000", "code"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("web"))
+    assert "-: holds no mixture" in call("export", "-", "--to", "megatron")[2]
 
 
 def test_plain_shares(tmp_path):

@@ -19,7 +19,7 @@ def message(*fields):
     for number, value in fields:
         if isinstance(value, int):
             out += varint(number << 3) + varint(value)
-        elif isinstance(value, np.float32):
+        elif type(value) is np.float32:
             out += varint(number << 3 | 5) + struct.pack("<f", value)
         elif isinstance(value, float):
             out += varint(number << 3 | 1) + struct.pack("<d", value)
@@ -60,7 +60,7 @@ def items(tree, nested=False):
     return [(1, message((2 if nested else 1, key), (16, json.dumps(value)))) for key, value in tree.items()]
 
 
-def wandb_run(name, run_id, config, history, code=0):
+def wandb_run(name, run_id, config, history, code: int | None = 0):
     records = [
         message(
             (17, message((1, run_id), (3, "swarm"), (4, message(*items(config))), (8, name), (17, message((1, 5)))))

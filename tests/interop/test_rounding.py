@@ -1,6 +1,7 @@
 """Rounding to a lattice: sums are exact, limits hold, and nothing nearer was possible."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,11 +42,12 @@ def test_nearest_of_all_that_limits_allow(seed):
         group = np.ceil(lattice * groups[0].floor - 1e-9) <= a + b <= np.floor(lattice * groups[0].cap + 1e-9)
         if inside and group:
             best = min(best, np.abs(counts - lattice * shares).sum())
+    limits: dict[str, Any] = {"floors": floors.tolist(), "caps": caps.tolist(), "groups": groups}
     if np.isinf(best):
         with pytest.raises(ValueError, match="finer --lattice"):
-            round_shares(shares, lattice, floors=floors, caps=caps, groups=groups)
+            round_shares(shares.tolist(), lattice, **limits)
     else:
-        counts = np.array(round_shares(shares, lattice, floors=floors, caps=caps, groups=groups))
+        counts = np.array(round_shares(shares.tolist(), lattice, **limits))
         assert counts.sum() == lattice
         np.testing.assert_allclose(np.abs(counts - lattice * shares).sum(), best, atol=1e-6)
 

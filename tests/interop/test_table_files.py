@@ -26,10 +26,10 @@ def parquet():
 
 FILES = {
     "t.csv": TEXT.encode(),
-    "t.csv.gz": gzip.compress(TEXT.encode()),
-    "t.tsv.gz": gzip.compress(TEXT.replace(",", "\t").encode()),
+    "t.csv.gz": gzip.compress(TEXT.encode(), mtime=0),
+    "t.tsv.gz": gzip.compress(TEXT.replace(",", "\t").encode(), mtime=0),
     "t.jsonl": LINES.encode(),
-    "t.ndjson.gz": gzip.compress(LINES.encode()),
+    "t.ndjson.gz": gzip.compress(LINES.encode(), mtime=0),
     "t.parquet": parquet(),
 }
 

@@ -1,5 +1,6 @@
 """The trainers' own parsers read what is written: they yield the shares, and loaders that run draw them."""
 
+import asyncio
 import json
 import math
 
@@ -82,6 +83,20 @@ def test_levanter():
     config = draccus.decode(text_module.LmDataConfig, yaml.safe_load(text)["data"])
     assert config.train_weights == plan.shares and config.mixture_block_size == 2048
     assert config.components["web"].source.train_urls == ["gs://bucket/web-*.jsonl.gz"]
+
+
+def test_levanter_draws():
+    """Its own mixture of toy datasets: every block holds the shares exactly, and so do 49 blocks."""
+    mixtures = pytest.importorskip("levanter.data.mixture", exc_type=ImportError)
+    lists = pytest.importorskip("levanter.data.dataset", exc_type=ImportError)
+    plan, text = written("levanter")
+    section = pytest.importorskip("yaml").safe_load(text)["data"]
+    toy = {name: lists.ListAsyncDataset([name] * DRAWS) for name in section["components"]}
+    mixed = mixtures.MixtureDataset(toy, section["train_weights"], section["mixture_block_size"], key=0)
+    drawn = asyncio.run(mixed.get_batch(range(49 * 2048)))
+    assert {name: drawn.count(name) for name in plan.domains} == dict(
+        zip(plan.domains, (49 * count for count in plan.counts), strict=True)
+    )
 
 
 def test_levanter_blocks():

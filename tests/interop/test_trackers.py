@@ -127,9 +127,10 @@ def test_mlflow_store(store, tmp_path, monkeypatch):
     assert any("1 runs did not finish and are left out (1 FAILED): r0" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_mlflow_server(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
-    pytest.importorskip("flask")
+    pytest.importorskip("flask_cors")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

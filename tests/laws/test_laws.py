@@ -9,8 +9,9 @@ from jax.flatten_util import ravel_pytree
 from camel_jax import laws
 from camel_jax.evaluation import simulate
 from camel_jax.fitting.objective import Robust, as_data, objective
-from camel_jax.laws.camel import effective_tokens, skill_losses
+from camel_jax.laws.camel import skill_losses
 from camel_jax.laws.law import in_units, predict_rows, scale_runs, table_units
+from camel_jax.laws.repetition import effective_tokens
 from camel_jax.recipes.recipe import Recipe, dense
 
 ALL = [(name, upgraded) for name in ("chinchilla", "dml", "sodm", "sodm_joint") for upgraded in (True, False)]
@@ -116,6 +117,7 @@ def test_published_forms_match_their_formulas(name, scaled):
 def test_structure_and_prediction_agree_row_by_row(name, upgraded, scaled):
     law = build(name, upgraded)
     raw = law.init(jax.random.key(4), scaled)
+    assert law.structure is not None
     shape = law.structure(raw, scaled.recipe)
 
     @jax.jit

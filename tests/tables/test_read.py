@@ -104,8 +104,9 @@ def test_sizes_of_experts():
 
 def test_supply_blank_is_unlimited():
     runs = text_table(with_column("supply/code", ["2T", "2T", "", "1e12", "3B"]))
-    assert runs.recipe.supply[:, 1].tolist() == [2e12, 2e12, math.inf, 1e12, 3e9]
-    assert np.isinf(runs.recipe.supply[:, 0]).all()
+    supply = np.asarray(runs.recipe.supply)
+    assert supply[:, 1].tolist() == [2e12, 2e12, math.inf, 1e12, 3e9]
+    assert np.isinf(supply[:, 0]).all()
 
 
 def test_foreign_names_are_mapped(tmp_path):
@@ -155,7 +156,7 @@ def test_written_tables_read_back(suffix, tmp_path):
         (back.recipe.n_active, runs.recipe.n_active),
         (back.recipe.tokens, runs.recipe.tokens),
         (back.recipe.weights, runs.recipe.weights),
-        (back.recipe.supply, np.broadcast_to(runs.recipe.supply, (len(runs), 2))),
+        (back.recipe.supply, np.broadcast_to(np.asarray(runs.recipe.supply), (len(runs), 2))),
     ]:
         np.testing.assert_array_equal(got, want)
     assert (back.domains, back.sets, back.tasks, back.run_names) == (

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 
 import camel_jax as cj
 from camel_jax import laws
-from camel_jax.bayes.convergence import Diagnostics
 from camel_jax.bayes.noise import Noise
 from camel_jax.budget.best_recipe import iso_cost
 from camel_jax.evaluation import simulate
 from camel_jax.evaluation.scores import Row
+from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.recipes.outcome import Interval
 from camel_jax.views.fits import draws_dataset
 from camel_jax.views.view import Sheet, View, as_html, as_text
@@ -38,7 +38,13 @@ def shown():
     fit = fit.with_benchmarks(benchmarks)
     params = {"floor": jnp.ones((4, 3)), "pull": jnp.linspace(0.1, 0.3, 36).reshape(4, 3, 3)}
     pulls = laws.Law("pulls", lambda key, runs: params, lambda p, r: p["floor"] + p["pull"] @ (r.weights + 0.1) ** -0.5)
-    drawn = many(fit.draws(), law=pulls, params=params, center=params, bias=np.zeros((4, 3)), slope=np.ones((4, 3, 3)))
+    errors = {
+        "bias": np.zeros((4, 3)),
+        "slope": np.ones((4, 3, 3)),
+        "beyond": np.zeros((4, 4)),
+        "tail": np.linspace(0, 1, 4),
+    }
+    drawn = many(fit.draws(), law=pulls, params=params, center=params, **errors)
     at = drawn.losses_at("1B", "20B")
     best = cj.optimize_mixture(at, starts=4, bounds={"web": (None, 0.4)})
     ladder = cj.make_ladder(["10M", "30M", "100M"])
@@ -49,12 +55,11 @@ def shown():
     noise = Noise(*(np.ones((*shape, 3)) if name == "scale" else np.ones(shape) for name in Noise._fields))
     raw = {name: np.random.default_rng(0).normal(size=(*shape, *np.shape(x)[1:])) for name, x in fit.raw.items()}
     posterior = cj.Posterior(
-        fit,
+        many(fit, diagnostics=Diagnostics("nuts", *shape, 1.0, 500.0, 500.0)),
         raw,
         noise,
         np.zeros((*shape, 7)),
         np.zeros(shape),
-        Diagnostics("nuts", *shape, 1.0, 500.0, 500.0),
         None,
         None,
     )
