@@ -16,7 +16,10 @@ from .design.value_of_runs import worth as worth
 from .downstream.fit import fit_accuracies as fit_accuracies
 from .downstream.outcomes import OutcomesAt as OutcomesAt
 from .downstream.result import AccuracyFit as AccuracyFit
+from .evaluation.leaderboard import Leaderboard as Leaderboard
 from .evaluation.leaderboard import leaderboard as leaderboard
+from .evaluation.methods import Prediction as Prediction
+from .evaluation.methods import register_method as register_method
 from .fitting.fit import fit as fit
 from .fitting.identifiability import FitError as FitError
 from .fitting.intervals import accuracy_interval as accuracy_interval
@@ -25,11 +28,15 @@ from .fitting.many import ManyFits as ManyFits
 from .fitting.many import fit_many as fit_many
 from .fitting.result import Fit as Fit
 from .fitting.result import load_fit as load_fit
+from .laws.by_name import register_law as register_law
+from .laws.coordinates import Prior as Prior
 from .laws.law import Law as Law
+from .laws.law import raw_coordinates as raw_coordinates
 from .mixture.feasibility import InfeasibleError as InfeasibleError
 from .mixture.limits import Limits as Limits
 from .mixture.limits import parse_limits as parse_limits
 from .mixture.near_optimal import near_optimal as near_optimal
+from .mixture.objectives import custom as custom
 from .mixture.objectives import mean_accuracy as mean_accuracy
 from .mixture.objectives import mean_loss as mean_loss
 from .mixture.objectives import single_set as single_set
@@ -45,10 +52,12 @@ from .prediction.draws import LossesAt as LossesAt
 from .prediction.measured import within_measured as within_measured
 from .proxy.corpus import build_corpus as build_corpus
 from .proxy.sweep import sweep as sweep
+from .recipes.costs import register_cost as register_cost
 from .recipes.outcome import Outcome as Outcome
 from .recipes.recipe import Recipe as Recipe
 from .recipes.recipe import dense as dense
 from .reports.card import evidence_card as evidence_card
+from .tables.combine import concat as concat
 from .tables.read import read_recipes as read_recipes
 from .tables.read import read_runs as read_runs
 from .tables.runs import Runs as Runs
@@ -68,6 +77,7 @@ __all__ = [
     "FitError",
     "InfeasibleError",
     "Law",
+    "Leaderboard",
     "Limits",
     "LossesAt",
     "ManyFits",
@@ -75,6 +85,8 @@ __all__ = [
     "Outcome",
     "OutcomesAt",
     "Posterior",
+    "Prediction",
+    "Prior",
     "Recipe",
     "Runs",
     "TableError",
@@ -83,6 +95,8 @@ __all__ = [
     "budget_path",
     "build_corpus",
     "compare_shapes",
+    "concat",
+    "custom",
     "dense",
     "evidence_card",
     "fit",
@@ -105,9 +119,13 @@ __all__ = [
     "predict_interval",
     "probability_best",
     "propose_runs",
+    "raw_coordinates",
     "read_recipes",
     "read_runs",
     "read_tasks",
+    "register_cost",
+    "register_law",
+    "register_method",
     "runs_to_frame",
     "sample_posterior",
     "select",

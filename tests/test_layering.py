@@ -16,7 +16,9 @@ ROOT = pathlib.Path(camel_jax.__file__).parent
 LINES = [
     {"types", "runtime", "storage"},
     {"numerics", "recipes"},
-    {"tables", "solvers", "mixture", "figures"},
+    {"figures"},
+    {"views"},
+    {"tables", "solvers", "mixture"},
     {"laws", "downstream", "budget", "proxy"},
     {"prediction"},
     {"fitting"},
@@ -26,18 +28,20 @@ LINES = [
 ]
 # Narrower than their line: what these wings may import of the package.
 MAY_IMPORT = {
-    "budget": {"types", "runtime", "storage", "numerics", "recipes", "mixture"},
+    "budget": {"types", "runtime", "storage", "numerics", "recipes", "views", "mixture"},
     "figures": {"types", "recipes"},
     "interop": {"types", "storage", "recipes", "tables"},
+    "views": {"types", "runtime", "recipes", "figures"},
     "proxy": {"types", "runtime", "storage", "numerics", "recipes", "tables"},
 }
 ONLY_IN = {
-    "pandas": {"tables", "interop"},
+    "pandas": {"tables", "interop", "views"},
     "pyarrow": {"tables"},
     "numpyro": {"bayes"},
     "arviz": {"bayes"},
     "arviz_base": {"bayes"},
     "arviz_stats": {"bayes"},
+    "xarray": {"views"},
     "flax": {"proxy"},
     "matplotlib": {"figures"},
     "typer": {"cli"},
@@ -45,7 +49,19 @@ ONLY_IN = {
     "sklearn": {"evaluation", "laws"},
 }
 MOST_FILES, MOST_FOLDERS, MOST_LINES = 6, 20, 400
-HEAVY = ["pandas", "pyarrow", "numpyro", "arviz", "flax", "matplotlib", "sklearn", "scipy.optimize", "typer", "rich"]
+HEAVY = [
+    "pandas",
+    "xarray",
+    "pyarrow",
+    "numpyro",
+    "arviz",
+    "flax",
+    "matplotlib",
+    "sklearn",
+    "scipy.optimize",
+    "typer",
+    "rich",
+]
 
 
 def _unit(path: pathlib.Path) -> str:

@@ -16,19 +16,20 @@ from camel_jax.bayes.priors import Layout, to_raw
 from camel_jax.bayes.whitening import unflatten
 from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.result import Fit
-from camel_jax.laws.law import Law, Units, in_units, predict_rows
+from camel_jax.laws.law import Law, Units, flat_leaves, in_units, predict_rows
 from camel_jax.prediction.discrepancy import discrepancy_scale
 from camel_jax.prediction.draws import Draws, LossesAt
 from camel_jax.prediction.residual_field import field_correction, unknown_share
 from camel_jax.recipes.outcome import Interval
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 KEPT = 256  # draws that go into decisions and files, evenly spaced over all chains
 
 
-@dataclasses.dataclass(frozen=True)
-class Posterior:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Posterior(Readable):
     """Draws of a law given a table of runs.
 
     Attributes:
@@ -57,6 +58,33 @@ class Posterior:
     log_density: np.ndarray
     plan: Layout
     table: Table
+
+    def _view(self) -> View:
+        from camel_jax.views.fits import posterior_view
+
+        return posterior_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a raw parameter and noise, as a pandas DataFrame: name, mean, sd, low and high (90 %)."""
+        from camel_jax.views.fits import posterior_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(posterior_columns(flat_leaves(self.raw), self.noise))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Predicted losses along sizes at the mean mixture, with 90 % intervals; returns the Axes."""
+        return self.fit.plot(ax)
+
+    def to_xarray(self) -> Any:
+        """All draws of raw parameters and noise as an xarray Dataset, with axes ``chain``, ``draw``, ``set`` and ``domain``."""
+        from camel_jax.views.fits import draws_dataset
+
+        axes = {"scale": ("set",), "common": (), "own": (), "tail": ()}
+        noise = {f"noise_{name}": (axes[name], np.asarray(x)) for name, x in self.noise._asdict().items()}
+        names = {"set": self.fit.sets, "domain": self.fit.domains}
+        return draws_dataset(
+            flat_leaves(self.raw) | noise | {"log_density": ((), self.log_density)}, ("chain", "draw"), names
+        )
 
     def draws(self) -> Draws:
         """``KEPT`` draws with their errors in scale, for decisions."""
@@ -143,7 +171,7 @@ class Posterior:
         except ImportError as error:
             raise ImportError("this export needs ArviZ: pip install 'camel-jax[bayes]'") from error
         noise = {f"noise_{name}": np.asarray(x) for name, x in self.noise._asdict().items()}
-        return from_dict({"posterior": self.raw | noise, "sample_stats": {"lp": self.log_density}})
+        return from_dict({"posterior": flat_leaves(self.raw) | noise, "sample_stats": {"lp": self.log_density}})
 
 
 @partial(jax.jit, static_argnums=0)

@@ -17,7 +17,7 @@ import numpy as np
 
 from camel_jax.bayes.noise import Noise
 from camel_jax.laws.coordinates import Coordinates, Prior
-from camel_jax.laws.law import Law
+from camel_jax.laws.law import Law, raw_coordinates
 from camel_jax.types import Array
 
 LEARNT = 0.3  # log standard deviation of the spread of a pooled parameter
@@ -66,7 +66,7 @@ def layout(law: Law, raw: Mapping[str, Any], checkpoints: int, sets: int) -> Lay
     known, leaves = dict(coordinates.priors), []
     wanted = coordinates.shapes(raw)
     for name in sorted(wanted):
-        leaves.append((name, tuple(wanted[name]), known[name]))
+        leaves.append((name, tuple(wanted[name]), known.get(name, coordinates.default) or known[name]))
     shapes = {"noise_scale": (sets,), "noise_common": (), "noise_tail": ()} | (
         {"noise_own": ()} if checkpoints > 1 else {}
     )
@@ -75,14 +75,14 @@ def layout(law: Law, raw: Mapping[str, Any], checkpoints: int, sets: int) -> Lay
 
 
 def coordinates_of(law: Law) -> Coordinates:
-    """The coordinates in which a law is sampled.
+    """The coordinates in which a law is sampled: its own, or its raw parameters with wide priors.
 
     Raises:
-      ValueError: the law has none.
+      ValueError: the law is several laws.
     """
-    if law.coordinates is None:
-        raise ValueError(f"law {law.name!r} has no coordinates and priors to sample (``Law.coordinates``)")
-    return law.coordinates
+    if law.parts:
+        raise ValueError(f"law {law.name!r} is several laws, which are not sampled together: take one of them")
+    return raw_coordinates() if law.coordinates is None else law.coordinates
 
 
 def to_raw(plan: Layout, z: Mapping[str, Array], mean: Array) -> tuple[dict[str, Array], Noise]:

@@ -17,12 +17,12 @@ from camel_jax.budget.cost_curve import CostCurve, reusable
 from camel_jax.mixture.optimize import describe
 from camel_jax.mixture.result import MixtureResult
 from camel_jax.recipes.costs import CostModel, flops
-from camel_jax.recipes.sizes import format_count, format_size
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 
-@dataclasses.dataclass(frozen=True)
-class BudgetResult:
+@dataclasses.dataclass(frozen=True, repr=False)
+class BudgetResult(Readable):
     """The best recipe for a budget; plain data.
 
     Attributes:
@@ -66,20 +66,27 @@ class BudgetResult:
         ranges = {name: [_number(x) for x in getattr(self, name)] for name in ("sizes_within", "size_interval")}
         return out | ranges | {"warnings": list(self.warnings), "mixture": self.mixture.to_dict()}
 
-    def summary(self) -> str:
-        """A few lines of text."""
-        low, high = (format_count(x) for x in self.sizes_within)
-        lines = [
-            f"{self.budget:.3g}: {format_size(self.n_total, self.n_active)} on {format_count(self.tokens)} tokens"
-            f" ({self.tokens_per_parameter:.3g} a parameter)",
-            f"within {100 * self.within:g} % of the best objective: {low} to {high} active parameters",
-            self.mixture.summary(),
-        ]
-        return "\n".join(lines + [f"warning: {text}" for text in self.warnings])
+    def _view(self) -> View:
+        from camel_jax.views.decisions import budget_view
+
+        return budget_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a domain: share and reference share, as a pandas DataFrame."""
+        from camel_jax.views.decisions import budget_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(budget_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """The mixture as bars beside the reference; returns the Axes."""
+        from camel_jax.views.decisions import plot_budget
+
+        return plot_budget(self, ax)
 
 
-@dataclasses.dataclass(frozen=True)
-class IsoCost:
+@dataclasses.dataclass(frozen=True, repr=False)
+class IsoCost(Readable):
     """Objective along curves of equal cost.
 
     Attributes:
@@ -95,9 +102,27 @@ class IsoCost:
     label: str
     domains: tuple[str, ...]
 
+    def _view(self) -> View:
+        from camel_jax.views.decisions import cost_view
 
-@dataclasses.dataclass(frozen=True)
-class BudgetPath:
+        return cost_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a size and budget: tokens and the objective, as a pandas DataFrame."""
+        from camel_jax.views.decisions import cost_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(cost_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """The objective against active size, one curve a budget; returns the Axes."""
+        from camel_jax.views.decisions import plot_costs
+
+        return plot_costs(self, ax)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class BudgetPath(Readable):
     """The best recipe along budgets.
 
     Attributes:
@@ -119,6 +144,24 @@ class BudgetPath:
     domains: tuple[str, ...]
     size_exponent: float
     tokens_exponent: float
+
+    def _view(self) -> View:
+        from camel_jax.views.decisions import budgets_view
+
+        return budgets_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a budget: size, tokens, shares, and the objective with its interval, as a pandas DataFrame."""
+        from camel_jax.views.decisions import budgets_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(budgets_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Best shares against budget; returns the Axes."""
+        from camel_jax.views.decisions import plot_budgets
+
+        return plot_budgets(self, ax)
 
 
 def best_recipe(
@@ -291,6 +334,6 @@ def equal_costs(source: Any, path: Any, options: dict[str, Any]) -> list[Any]:
     """The curve of equal cost through each of the best recipes."""
     from camel_jax.budget.best_recipe import iso_cost
 
-    kept = {k: options[k] for k in ("objective", "sparsity")}
+    kept = {k: options[k] for k in ("objective", "sparsity", "cost") if k in options}
     ends = [(max(r.n_active / 40, 1001.0), r.n_active * 40) for r in path.results]
     return [iso_cost(source, [r.budget], r.weights, sizes=s, **kept) for r, s in zip(path.results, ends, strict=True)]

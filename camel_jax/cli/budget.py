@@ -10,7 +10,18 @@ import typer
 from camel_jax.cli.console import print_evidence, print_json, print_lines, print_table, working
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.limits import gather
-from camel_jax.cli.options import Caps, Fixed, Floors, Json, LimitsFile, MaxEpochs, Seed, Supply, WithinMeasured
+from camel_jax.cli.options import (
+    Caps,
+    CostName,
+    Fixed,
+    Floors,
+    Json,
+    LimitsFile,
+    MaxEpochs,
+    Seed,
+    Supply,
+    WithinMeasured,
+)
 from camel_jax.cli.output import check_files, write_figure, write_json
 from camel_jax.recipes.sizes import format_count, format_size, parse_amount
 
@@ -30,6 +41,7 @@ def budget(
     supply: Supply = None,
     max_epochs: MaxEpochs = None,
     measured: WithinMeasured = False,
+    cost_model: CostName = "flops",
     gpu_hour: Annotated[
         float | None, typer.Option(help="Price of an accelerator hour, to show what it costs.", show_default=False)
     ] = None,
@@ -54,8 +66,10 @@ def budget(
         ends = tuple(part.strip() for part in sizes.split(","))
         if len(ends) != 2:
             raise ValueError(f"--sizes {sizes}: give the smallest and the largest size, as 100M,10B")
-    from camel_jax.recipes.costs import Price
+    from camel_jax.recipes.costs import Price, cost_by_name
 
+    if gpu_hour is not None and cost_model != "flops":
+        raise ValueError("--gpu-hour is the price of FLOPs: leave it out with another cost model")
     price = None if gpu_hour is None else Price(gpu_hour, peak, utilization)
     fitted = open_fit(fit)
     options = gather(
@@ -76,6 +90,7 @@ def budget(
     from camel_jax.mixture.objectives import parse_objective
 
     options |= {"objective": parse_objective(objective), "sizes": ends, "sparsity": sparsity, "starts": starts}
+    options["cost"] = cost_by_name(cost_model)
     from camel_jax.budget.best_recipe import equal_costs
 
     with working("searching sizes and mixtures"):

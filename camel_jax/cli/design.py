@@ -10,7 +10,7 @@ import typer
 from camel_jax.cli.console import print_json, print_lines, print_table, say, tell_ignored, working
 from camel_jax.cli.fit import make_law, run_fit
 from camel_jax.cli.inputs import open_fit
-from camel_jax.cli.options import Json, Map, Seed, parse_map, split_names
+from camel_jax.cli.options import CostName, Json, Map, Seed, parse_map, split_names
 from camel_jax.cli.output import check_files, write_figure
 from camel_jax.recipes.sizes import parse_amount, parse_count
 
@@ -57,12 +57,15 @@ def design(
     ] = None,
     law: Annotated[
         str,
-        typer.Option(help="camel, blend (camel with sodm, the default of fit), chinchilla, dml, sodm or sodm_joint."),
+        typer.Option(
+            help="camel, blend (camel with sodm, the default of fit), camel_paper, chinchilla, dml, sodm, sodm_joint or your own."
+        ),
     ] = "camel",
     noise: Annotated[
         float | None,
         typer.Option(help="Standard deviation of the log loss of a run; measured if absent.", show_default=False),
     ] = None,
+    cost_model: CostName = "flops",
     figure: Annotated[
         pathlib.Path | None,
         typer.Option(help="Picture of the allocation and the expected error, .png or .svg.", show_default=False),
@@ -135,6 +138,7 @@ def design(
             candidates=candidates,
             mixtures=mixtures,
             noise=noise,
+            cost=cost_model,
             seed=seed,
             shapes=names,
             criterion=criterion,

@@ -67,8 +67,8 @@ def front(
 
     from camel_jax.mixture.objectives import parse_objective
     from camel_jax.reports.card import evidence_card
-    from camel_jax.reports.columns import front_columns
     from camel_jax.reports.recommend import trade
+    from camel_jax.views.decisions import front_columns
 
     goals = parse_objective(first), parse_objective(second)
     options |= {"key": jax.random.key(seed), "starts": starts}

@@ -147,7 +147,7 @@ def print_shares(title: str, result: Any, ranges: Any, near: float) -> None:
     ]
     if ranges is not None:
         header.insert(2, f"within {near:g} % of the best")
-        for row, low, high in zip(rows, ranges.lower, ranges.upper, strict=True):
+        for row, low, high in zip(rows, ranges.low, ranges.high, strict=True):
             row.insert(2, f"{100 * low:.1f} to {100 * high:.1f} %")
     caption = ["reference: the mixture to compare with, the mean of the fitted table unless another is given"]
     if ranges is not None:

@@ -23,7 +23,7 @@ TOPICS = {
         *("criterion", "min_runs", "max_runs"),
     ),
     "Training": ("batch", "context", "rate", "corpus_seed", "domain_bytes"),
-    "Price": ("gpu_hour", "peak", "utilization"),
+    "Price": ("cost_model", "gpu_hour", "peak", "utilization"),
     "Search and seed": ("starts", "points", "steps", "same_tokens", "same_size", "seed"),
     "Restarts and processes": ("resume", "workers", "distributed", "coordinator", "processes", "process_id"),
     "What the columns mean": (
@@ -128,6 +128,10 @@ LimitsFile = Annotated[
 Objective = Annotated[
     str,
     typer.Option(help="mean-loss, or sets with weights as in 'code=2,web=1', or accuracy, or tasks as in 'acc/qa=1'."),
+]
+CostName = Annotated[
+    str,
+    typer.Option("--cost-model", help="What runs cost: flops (6 N D), or a registered model of your own, in its unit."),
 ]
 Size = Annotated[str, typer.Option(help="Size of the target: 7B, or 55B-A1.2B (active).", show_default=False)]
 Tokens = Annotated[str, typer.Option(help="Its training tokens, as in 1T.", show_default=False)]

@@ -28,9 +28,9 @@ def predict(
     columns: Map = None,
     json: Json = False,
 ) -> None:
-    """Predict losses: pred/<set> with lo/<set> and hi/<set> around it, and accuracies where the fit has a benchmark law.
+    """Predict losses: point/<set> with low/<set> and high/<set> around it, and accuracies where the fit has a benchmark law.
 
-    Accuracies are acc/<task> with acc_lo/<task> and acc_hi/<task>; intervals are for measured values.
+    Accuracies are acc/<task> with acc_low/<task> and acc_high/<task>; intervals are for measured values.
     """
     check_files(out)
     fitted = open_fit(fit)

@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.recipes.simplex import lattice, project_simplex
 from camel_jax.recipes.sizes import format_count, parse_size, parse_tokens
 from camel_jax.types import Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Target:
     """Where the prediction must be good: one size and token count, and mixtures that stand for a region.
 
@@ -25,6 +26,8 @@ class Target:
     """
 
     recipe: Recipe
+
+    __repr__ = brief_repr
 
     @property
     def size(self) -> float:

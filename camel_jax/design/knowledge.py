@@ -23,6 +23,7 @@ from camel_jax.recipes.recipe import Recipe
 from camel_jax.runtime import require_float64
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 # The prior of a law is a penalty that makes fits extrapolate well. As a belief it is too sure: in fits of public tables the mean
 # exponent or coupling lies 3 of its standard deviations from the center at the median, every fourth more than 6
@@ -30,8 +31,8 @@ from camel_jax.types import Array
 SPREAD = 4.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Knowledge:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Knowledge(Readable):
     """What is known of a law.
 
     Attributes:
@@ -59,6 +60,11 @@ class Knowledge:
     runs: int = 0
     largest: tuple[float, float] = (0.0, 0.0)
     discrepancy: Discrepancy | None = None
+
+    def _view(self) -> View:
+        from camel_jax.views.plans import knowledge_view
+
+        return knowledge_view(self)
 
     def slopes(self, recipe: Recipe) -> Array:
         """Derivatives of log losses by raw parameters over the noise, (M, R, V, P)."""

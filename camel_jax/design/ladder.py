@@ -12,12 +12,13 @@ from camel_jax.recipes.costs import CostModel, checked_costs, flops
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.recipes.sizes import format_size, parse_size, parse_tokens
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 SHAPES = ("uniform", "small", "large", "hourglass")
 
 
-@dataclasses.dataclass(frozen=True)
-class Ladder:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Ladder(Readable):
     """Model sizes and token counts at which runs may be bought, smallest size first; one option a row.
 
     Attributes:
@@ -35,6 +36,11 @@ class Ladder:
     cost: np.ndarray
     rung: np.ndarray
     model: CostModel = flops
+
+    def _view(self) -> View:
+        from camel_jax.views.plans import ladder_view
+
+        return ladder_view(self)
 
     @property
     def rungs(self) -> int:

@@ -12,6 +12,7 @@ from camel_jax.design.candidates import lattice_mixtures, mixtures_around, targe
 from camel_jax.design.knowledge import know_nothing, know_runs
 from camel_jax.design.ladder import make_ladder
 from camel_jax.design.propose import compare_shapes
+from camel_jax.recipes.costs import cost_by_name
 from camel_jax.recipes.sizes import parse_size
 from camel_jax.tables.runs import scales
 
@@ -31,13 +32,14 @@ def compare_designs(
     candidates: str = "dirichlet",
     mixtures: int = 200,
     noise: float | None = None,
+    cost: str = "flops",
     seed: int = 0,
     **options: Any,
 ) -> Any:
     """Designs of every shape for a budget.
 
     Args:
-      budget: what the runs may cost together, FLOPs.
+      budget: what the runs may cost together, in the unit of ``cost``.
       target: size and tokens to predict; tokens None for 20 a parameter.
       table: runs there are; None to start from nothing.
       fitted: a fit to the table.
@@ -48,6 +50,7 @@ def compare_designs(
       candidates: where mixtures come from, one of ``CANDIDATES``.
       mixtures: how many.
       noise: standard deviation of the log loss of a run; measured if None.
+      cost: name of a registered cost model.
       seed: of every random choice.
       options: as for ``compare_shapes``.
 
@@ -66,7 +69,7 @@ def compare_designs(
     if ladder is None and table is None:
         raise ValueError("--ladder: name the sizes that may be run, where there is no table")
     sizes: list[Any] = [float(x) for x in scales(table)] if ladder is None and table is not None else list(ladder or ())
-    rungs = make_ladder(sizes, tokens_per_parameter=list(tokens_per_parameter))
+    rungs = make_ladder(sizes, tokens_per_parameter=list(tokens_per_parameter), cost=cost_by_name(cost))
     aim = target_region(*target, mixtures_around(keys[1], 32, center, 2.0))
     lattice = candidates == "lattice"
     shares = lattice_mixtures(keys[0], mixtures, len(center)) if lattice else mixtures_around(keys[0], mixtures, center)

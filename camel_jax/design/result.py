@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Collection
 from typing import Any
@@ -13,10 +14,11 @@ from camel_jax.design.candidates import Target
 from camel_jax.design.ladder import Ladder
 from camel_jax.recipes.recipe import Recipe, select_recipe
 from camel_jax.recipes.sizes import format_size
+from camel_jax.views.view import Readable, View
 
 
-@dataclasses.dataclass(frozen=True)
-class Design:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Design(Readable):
     """Runs to buy, in the order to buy them, and what they are expected to do; plain data.
 
     Attributes:
@@ -62,6 +64,30 @@ class Design:
     target: Target
     domains: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    def _view(self) -> View:
+        from camel_jax.views.plans import design_view
+
+        return design_view(self)
+
+    def to_frame(self) -> Any:
+        """The runs to buy, one row a run in order, as a run table without losses, as a pandas DataFrame."""
+        from camel_jax.views.plans import design_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(design_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Expected standard error against the cost so far; returns the Axes."""
+        from camel_jax.views.plans import plot_design
+
+        return plot_design(self, ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the runs to buy as a run table, CSV or Parquet by suffix."""
+        from camel_jax.tables.write import write_columns
+
+        write_columns(self.to_columns(), path)
 
     @property
     def total_cost(self) -> float:

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.types import Array
 
 CEILING_MEAN, CEILING_SPREAD = 1.5, 1.0
@@ -56,6 +57,8 @@ class AccuracyParams(NamedTuple):
     weights: Array
     center: Array
     scale: Array
+
+    __repr__ = brief_repr
 
 
 class RawAccuracy(NamedTuple):

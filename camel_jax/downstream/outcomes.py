@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +20,14 @@ from camel_jax.recipes.outcome import NamedOutcomes, Outcome
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.storage import ArchiveError
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 NO_BENCHMARKS = "this fit has no benchmark law, which comes from a table with accuracies (columns acc/<task>)"
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class OutcomesAt:
+@dataclasses.dataclass(frozen=True, repr=False)
+class OutcomesAt(Readable):
     """A differentiable function from a mixture (K,) to an ``Outcome``, at one size and token count.
 
     ``self(weights)`` is the point prediction: losses (V,) in nats per token and accuracies (T,) in [0, 1].
@@ -91,6 +93,29 @@ class OutcomesAt:
         """Losses (M, V) and accuracies (M, T) of every draw."""
         losses = self.losses_at.draws(weights)
         return Outcome(losses, self.law.predict(losses[:, self.columns]))
+
+    def _view(self) -> View:
+        from camel_jax.views.fits import source_view
+
+        return source_view(self.losses_at, self.tasks)
+
+    def to_frame(self, weights: Array | None = None, level: float = 0.9) -> Any:
+        """Predicted losses and accuracies at a mixture as a pandas DataFrame: name, point, low and high.
+
+        Args:
+          weights: (K,) mixture; ``reference`` if None.
+          level: probability of the intervals.
+        """
+        from camel_jax.views.fits import outcome_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(outcome_columns(self, weights, level))
+
+    def plot(self, weights: Array | None = None, ax: Any = None) -> Any:
+        """Predicted losses at a mixture (``reference`` if None) with 90 % intervals; returns the Axes."""
+        from camel_jax.views.fits import plot_outcomes
+
+        return plot_outcomes(self, weights, ax)
 
 
 def pair(

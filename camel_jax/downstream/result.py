@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.downstream import law
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.storage import Declared, check_arrays
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 NORMAL = 1e6  # degrees of freedom without which an older file was written
 OK, NO_DATA, AT_CHANCE, DROWNED, LATE = "ok", "no data", "at chance", "drowned in noise", "late take-off"
@@ -33,6 +35,8 @@ class AccuracyDraws(NamedTuple):
     refits: law.AccuracyParams
     error: Array
 
+    __repr__ = brief_repr
+
     def point(self, losses: Array) -> Array:
         """Accuracies (..., T) of the best fit from losses (..., V) in nats per token."""
         return law.predict_accuracy(self.params, losses)
@@ -44,8 +48,8 @@ class AccuracyDraws(NamedTuple):
         return jnp.clip(predicted + error + noise, 0.0, 1.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class AccuracyFit:
+@dataclasses.dataclass(frozen=True, repr=False)
+class AccuracyFit(Readable):
     """A fitted benchmark law.
 
     Attributes:
@@ -89,6 +93,18 @@ class AccuracyFit:
     sets: tuple[str, ...]
     status: float = 1.0
     freedom: float = NORMAL
+
+    def _view(self) -> View:
+        from camel_jax.views.fits import accuracy_view
+
+        return accuracy_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a task: flag, reason, floor, ceiling and error as a pandas DataFrame."""
+        from camel_jax.views.fits import accuracy_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(accuracy_columns(self))
 
     @property
     def usable(self) -> np.ndarray:

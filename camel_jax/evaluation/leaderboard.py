@@ -5,8 +5,10 @@ Nothing is chosen by the held-out rows: starts by the objective, widths by back-
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,67 @@ from camel_jax.evaluation.scores import Row, score
 from camel_jax.evaluation.splits import Split, split
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
+
+
+class Leaderboard(Readable, list[Row]):
+    """Rows of a leaderboard: a list of ``Row`` that shows itself.
+
+    >>> import jax
+    >>> import camel_jax as cj
+    >>> from camel_jax.evaluation import simulate
+    >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
+    >>> rows = cj.leaderboard({"simulated": runs}, ["nearest_run", "loglinear"], key=jax.random.key(1))
+    >>> isinstance(rows, cj.Leaderboard), [row.method for row in rows], len(rows.to_frame())
+    (True, ['nearest_run', 'loglinear'], 2)
+    """
+
+    def _view(self) -> View:
+        from camel_jax.views.plans import leaderboard_view
+
+        return leaderboard_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a table and method, every score, as a pandas DataFrame."""
+        from camel_jax.views.plans import leaderboard_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(leaderboard_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Error of every method on the first table; returns the Axes."""
+        from camel_jax.views.plans import plot_leaderboard
+
+        return plot_leaderboard(self, ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all scores as CSV or Parquet, by suffix; ``load`` reads them."""
+        from camel_jax.tables.write import write_frame
+
+        write_frame(self.to_frame(), path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Leaderboard:
+        """Read scores that ``save`` wrote.
+
+        Raises:
+          ValueError: the file has other columns.
+        """
+        from camel_jax.tables.sheet import is_missing, load_sheet
+
+        sheet = load_sheet(path, None)
+        if tuple(sheet.names) != Row._fields:
+            raise ValueError(f"{path}: not a leaderboard; its columns are {', '.join(Row._fields)}")
+        whole = ("fitted", "held_out", "parameters")
+        words = ("table", "method", "failure", "holdout")
+
+        def read(name: str, x: Any) -> Any:
+            if name in words:
+                return "" if is_missing(x) else str(x)
+            value = float("nan") if is_missing(x) else float(x)
+            return int(value) if name in whole else value
+
+        return cls(Row(*map(read, Row._fields, row)) for row in zip(*sheet.cells, strict=True))
 
 
 def leaderboard(
@@ -28,7 +91,7 @@ def leaderboard(
     resamples: int = 0,
     progress: Callable[[str], None] | None = None,
     found: Callable[[Row], None] | None = None,
-) -> list[Row]:
+) -> Leaderboard:
     """Fit every law without the held-out rows of every table, and judge it there.
 
     Args:
@@ -43,7 +106,7 @@ def leaderboard(
       found: called with every row as soon as it is there.
 
     Returns:
-      One ``Row`` per table, fold and method; a method that fails says why in ``failure``.
+      One ``Row`` per table, fold and method, as a list with views; a method that fails says why in ``failure``.
 
     Raises:
       ValueError: a table has nothing to hold out (the message names it), or an unknown law.
@@ -62,7 +125,7 @@ def leaderboard(
             splits += [(name, one) for one in split(runs, holdout)]
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    rows = []
+    rows = Leaderboard()
     for name, one in splits:
         for label, method in chosen.items():
             if progress is not None:
@@ -87,7 +150,7 @@ def judge(table: str, label: str, method: Method, below: Runs, above: Runs, key:
         return row._replace(failure=words if known and words else f"{type(error).__name__}: {words}")
 
 
-def mean_over_folds(rows: Sequence[Row]) -> list[Row]:
+def mean_over_folds(rows: Sequence[Row]) -> Leaderboard:
     """One row per table and method: the mean over folds; NaN, with the failure, where a fold has no number.
 
     Args:
@@ -96,7 +159,7 @@ def mean_over_folds(rows: Sequence[Row]) -> list[Row]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.table, row.method), []).append(row)
-    out = []
+    out = Leaderboard()
     for same in groups.values():
         first = same[0]
         if len(same) > 1:

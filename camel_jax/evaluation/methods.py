@@ -14,8 +14,10 @@ from camel_jax.evaluation.regressions import loglinear, ridge
 from camel_jax.fitting.fit import fit
 from camel_jax.fitting.intervals import predict_interval
 from camel_jax.laws import CONSTRUCTORS
+from camel_jax.laws.by_name import LAWS, law_by_name
 from camel_jax.laws.law import Law
 from camel_jax.recipes.recipe import Recipe
+from camel_jax.recipes.registry import Registry
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
 
@@ -41,6 +43,40 @@ def law_method(law: Law, *, single: bool = False, **options: Any) -> Method:
     return run
 
 
+def check_method(name: str, method: Any) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+      ValueError: naming it.
+    """
+    if not callable(method):
+        raise ValueError(f"method {name!r} must be a function of (runs, recipe, key), not {type(method).__name__}")
+
+
+METHODS = Registry("method", "camel_jax.methods", check_method)
+
+
+def register_method(name: str, method: Method, package: str | None = None) -> None:
+    """Make a baseline known by name to the leaderboard.
+
+    Args:
+      name: lower-case letters, digits and underscores.
+      method: ``method(runs, recipe, key) -> Prediction``: from a table and R recipes to losses (R, V) in nats per token.
+      package: where it comes from; its module if None.
+
+    Raises:
+      ValueError: a name that is taken, or something that cannot be called.
+
+    >>> import numpy as np
+    >>> from camel_jax.evaluation.methods import methods
+    >>> register_method("mean_of_sets", lambda runs, recipe, key: Prediction(
+    ...     np.tile(np.nanmean(runs.losses, 0), (len(recipe), 1)), {}, 0))
+    >>> "mean_of_sets" in methods()
+    True
+    """
+    METHODS.register(name, method, package)
+
+
 def methods(names: Sequence[str] = (), *, starts: int = 4, resamples: int = 0) -> dict[str, Method]:
     """The leaderboard's methods by name; all of them if ``names`` is empty.
 
@@ -56,6 +92,7 @@ def methods(names: Sequence[str] = (), *, starts: int = 4, resamples: int = 0) -
         "camel": law_method(CONSTRUCTORS["camel"](), **common),
         "camel_no_field": law_method(CONSTRUCTORS["camel"](), field=False, **common),
         "camel_exact": law_method(CONSTRUCTORS["camel"](exact=True), **common),
+        "camel_paper": law_method(CONSTRUCTORS["camel_paper"](), field=False, **common),
         "blend": law_method(CONSTRUCTORS["blend"](), **common),
     }
     for name in ("sodm_joint", "sodm", "dml", "chinchilla"):
@@ -70,6 +107,13 @@ def methods(names: Sequence[str] = (), *, starts: int = 4, resamples: int = 0) -
     table |= {"ridge": ridge, "loglinear": loglinear, "nearest_run": nearest_run}
     table |= {"boosted_trees": boosted_trees, "regression_forest": regression_forest}
     table |= {"rank_at_one_scale": rank_at_one_scale}
+    common["starts"] = starts
+    METHODS.builtin = dict.fromkeys(table)
+    table |= {name: METHODS.find(name) for name in METHODS.names() if name not in table}
+    for name in [*LAWS.names(), *(n for n in names if "+" in n)]:
+        # a law of the package without a row of its own, such as a floor for swarms, is there for those who name it
+        if name not in table and (name in names or not (names or name in CONSTRUCTORS)):
+            table[name] = law_method(law_by_name(name), **common)
     unknown = [name for name in names if name not in table]
     if unknown:
         raise ValueError(f"unknown law {', '.join(unknown)}; known: {', '.join(table)}")

@@ -20,6 +20,10 @@ class Prediction(NamedTuple):
       bounds: level -> lower and upper bounds, (R, V) each; empty without intervals.
       parameters: size of the fit.
       order_only: whether ``point`` orders mixtures and predicts no loss.
+
+    >>> import numpy as np
+    >>> Prediction(np.ones((3, 2)), {}, parameters=0).point.shape
+    (3, 2)
     """
 
     point: np.ndarray

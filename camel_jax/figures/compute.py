@@ -73,6 +73,20 @@ def budget_page(path: Any, curves: Sequence[Any]) -> Any:
     return figure
 
 
+def draw_costs(curves: Any, *, ax: Any = None, title: str = "") -> Any:
+    """The objective against active size at equal cost, one curve a budget; returns the Axes.
+
+    Args:
+      curves: an ``IsoCost``. ax: Axes to draw on; a new figure if None. title: of the panel.
+    """
+    ax = given_axes(ax)
+    for i, budget in enumerate(curves.budgets):
+        ax.plot(curves.n_active[i], curves.objective[i], color=color_of(i), lw=2, label=f"{budget:.3g}")
+    ax.set(xscale="log", xlabel="active parameters", ylabel=literal(curves.label))
+    ax.legend(frameon=False, fontsize=8.5, title="budget", title_fontsize=8.5)
+    return finish(ax, title or "Equal cost")
+
+
 def draw_allocation(ax: Any, designs: Sequence[Any]) -> None:
     """Bars: runs of every size, one color a design, with the share of the cost that a size takes."""
     given_axes(ax)

@@ -162,3 +162,47 @@ def loss_curves(
         fitted_up_to * 1.06, 0.99, "not seen", transform=ax.get_xaxis_transform(), fontsize=8, color="#8a7a45", va="top"
     )
     return finish(ax, title or "Loss against size", note)
+
+
+def measured_losses(sizes: Array, losses: Array, names: Sequence[str], *, ax: Any = None, title: str = "") -> Any:
+    """Measured losses against active size, one dot a row and set.
+
+    Args:
+      sizes: (R,) active parameters. losses: (R, V) nats per token, NaN where not measured; at most six sets are drawn.
+      names: of the V sets. ax: Axes to draw on; a new figure if None. title: of the panel.
+
+    >>> len(measured_losses([1e7, 1e8], np.array([[3.0, 2.0], [2.5, 1.8]]), ["web", "code"]).collections)
+    2
+    """
+    ax = given_axes(ax)
+    for v, name in enumerate(names[:6]):
+        ax.scatter(sizes, np.asarray(losses)[:, v], s=14, color=color_of(v), alpha=0.6, lw=0, label=as_label(name))
+    ax.set(xscale="log", xlabel="active parameters", ylabel="measured loss (nats per token)")
+    ax.xaxis.set_major_formatter(lambda x, _: format_count(x))
+    ax.xaxis.set_minor_formatter(lambda x, _: "")
+    ax.legend(frameon=False, fontsize=8)
+    ax.grid(color="#f0f0f0", lw=0.8)
+    return finish(ax, title or "Measured runs")
+
+
+def intervals(names: Sequence[str], interval: Any, label: str, *, ax: Any = None, title: str = "") -> Any:
+    """Numbers with their intervals, one below the other.
+
+    Args:
+      names: n names. interval: point, low and high, each (n,). label: of the horizontal axis.
+      ax: Axes to draw on; a new figure if None. title: of the panel.
+
+    >>> from camel_jax.recipes.outcome import Interval
+    >>> one = Interval(np.ones(2), np.zeros(2), 2 * np.ones(2))
+    >>> [tick.get_text().strip() for tick in intervals(["web", "code"], one, "loss").get_yticklabels()]
+    ['web', 'code']
+    """
+    ax = given_axes(ax)
+    where = np.arange(len(names))[::-1]
+    for v, y in enumerate(where):
+        ax.plot([interval.low[v], interval.high[v]], [y, y], color=color_of(v), lw=2, alpha=0.6)
+        ax.plot(interval.point[v], y, "o", ms=6, color=color_of(v))
+    ax.set_yticks(where, [as_label(name) for name in names], fontsize=9)
+    ax.set_xlabel(label)
+    ax.grid(axis="x", color="#f0f0f0", lw=0.8)
+    return finish(ax, title or "Predicted, with 90 % intervals")

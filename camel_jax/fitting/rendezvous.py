@@ -36,7 +36,7 @@ class Group:
             told = _receive(link)
         except OSError:
             told = {}
-        if told.get("bye"):
+        if told.get("bye") or self.left:
             return
         reason = told.get("lost") or f"process {other} of the job is gone"
         if self.number == 0:

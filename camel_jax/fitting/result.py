@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from camel_jax import laws
 from camel_jax.downstream.outcomes import NO_BENCHMARKS, OutcomesAt, columns_read, pair, read_benchmarks
 from camel_jax.downstream.result import AccuracyFit
 from camel_jax.fitting import saved
@@ -23,18 +22,28 @@ from camel_jax.fitting.identifiability import FitError
 from camel_jax.fitting.objective import log_predictions
 from camel_jax.fitting.starts import good_starts, some_lanes
 from camel_jax.laws.blend import SHARE
-from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows, scale_recipe
+from camel_jax.laws.law import (
+    Law,
+    Units,
+    constrain_all,
+    flat_leaves,
+    in_units,
+    nested_leaves,
+    predict_rows,
+    scale_recipe,
+)
 from camel_jax.prediction.discrepancy import Discrepancy, expected_error, expected_slope, leverages
 from camel_jax.prediction.draws import Draws, LossesAt, draw_errors
 from camel_jax.prediction.residual_field import ResidualField, corrections, field_correction, no_field
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.solvers import status as status_codes
-from camel_jax.storage import ArchiveError, read_archive, write_archive
+from camel_jax.storage import read_archive, write_archive
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 
-@dataclasses.dataclass(frozen=True)
-class Fit:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Fit(Readable):
     """A law fitted to a table of runs.
 
     Attributes:
@@ -91,13 +100,41 @@ class Fit:
     diagnostics: Diagnostics | None = None
     attached: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
+    def _view(self) -> View:
+        from camel_jax.views.fits import fit_view
+
+        return fit_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a start and a resample, as a pandas DataFrame: objective, and how it ended."""
+        from camel_jax.views.fits import fit_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(fit_columns(self, status_codes.TEXTS))
+
+    def to_xarray(self) -> Any:
+        """Parameters of the draws as an xarray Dataset; see ``Draws.to_xarray``."""
+        return self.draws().to_xarray()
+
+    def plot(self, ax: Any = None) -> Any:
+        """Predicted losses along sizes at the mean mixture, with 90 % intervals; returns the Axes."""
+        from camel_jax.views.fits import plot_fit
+
+        return plot_fit(self, ax)
+
     def _expected_errors(self, recipe: Recipe) -> np.ndarray:
         return leverages(self.discrepancy, recipe)[:, None] * np.asarray(expected_slope(self.discrepancy))
 
     @property
-    def share_of_sodm(self) -> float | None:
-        """Weight of SODM in a blend, in [0, 1]; None for every other law."""
+    def share_of_second(self) -> float | None:
+        """Weight of the second law of a blend, in [0, 1]; None for a law that is no blend."""
         return float(self.raw[SHARE][0]) if self.inner_law.parts else None
+
+    @property
+    def share_of_sodm(self) -> float | None:
+        """Weight of SODM where it is the second law of a blend, in [0, 1]; None for every other law."""
+        parts = self.inner_law.parts
+        return self.share_of_second if parts and parts[1][0] == "sodm" else None
 
     @property
     def members(self) -> Any:
@@ -241,14 +278,13 @@ class Fit:
         """Write one archive; it appears whole or not at all, and equal fits give equal bytes.
 
         Raises:
-          ArchiveError: the law was not built by a constructor of ``laws``, so a header could not name it, or the fit holds what
+          ArchiveError: the law is not registered by its name, so a header could not name it, or the fit holds what
             no file of a fit may hold.
         """
-        if self.inner_law.name not in laws.CONSTRUCTORS:
-            raise ArchiveError(f"law {self.inner_law.name!r} is not one of {', '.join(laws.CONSTRUCTORS)}")
-        header = saved.write_facts({name: getattr(self, name) for name in saved.FACTS})
-        header |= {"law": self.inner_law.name, "settings": dict(self.inner_law.settings)}
-        groups = {name: getattr(self, name) for name in ("raw", "resampled", "attached")}
+        header = saved.write_facts({name: getattr(self, name) for name in saved.FACTS}) | saved.named_law(
+            self.inner_law
+        )
+        groups = {"attached": self.attached, "raw": flat_leaves(self.raw), "resampled": flat_leaves(self.resampled)}
         groups |= {name: getattr(self, name)._asdict() for name in saved.TUPLES}
         arrays = {name: np.asarray(getattr(self, name), spec.dtype) for name, spec in saved.LANES.items()}
         for group, leaves in groups.items():
@@ -279,6 +315,7 @@ class Fit:
             group, _, leaf = name.partition("/")
             groups[group][leaf] = arrays.pop(name)
         groups |= {name: build(**groups[name]) for name, build in saved.TUPLES.items()}
+        groups |= {name: nested_leaves(groups[name]) for name in ("raw", "resampled")}
         known: dict[str, Any] = dict(arrays)
         return cls(law=in_units(law, groups["units"]), inner_law=law, **groups, **saved.read_facts(header), **known)
 

@@ -14,14 +14,15 @@ from typing import Any, get_type_hints
 import jax
 import numpy as np
 
-from camel_jax import laws
 from camel_jax.downstream.outcomes import read_benchmarks
 from camel_jax.fitting.backtest import BackTest
 from camel_jax.fitting.diagnostics import Diagnostics
-from camel_jax.laws.law import Law, Units
+from camel_jax.laws.by_name import LAWS
+from camel_jax.laws.law import Law, Units, flat_leaves
 from camel_jax.prediction.discrepancy import Discrepancy
 from camel_jax.prediction.residual_field import ResidualField
 from camel_jax.recipes.recipe import Recipe
+from camel_jax.recipes.registry import PLUGINS, UnknownNameError
 from camel_jax.solvers import status as status_codes
 from camel_jax.storage import ArchiveError, Declared, check_arrays
 from camel_jax.tables.runs import Runs
@@ -93,7 +94,7 @@ def check_header(where: object, header: Mapping[str, Any]) -> None:
     Raises:
       ArchiveError: naming the file, the fact and the rule.
     """
-    for name in sorted({*FACTS, "law", "settings"} ^ header.keys()):
+    for name in sorted({*FACTS, "law", "settings"} ^ (header.keys() - {"package"})):
         raise ArchiveError(
             f"{where}: {name!r} is {'none that belongs in' if name in header else 'missing in'} its header"
         )
@@ -116,6 +117,8 @@ def _broken(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "seed", "a whole number"
     if not isinstance(header["law"], str) or not isinstance(header["settings"], dict):
         yield "law and settings", "a name and a table"
+    if not isinstance(header.get("package", ""), str):
+        yield "package", "a name"
     if not isinstance(header["backtests"], list) or not all(_fits(x, BackTest) for x in header["backtests"]):
         yield "backtests", f"a list of tables of {', '.join(BackTest._fields)}, each in its range"
     told = header["diagnostics"]
@@ -164,22 +167,54 @@ def _listed(values: Any, kind: type) -> bool:
     return isinstance(values, (list, tuple)) and all(_is(value, kind) for value in values)
 
 
+def named_law(law: Law) -> dict[str, Any]:
+    """What a header says of a law: its name, its settings, and the package it comes from where that is another.
+
+    Raises:
+      ArchiveError: the law is not registered, or registered as another one.
+    """
+    try:
+        known = LAWS.find(law.name)(**dict(law.settings))
+    except UnknownNameError as error:
+        raise ArchiveError(f"{error}: register it before its fits are saved (camel_jax.register_law)") from None
+    if law.settings != known.settings or _origin(law) != _origin(known):
+        raise ArchiveError(f"the law that is registered as {law.name!r} is another one: register this one")
+    package = LAWS.package_of(law.name)
+    return {"law": law.name, "settings": dict(law.settings)} | ({"package": package} if package else {})
+
+
+def _origin(law: Law) -> tuple[Any, ...]:
+    """Where the prediction of a law is written."""
+    return tuple(getattr(law.predict, name, None) for name in ("__module__", "__qualname__"))
+
+
 def rebuild_law(where: object, header: Mapping[str, Any]) -> Law:
     """The law that a header names.
 
     Raises:
       ArchiveError: there is none of that name and these settings.
     """
-    if header["law"] not in laws.CONSTRUCTORS:
-        raise ArchiveError(f"{where}: unknown law {header['law']!r:.60}")
+    name = header["law"]
+    try:
+        build = LAWS.find(name)
+    except UnknownNameError as error:
+        if package := header.get("package", ""):
+            raise ArchiveError(
+                f"{where}: its law {name!r:.60} comes from {package!r:.80}: import or install that, or name it in {PLUGINS}"
+            ) from None
+        raise ArchiveError(f"{where}: unknown law {name!r:.60} ({error})") from None
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["settings"].items()}
-    build = laws.CONSTRUCTORS[header["law"]]
     usual = dict(build().settings)
-    same = settings.keys() == usual.keys() and all(type(settings[name]) is type(usual[name]) for name in usual)
+    more = {k: v for k, v in settings.items() if k not in usual}
+    same = usual.keys() <= settings.keys() and all(type(settings[name]) is type(usual[name]) for name in usual)
+    same = same and all(isinstance(v, tuple) and all(isinstance(x, str) for x in v) for v in more.values())
     if not same or any(type(x) is int and not 0 < x <= MOST_SKILLS for x in settings.values()):
         raise ArchiveError(f"{where}: the law {header['law']} has no such settings")
     try:
-        return build(**settings)
+        law = build(**settings)
+        if dict(law.settings) == settings:
+            return law
+        raise ValueError("it drops some")
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ArchiveError(f"{where}: the law {header['law']} has no such settings ({error!s:.80})") from None
 
@@ -266,6 +301,6 @@ def _template(where: object, law: Law, header: Mapping[str, Any], sparse: bool, 
     names = tuple(header["domains"]), tuple(header["sets"])
     runs = Runs(recipe, np.ones((2, n_sets)), np.zeros((2, 0)), np.arange(2), *names, (), ("a", "b"))
     try:
-        return dict(jax.eval_shape(lambda key: law.init(key, runs), jax.random.key(0)))
+        return flat_leaves(jax.eval_shape(lambda key: law.init(key, runs), jax.random.key(0)))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ArchiveError(f"{where}: the law {law.name} has no such parameters ({error!s:.80})") from None

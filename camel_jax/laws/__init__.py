@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from camel_jax.laws.blend import blend
 from camel_jax.laws.camel import CamelParams, CamelPrior, camel
+from camel_jax.laws.camel_paper import camel_paper
 from camel_jax.laws.chinchilla import chinchilla
 from camel_jax.laws.concave import concave
 from camel_jax.laws.dml import dml
@@ -13,6 +14,7 @@ from camel_jax.laws.sodm import sodm, sodm_joint
 CONSTRUCTORS: dict[str, Callable[..., Law]] = {
     "blend": blend,
     "camel": camel,
+    "camel_paper": camel_paper,
     "chinchilla": chinchilla,
     "concave": concave,
     "dml": dml,
@@ -28,6 +30,7 @@ __all__ = [
     "Units",
     "blend",
     "camel",
+    "camel_paper",
     "chinchilla",
     "concave",
     "dml",

@@ -23,6 +23,7 @@ from camel_jax.tables.runs import Runs, count_mixtures
 from camel_jax.types import Array, PerSet
 
 SHARE = "share"  # leaf of the weight of the second part: learnt by ``stacking``, not by the solvers of the parts
+PARTS = ("camel", "sodm")
 KNOWN = 1e6  # precision of that weight
 
 
@@ -63,38 +64,53 @@ def with_share(raw: Mapping[str, Array], share: float) -> dict[str, Array]:
     return {**raw, SHARE: np.full(np.shape(raw[SHARE]), share)}
 
 
+def _part(name: str, skills: int) -> Law:
+    if name in ("camel", "sodm"):
+        return camel(skills) if name == "camel" else sodm()
+    from camel_jax.laws.by_name import law_by_name
+
+    return law_by_name(name)
+
+
 @lru_cache(maxsize=64)
-def blend(skills: int = 16) -> Law:
-    """CAMEL and additive SODM, fitted apart, predicting together: the default of the command line.
+def blend(skills: int = 16, parts: tuple[str, ...] = PARTS) -> Law:
+    """Two laws fitted apart, predicting together; CAMEL and additive SODM, the default of the command line.
 
     Args:
       skills: latent skills of CAMEL.
+      parts: names of the two laws; the second gets no more than the weight that SODM may have.
 
     Returns:
       A ``Law`` whose raw parameters are those of its ``parts``, as "camel.transfer" and "sodm.floor", and the weight of SODM.
 
+    Raises:
+      ValueError: not two different laws, or one of them a blend.
+
     >>> blend().name, [name for name, _ in blend().parts]
     ('blend', ['camel', 'sodm'])
     """
-    parts = (("camel", camel(skills)), ("sodm", sodm()))
+    names = parts
+    if len(names) != 2 or names[0] == names[1] or "blend" in names:
+        raise ValueError(f"a blend is of two different laws, not of {', '.join(names)}")
+    laws = tuple((name, _part(name, skills)) for name in names)
 
     def init(key: Array, runs: Runs) -> dict[str, Array]:
         # CAMEL starts where it does alone, so that without weight of SODM the two laws are the same
         keys = key, jax.random.fold_in(key, 1)
-        raw = {name: law.init(k, runs) for (name, law), k in zip(parts, keys, strict=True)}
+        raw = {name: law.init(k, runs) for (name, law), k in zip(laws, keys, strict=True)}
         return join_parts(raw, jnp.asarray(second_share(runs)))
 
     def predict(params: dict[str, Any], recipe: Recipe) -> PerSet:
-        first, second = (jnp.log(law.predict(params[name], recipe)) for name, law in parts)
+        first, second = (jnp.log(law.predict(params[name], recipe)) for name, law in laws)
         return jnp.exp(first + params[SHARE] * (second - first))
 
     def constrain(raw: dict[str, Array]) -> dict[str, Any]:
-        return {name: law.constrain(of_part(raw, name)) for name, law in parts} | {SHARE: raw[SHARE]}
+        return {name: law.constrain(of_part(raw, name)) for name, law in laws} | {SHARE: raw[SHARE]}
 
     def log_prior(raw: dict[str, Array]) -> Array:
         # the weight is known: what reads the curvature of the prior, such as a design, is not to learn it from runs
         away = raw[SHARE] - jax.lax.stop_gradient(raw[SHARE])
-        return sum(law.log_prior(of_part(raw, name)) for name, law in parts) - 0.5 * KNOWN * away**2
+        return sum(law.log_prior(of_part(raw, name)) for name, law in laws) - 0.5 * KNOWN * away**2
 
     return Law(
         "blend",
@@ -102,7 +118,7 @@ def blend(skills: int = 16) -> Law:
         predict,
         constrain,
         log_prior,
-        min_runs=lambda runs: len(runs.domains) + 3,
-        settings=(("skills", skills),),
-        parts=parts,
+        min_runs=lambda runs: max(law.min_runs(runs) for _, law in laws),
+        settings=(("skills", skills), *((("parts", names),) if names != PARTS else ())),
+        parts=laws,
     )

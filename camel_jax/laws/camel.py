@@ -38,6 +38,7 @@ from camel_jax.laws.repetition import (
     repetition_log_prior,
 )
 from camel_jax.numerics.stable import logsumexp
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs, count_mixtures
 from camel_jax.types import Array, PerSet, PerSkill
@@ -82,6 +83,8 @@ class CamelParams(NamedTuple):
     active_share: Array
     repeat: Array
     repetition: dict[str, Array] | None = None
+
+    __repr__ = brief_repr
 
 
 def log_demand(transfer: Array, recipe: Recipe) -> Array:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from camel_jax.laws.coordinates import scaling_coordinates
 from camel_jax.laws.law import Law
 from camel_jax.laws.scaling import (
-    faint_prior,
+    published_prior,
     scaling_constrain,
     scaling_init,
     scaling_log_prior,
@@ -38,7 +38,7 @@ def chinchilla(upgraded: bool = True) -> Law:
         lambda key, runs: scaling_init(key, runs, upgraded),
         scaling_loss,
         scaling_constrain,
-        scaling_log_prior if upgraded else faint_prior,
+        scaling_log_prior if upgraded else published_prior,
         separable=True,
         min_runs=lambda runs: 4,
         settings=(("upgraded", upgraded),),

@@ -36,9 +36,13 @@ class Prior(NamedTuple):
     """Normal prior on a raw parameter.
 
     Attributes:
-      center: its center. sd: standard deviation, of the mean over sets or skills where there is a spread.
+      center: its center.
+      sd: standard deviation, of the mean over sets or skills where there is a spread.
       spread: typical standard deviation over the leading axis (sets or skills) around that mean, learnt within a
         factor of e^0.3 or so; None for a parameter on its own.
+
+    >>> Prior(0.0, 2.0)
+    Prior(center=0.0, sd=2.0, spread=None)
     """
 
     center: float
@@ -54,12 +58,14 @@ class Coordinates(NamedTuple):
       to_raw: ``to_raw(at, mean) -> raw``: raw parameters from coordinates, given the reference mixture (K,).
       from_raw: ``from_raw(raw, mean) -> at``: the inverse, up to directions that change no prediction.
       priors: (name, prior) of every coordinate that ``shapes`` may name.
+      default: prior of a coordinate that ``priors`` leaves out; None where that is an error.
     """
 
     shapes: Callable[[Leaves], Shapes]
     to_raw: Callable[[Leaves, Array], dict[str, Array]]
     from_raw: Callable[[Leaves, Array], dict[str, Array]]
     priors: tuple[tuple[str, Prior], ...]
+    default: Prior | None = None
 
 
 SCALING = {

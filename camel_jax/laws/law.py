@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.laws.coordinates import Coordinates
+from camel_jax.laws.coordinates import Coordinates, Prior
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.solvers.structure import Structure
 from camel_jax.tables.runs import Runs
@@ -20,15 +21,62 @@ Raw = Any  # unconstrained parameters: a pytree of arrays, what optimisers and s
 Params = Any  # constrained parameters: a pytree of arrays, what predict reads
 
 
+def unchanged(raw: Raw) -> Params:
+    """Natural parameters of a law that moves them as they are."""
+    return raw
+
+
+FAINT = 1e-3
+WIDE = Prior(0.0, 2.0)  # on a raw parameter of which nothing is said
+
+
+def faint_prior(raw: Any) -> Array:
+    """All that a published form gets: enough for its optimum to be finite, next to nothing where the table speaks.
+
+    Without it, exponents of terms that a table does not need run away, and take the other parameters of the set along.
+    """
+    return sum((-0.5 * FAINT * jnp.sum(leaf**2) for leaf in jax.tree.leaves(raw)), start=jnp.zeros(()))
+
+
+def flat_leaves(raw: Any) -> dict[str, Any]:
+    """Arrays of nested dictionaries by the path to them, as files and samplers name them.
+
+    >>> flat_leaves({"floor": 1.0, "net": {"kernel": 2.0}})
+    {'floor': 1.0, 'net/kernel': 2.0}
+    """
+    out: dict[str, Any] = {}
+    for name, leaf in raw.items():
+        inner = flat_leaves(leaf) if hasattr(leaf, "items") else None
+        out |= {name: leaf} if inner is None else {f"{name}/{key}": x for key, x in inner.items()}
+    return out
+
+
+def nested_leaves(leaves: Any) -> dict[str, Any]:
+    """The opposite of ``flat_leaves``.
+
+    >>> nested_leaves({"floor": 1.0, "net/kernel": 2.0})
+    {'floor': 1.0, 'net': {'kernel': 2.0}}
+    """
+    out: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *path, last = name.split("/")
+        at = out
+        for key in path:
+            at = at.setdefault(key, {})
+        at[last] = leaf
+    return out
+
+
 class Law(NamedTuple):
     """A law maps a recipe to validation losses.
 
     Attributes:
       name: short lower-case name, such as "camel".
-      init: ``init(key, runs) -> raw``: a random start in unconstrained space for this table.
+      init: ``init(key, runs) -> raw``: a random start in unconstrained space for this table; a dictionary of arrays, or of
+        dictionaries of them.
       predict: ``predict(params, recipe) -> losses[V]`` for one recipe; callers vmap.
-      constrain: ``constrain(raw) -> params``: from unconstrained to natural parameters.
-      log_prior: ``log_prior(raw) -> scalar``: log density up to a constant, in unconstrained space; 0 for no prior.
+      constrain: ``constrain(raw) -> params``: from unconstrained to natural parameters; the same numbers by default.
+      log_prior: ``log_prior(raw) -> scalar``: log density up to a constant, in unconstrained space; by default ``faint_prior``.
       separable: True if every leaf of raw has a leading axis V and set v reads only its own slice.
       min_runs: ``min_runs(runs) -> int``: the fewest runs with which this law can be told apart from noise.
       settings: constructor arguments, so that a saved fit can rebuild its law.
@@ -60,8 +108,8 @@ class Law(NamedTuple):
     name: str
     init: Callable[[Array, Runs], Raw]
     predict: Callable[[Params, Recipe], Array]
-    constrain: Callable[[Raw], Params]
-    log_prior: Callable[[Raw], Array]
+    constrain: Callable[[Raw], Params] = unchanged
+    log_prior: Callable[[Raw], Array] = faint_prior
     separable: bool = False
     min_runs: Callable[[Runs], int] = lambda runs: 3
     settings: tuple[tuple[str, Any], ...] = ()
@@ -71,6 +119,10 @@ class Law(NamedTuple):
     derivatives: JointDerivatives | None = None
     coordinates: Coordinates | None = None
     loglinear: LogLinear | None = None
+
+    def __repr__(self) -> str:
+        settings = "".join(f", {name}={value!r:.60}" for name, value in self.settings)
+        return f"Law({self.name!r}{settings})"[:1000]
 
 
 class LogLinear(NamedTuple):
@@ -130,6 +182,8 @@ class Units(NamedTuple):
     size: Array
     tokens: Array
     losses: Array
+
+    __repr__ = brief_repr
 
 
 def table_units(runs: Runs) -> Units:
@@ -242,6 +296,26 @@ def predict_rows(law: Law, params: Params, recipe: Recipe) -> Array:
             jnp.broadcast_to(supply, jnp.shape(recipe.weights)),
         )
     return jax.vmap(law.predict, in_axes=(None, 0))(params, recipe)
+
+
+@lru_cache(maxsize=64)
+def raw_coordinates(*priors: tuple[str, Prior], default: Prior = WIDE) -> Coordinates:
+    """Coordinates of a law whose raw parameters serve as they are, with priors by name.
+
+    Args:
+      priors: (name, prior) of raw parameters; nested ones are named by their path, as in "net/kernel".
+      default: prior of all others.
+
+    >>> raw_coordinates(("floor", Prior(0.0, 1.0))).default
+    Prior(center=0.0, sd=2.0, spread=None)
+    """
+    return Coordinates(
+        lambda raw: {name: tuple(jnp.shape(x)) for name, x in flat_leaves(raw).items()},
+        lambda at, mean: nested_leaves(at),
+        lambda raw, mean: flat_leaves(raw),
+        priors,
+        default,
+    )
 
 
 def varies(values: Array, tolerance: float = 1e-6) -> bool:

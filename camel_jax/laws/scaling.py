@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.coordinates import DATA_EXPONENT, SIZE_EXPONENT
-from camel_jax.laws.law import varies
+from camel_jax.laws.law import faint_prior, varies
 from camel_jax.laws.repetition import (
     LEAVES,
     effective_data,
@@ -132,13 +132,7 @@ def scaling_log_prior(raw: dict[str, Array]) -> Array:
     return total + repetition_log_prior(raw) if "repeat" in raw else total
 
 
-FAINT = 1e-3
-
-
-def faint_prior(raw: dict[str, Array]) -> Array:
-    """All that a published form gets, but for repetition: enough for its optimum to be finite, next to nothing where the table speaks.
-
-    Without it, exponents of terms that a table does not need run away, and take the other parameters of the set along.
-    """
-    own = (leaf for name, leaf in sorted(raw.items()) if name not in LEAVES)
-    return sum((gaussian(leaf, 0.0, FAINT) for leaf in own), start=repetition_log_prior(raw))
+def published_prior(raw: dict[str, Array]) -> Array:
+    """All that a published form gets: ``faint_prior``, and the priors of repetition on the parameters that stand for it."""
+    own = {name: leaf for name, leaf in raw.items() if name not in LEAVES}
+    return faint_prior(own) + repetition_log_prior(raw)

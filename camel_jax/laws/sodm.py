@@ -16,9 +16,9 @@ from camel_jax.laws.coordinates import JOINT, SODM, scaling_coordinates
 from camel_jax.laws.law import Law
 from camel_jax.laws.repetition import overfitting
 from camel_jax.laws.scaling import (
-    faint_prior,
     gaussian,
     join_terms,
+    published_prior,
     scaling_constrain,
     scaling_init,
     scaling_log_prior,
@@ -82,7 +82,7 @@ def _sodm(joint: bool, upgraded: bool) -> Law:
         init,
         predict,
         constrain,
-        log_prior if upgraded else faint_prior,
+        log_prior if upgraded else published_prior,
         separable=True,
         min_runs=lambda runs: len(runs.domains) + 3,
         settings=(("upgraded", upgraded),),

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from camel_jax.mixture.newton_step import newton_step
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.simplex import from_simplex, to_simplex
 from camel_jax.types import Array
 
@@ -45,6 +46,8 @@ class Region(NamedTuple):
     limits: Array
     equal: Array
     center: Array
+
+    __repr__ = brief_repr
 
 
 class Finish(NamedTuple):

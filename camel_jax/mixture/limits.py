@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.sizes import parse_tokens
 from camel_jax.types import Array
 
@@ -36,7 +37,7 @@ class Limit:
     domain: int = -1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Limits:
     """All limits of a decision, in the order given.
 
@@ -55,6 +56,8 @@ class Limits:
     items: tuple[Limit, ...] = ()
     prior: np.ndarray | None = None
     anchor: np.ndarray | None = None
+
+    __repr__ = brief_repr
 
     def find(self, kind: str) -> Limit | None:
         """The limit of a kind of which there can be only one."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +19,19 @@ from camel_jax.mixture.result import MixtureResult
 from camel_jax.mixture.search import Solution, solve, toward_center
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 
-class NearOptimal(NamedTuple):
+@dataclasses.dataclass(frozen=True, repr=False)
+class NearOptimal(Readable):
     """All mixtures that are nearly as good as the best.
 
     Attributes:
       best: the best mixture, (K,).
       value: its objective, in its own unit.
       level: the objective that still counts.
-      lower: smallest share of every domain within the set, (K,).
-      upper: largest share of every domain within the set, (K,).
+      low: smallest share of every domain within the set, (K,).
+      high: largest share of every domain within the set, (K,).
       domains: K names.
       samples: mixtures spread over the set, (n, K).
     """
@@ -36,10 +39,28 @@ class NearOptimal(NamedTuple):
     best: np.ndarray
     value: float
     level: float
-    lower: np.ndarray
-    upper: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     domains: tuple[str, ...]
     samples: np.ndarray
+
+    def _view(self) -> View:
+        from camel_jax.views.decisions import near_view
+
+        return near_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a domain: best share, low and high, as a pandas DataFrame."""
+        from camel_jax.views.decisions import near_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(near_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """The best mixture as bars with the range of every share; returns the Axes."""
+        from camel_jax.views.decisions import plot_near
+
+        return plot_near(self, ax)
 
 
 def near_optimal(
@@ -70,7 +91,7 @@ def near_optimal(
     >>> import jax.numpy as jnp
     >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> flat = near_optimal(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
-    >>> flat.upper.round(3).tolist()
+    >>> flat.high.round(3).tolist()
     [0.441, 0.441, 0.6]
     """
     _check_within(within)
@@ -93,7 +114,7 @@ def decide(
 
     >>> losses = lambda w: (2.0 + jnp.array([1.0, 1.0, 0.0]) @ (w - 0.3) ** 2)[None]
     >>> best, flat = decide(losses, 0.01, domains=["web", "code", "wiki"], samples=8, starts=4)
-    >>> best.weights.round(3).tolist(), flat.upper.round(3).tolist()
+    >>> best.weights.round(3).tolist(), flat.high.round(3).tolist()
     ([0.3, 0.3, 0.4], [0.441, 0.441, 0.6])
     """
     _check_within(within)

@@ -140,11 +140,46 @@ def mean_accuracy(weights: Mapping[str, float] | Sequence[float] | None = None) 
 
 
 def custom(function: Callable[[Outcome], Array], label: str = "custom", maximize: bool = False) -> Objective:
-    """A user's differentiable function of an ``Outcome``; use one function object, as a new one compiles again."""
+    """A user's differentiable function of an ``Outcome``; use one function object, as a new one compiles again.
+
+    Args:
+      function: from an outcome, losses (V,) and accuracies (T,) or None, to one number, in a unit of its own.
+      label: what results call it.
+      maximize: whether larger is better.
+
+    >>> import jax.numpy as jnp
+    >>> import camel_jax as cj
+    >>> worst = cj.custom(lambda outcome: jnp.max(outcome.losses), "worst loss")
+    >>> worst.label, float(worst.cost(cj.Outcome(jnp.array([2.0, 3.0]))))
+    ('worst loss', 3.0)
+    """
     return Objective(label, "custom", function=function, maximize=maximize)
 
 
-def weighted_sum(parts: Sequence[tuple[Objective, float]]) -> Objective:
+def as_objective(given: Objective | Callable[[Outcome], Array] | str | None) -> Objective:
+    """An objective from what a caller gives: one that is made, a function of an ``Outcome``, text as commands take it, or None.
+
+    A function is made smaller; ``custom(function, maximize=True)`` makes it larger.
+
+    Raises:
+      ValueError: something else, or text that is no objective.
+
+    >>> as_objective(lambda outcome: outcome.losses.max()).label, as_objective(None).label
+    ('custom', 'mean loss')
+    """
+    if given is None:
+        return mean_loss()
+    if isinstance(given, Objective):
+        return given
+    if isinstance(given, str):
+        return parse_objective(given)
+    if callable(given):
+        name = getattr(given, "__name__", "custom")
+        return custom(given, "custom" if name == "<lambda>" else name)
+    raise ValueError(f"objective: give an objective, a function of an outcome or text, not {type(given).__name__}")
+
+
+def weighted_sum(parts: Sequence[tuple[Objective | Callable[[Outcome], Array] | str, float]]) -> Objective:
     """A trade-off of several objectives; every part counts as a cost (accuracies with a minus).
 
     Args:
@@ -156,6 +191,7 @@ def weighted_sum(parts: Sequence[tuple[Objective, float]]) -> Objective:
     >>> weighted_sum([(mean_loss(), 1.0), (mean_accuracy(), 2.0)]).label
     '1 x mean loss + 2 x -mean accuracy'
     """
+    parts = [(as_objective(part), weight) for part, weight in parts]
     for part, weight in parts:
         _weight(weight, part.label)
     label = " + ".join(f"{weight:g} x {'-' if part.maximize else ''}{part.label}" for part, weight in parts)

@@ -12,6 +12,8 @@ from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.feasibility import minimum_over
 from camel_jax.mixture.limits import Limit, Limits, curved_value, slack
 
+NEAR = 1e-6  # room below which a limit of one's own binds, over its largest slope where that is above 1
+
 
 def settle(
     weights: np.ndarray,
@@ -58,11 +60,33 @@ def settle(
     return w
 
 
+class OwnRoom(NamedTuple):
+    """A limit of one's own at a mixture.
+
+    Attributes:
+      name: of the limit.
+      room: how far the mixture is from it.
+      inner: the same where slopes are taken.
+      slope: gradient (K,) of the room there.
+    """
+
+    name: str
+    room: float
+    inner: float
+    slope: np.ndarray
+
+    @property
+    def binds(self) -> bool:
+        """Whether it is reached."""
+        return self.room <= NEAR * max(1.0, float(np.abs(self.slope).max()))
+
+
 class Conditions(NamedTuple):
     """The optimality conditions at a mixture.
 
     Attributes:
-      bindings: (name, slack, binds, multiplier) of every limit; NaN as the multiplier of a limit on the number of domains.
+      bindings: (name, slack, binds, multiplier) of every limit, those of one's own last; NaN as the multiplier of a limit on the number
+        of domains.
       residual: what the conditions leave of the slope, relative to it.
       gap: Frank-Wolfe gap where the slope was taken, over the domains that are not shut.
     """
@@ -78,6 +102,7 @@ def multipliers(
     slope: np.ndarray,
     shut: np.ndarray | None = None,
     inner: np.ndarray | None = None,
+    own: Sequence[OwnRoom] = (),
 ) -> Conditions:
     """Which limits bind and what relaxing them gains at first, from the optimality conditions at the answer.
 
@@ -89,6 +114,7 @@ def multipliers(
       shut: boolean (K,), domains kept at zero by a limit on their number, along which the slope may point anywhere.
       inner: (K,), where the slope was taken, if not at ``weights``: just inside the limits, where laws that are steep at a share of
         zero still have a slope.
+      own: limits of one's own.
     """
     from scipy.optimize import nnls
 
@@ -111,7 +137,13 @@ def multipliers(
         for sign in (1.0, -1.0) if limit.kind == "fixed" else (1.0,):
             columns.append(-sign * row)
             owners.append(j)
-    names = [limit.name for limit in limits.items]
+    names = [limit.name for limit in limits.items] + [limit.name for limit in own]
+    rooms += [limit.room for limit in own]
+    binds += [limit.binds for limit in own]
+    for j, limit in enumerate(own, len(limits.items)):
+        if limit.binds:
+            columns.append(limit.slope)
+            owners.append(j)
     if not np.isfinite(slope).all():
         nothing = [math.nan] * len(names)
         return Conditions(list(zip(names, rooms, [False] * len(names), nothing, strict=True)), math.inf, math.inf)
@@ -120,14 +152,18 @@ def multipliers(
     found, residual = nnls(table, slope / scale)
     leaning = slope.copy()
     slackness = 0.0
-    for j, limit in enumerate(limits.items):
-        if limit.kind in ("kl", "distance") and j in owners:
+    bent = [
+        (j, slack(limits, limit, where)) for j, limit in enumerate(limits.items) if limit.kind in ("kl", "distance")
+    ]
+    bent += [(j, limit.inner) for j, limit in enumerate(own, len(limits.items))]
+    for j, room in bent:
+        if j in owners:
             at = owners.index(j)
             leaning = leaning - found[at] * scale * columns[at]
-            slackness += found[at] * scale * max(slack(limits, limit, where), 0.0)
+            slackness += found[at] * scale * max(room, 0.0)
     least = minimum_over(limits, leaning, shut if shut.any() else None)
     gap = max(float(leaning @ where - least + slackness), 0.0)
-    gains = [math.nan if limit.kind == "count" else 0.0 for limit in limits.items]
+    gains = [math.nan if limit.kind == "count" else 0.0 for limit in limits.items] + [0.0] * len(own)
     for j in {j for j in owners if j is not None}:
         mine = np.array([owner == j for owner in owners])
         if found[mine].any():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import jax
@@ -18,10 +18,19 @@ import numpy as np
 
 from camel_jax.mixture import barrier, objectives, optimality, relaxing
 from camel_jax.mixture.barrier import Region
-from camel_jax.mixture.limits import LimitOptions, Limits, violation
+from camel_jax.mixture.constraints import rooms_and_slopes
+from camel_jax.mixture.limits import LimitOptions, Limits
 from camel_jax.mixture.limits import mixture as checked_mixture
 from camel_jax.mixture.objectives import Goal, Objective
-from camel_jax.mixture.problem import Curved, Problem, choose_limits, inside_curved, make_problem, split_function
+from camel_jax.mixture.problem import (
+    Curved,
+    Problem,
+    choose_limits,
+    inside_curved,
+    make_problem,
+    split_function,
+    violation,
+)
 from camel_jax.mixture.result import Binding, Certificate, MixtureResult
 from camel_jax.mixture.search import Solution, costs_and_slopes, random_starts, solve
 from camel_jax.recipes import outcome
@@ -34,7 +43,8 @@ CHORDS = 128  # along which convexity is tried
 def optimize_mixture(
     outcomes: Outcomes,
     *,
-    objective: Objective | None = None,
+    objective: Objective | Callable[..., Array] | str | None = None,
+    constraints: Mapping[str, Callable[..., Array]] | None = None,
     domains: Sequence[str] | None = None,
     reference: Array | None = None,
     risk: str = "mean",
@@ -51,7 +61,10 @@ def optimize_mixture(
       outcomes: function from weights (K,) to losses (V,), to draws of losses (M, V), or to an object with ``losses`` and
         perhaps ``accuracies``; differentiable and vmappable. Optional attributes: ``draws(weights)`` with a leading axis of
         draws, ``domains``, ``sets``, ``tasks`` and ``reference``. If it is a pytree, other parameters of it compile nothing new.
-      objective: what to improve; mean validation loss by default.
+      objective: what to improve: an ``Objective``, a differentiable function of an ``Outcome`` to be made smaller, or text as commands
+        take it; mean validation loss by default.
+      constraints: limits of one's own, ``{name: function}``: smooth functions of the weights (K,), or of the weights and the point
+        outcome, that are not negative where the limit holds. Met to 1e-8. Limits that are not convex leave the certificate weaker.
       domains: names of the K domains; default ``outcomes.domains``.
       reference: mixture to compare with, (K,); default ``outcomes.reference``, else uniform. It need not meet the limits.
       risk: "mean" for the point prediction (the mean of draws where only draws are given), "cvar" for the mean of the
@@ -80,6 +93,7 @@ def optimize_mixture(
     problem = make_problem(
         outcomes,
         objective=objective,
+        constraints=constraints,
         domains=domains,
         reference=reference,
         risk=risk,
@@ -95,7 +109,7 @@ def probability_best(
     outcomes: Outcomes,
     mixtures: Mapping[str, Any],
     *,
-    objective: Objective | None = None,
+    objective: Objective | Callable[..., Array] | str | None = None,
     domains: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """How probable it is that each of several named mixtures is the best of them: the share of draws in which it is.
@@ -157,7 +171,9 @@ def _chords_are_convex(still: Any, moving: Any, goal: Goal, region: Region, curv
     stacked = jnp.concatenate([one, two, 0.5 * (one + two)])
     costs = jax.lax.map(lambda w: objectives.goal_cost(goal, outcomes, w, jnp.zeros(())), stacked, batch_size=64)
     a, b, middle = jnp.split(costs, 3)
-    return jnp.all(middle <= 0.5 * (a + b) + 1e-9 * (1.0 + jnp.abs(middle)))
+    convex = jnp.all(middle <= 0.5 * (a + b) + 1e-9 * (1.0 + jnp.abs(middle)))
+    # between mixtures that meet a limit of one's own lie others that do, if it is convex
+    return convex & jnp.all(jax.vmap(lambda w: inside_curved(w, curved))(0.5 * (one + two)) > -1e-9)
 
 
 def describe(problem: Problem, solution: Solution, key: Array | None = None, relax: float = 0.0) -> MixtureResult:
@@ -239,7 +255,7 @@ def describe(problem: Problem, solution: Solution, key: Array | None = None, rel
         accuracy_difference=accuracy_gap,
         probability_better=better,
         limits=tuple(bindings),
-        violation=violation(problem.limits, weights),
+        violation=violation(problem, weights),
         certificate=certificate,
         status=status,
     )
@@ -261,11 +277,22 @@ def _conditions(
     """
     still, moving = split_function(problem.outcomes)
     costs, slopes = costs_and_slopes(still, moving, problem.goal, np.stack([weights, inner]), solution.smoothing)
-    on = optimality.multipliers(problem.limits, weights, np.asarray(slopes[0]), shut)
-    inside = optimality.multipliers(problem.limits, weights, np.asarray(slopes[1]), shut, inner)
+    own = [_own_rooms(problem, weights, where) for where in (weights, inner)]
+    on = optimality.multipliers(problem.limits, weights, np.asarray(slopes[0]), shut, own=own[0])
+    inside = optimality.multipliers(problem.limits, weights, np.asarray(slopes[1]), shut, inner, own[1])
     inside = inside._replace(gap=max(inside.gap + cost - float(costs[1]), 0.0))
     best = on if on.residual <= inside.residual else inside
     return best._replace(gap=min(on.gap, inside.gap))
+
+
+def _own_rooms(problem: Problem, weights: np.ndarray, where: np.ndarray) -> list[optimality.OwnRoom]:
+    """Limits of one's own at a mixture, with their slopes at another one beside it."""
+    if problem.curved.own is None:
+        return []
+    rooms = np.asarray(rooms_and_slopes(problem.curved.own, jnp.asarray(weights))[0])
+    inner, slopes = map(np.asarray, rooms_and_slopes(problem.curved.own, jnp.asarray(where)))
+    names = [constraint.name for constraint in problem.curved.own.constraints]
+    return [optimality.OwnRoom(*one) for one in zip(names, rooms.tolist(), inner.tolist(), slopes, strict=True)]
 
 
 def _gap_over_supports(problem: Problem, solution: Solution) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +13,16 @@ import numpy as np
 
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
-from camel_jax.mixture.objectives import Goal, Objective
+from camel_jax.mixture.objectives import Goal, Objective, as_objective
 from camel_jax.mixture.problem import Curved, inside_curved, problem_of, split_function
 from camel_jax.mixture.search import costs_and_slopes, random_starts, solve, toward_center, violation_of_count
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 
-class ParetoFront(NamedTuple):
+@dataclasses.dataclass(frozen=True, repr=False)
+class ParetoFront(Readable):
     """Best trade-offs between two objectives, from the best of the first to the best of the second.
 
     Attributes:
@@ -35,11 +39,29 @@ class ParetoFront(NamedTuple):
     labels: tuple[str, str]
     domains: tuple[str, ...]
 
+    def _view(self) -> View:
+        from camel_jax.views.decisions import front_view
+
+        return front_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a point: both objectives, and shares as mix/<domain>, as a pandas DataFrame."""
+        from camel_jax.views.decisions import front_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(front_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """The two objectives against each other; returns the Axes."""
+        from camel_jax.views.decisions import plot_front
+
+        return plot_front(self, ax)
+
 
 def pareto_front(
     outcomes: Outcomes,
-    first: Objective,
-    second: Objective,
+    first: Objective | Callable[..., Array] | str,
+    second: Objective | Callable[..., Array] | str,
     points: int = 11,
     *,
     starts: int = 64,
@@ -50,8 +72,8 @@ def pareto_front(
 
     Args:
       outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`.
-      first: one objective.
-      second: the other objective.
+      first: one objective, or a function of an outcome.
+      second: the other objective, or a function of an outcome.
       points: number of mixtures on the front, the two optima included; at least 2.
       starts: number of random starts of the search.
       key: a ``jax.random`` key of the search.
@@ -73,6 +95,7 @@ def pareto_front(
     if points < 2:
         raise ValueError(f"a front needs at least 2 points, got {points!r}")
     key = jax.random.key(0) if key is None else key
+    first, second = as_objective(first), as_objective(second)
     one = problem_of(outcomes, {**options, "objective": first})
     two = problem_of(outcomes, {**options, "objective": second})
     if len(two.regions) > 1 or violation_of_count(two.limits, next(iter(two.regions))) > 0:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from camel_jax.mixture.optimize import optimize_mixture
 from camel_jax.mixture.result import MixtureResult
+from camel_jax.views.view import Readable, View
 
 
 def lost_by_staying(functions: list[Any], weights: Any, goal: Any) -> Any:
     """How much worse the first stop's mixture is at every stop than the best one there, in the objective's unit, (P,)."""
     import numpy as np
 
+    from camel_jax.mixture.objectives import as_objective
     from camel_jax.recipes.outcome import as_outcome
 
-    lost = []
+    lost, goal = [], as_objective(goal)
     for function, best in zip(functions, weights, strict=True):
         bound = goal.bind(function.sets, getattr(function, "tasks", ()))
         stay, move = (float(bound.cost(as_outcome(function(w)))) for w in (weights[0], best))
@@ -25,7 +28,8 @@ def lost_by_staying(functions: list[Any], weights: Any, goal: Any) -> Any:
     return np.array(lost)
 
 
-class OptimumPath(NamedTuple):
+@dataclasses.dataclass(frozen=True, repr=False)
+class OptimumPath(Readable):
     """The optimum at several scales.
 
     Attributes:
@@ -41,6 +45,24 @@ class OptimumPath(NamedTuple):
     weights: np.ndarray
     results: tuple[MixtureResult, ...]
     domains: tuple[str, ...]
+
+    def _view(self) -> View:
+        from camel_jax.views.decisions import path_view
+
+        return path_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a stop: size, tokens, shares, the objective, and the gain with its interval, as a pandas DataFrame."""
+        from camel_jax.views.decisions import path_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(path_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Best shares against active size; returns the Axes."""
+        from camel_jax.views.decisions import plot_path
+
+        return plot_path(self, ax)
 
 
 def optimum_path(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,15 +12,18 @@ import numpy as np
 
 from camel_jax.mixture import objectives
 from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.constraints import TOLERANCE, Own, as_constraints, inner_regions, rooms_and_slopes
 from camel_jax.mixture.limits import Limits, parse_limits
 from camel_jax.mixture.limits import mixture as check_mixture
-from camel_jax.mixture.objectives import Goal, Objective, mean_loss
+from camel_jax.mixture.limits import violation as named_violation
+from camel_jax.mixture.objectives import Goal, Objective, as_objective
 from camel_jax.mixture.regions import regions as feasible_regions
 from camel_jax.recipes.outcome import Outcomes, as_outcome
+from camel_jax.recipes.user_functions import naming
 from camel_jax.runtime import require_float64
 from camel_jax.types import Array
 
-OPTIONS = ("objective", "domains", "reference", "risk", "tail")
+OPTIONS = ("objective", "constraints", "domains", "reference", "risk", "tail")
 
 
 def problem_of(outcomes: Outcomes, options: Mapping[str, Any]) -> Problem:
@@ -42,12 +45,13 @@ def choose_limits(limits: Limits | None, more: Mapping[str, Any]) -> Limits | Ma
 
 
 class Curved(NamedTuple):
-    """Curved limits as arrays: a KL limit to a prior and a Euclidean limit to an anchor; None where absent."""
+    """Curved limits as arrays: a KL limit to a prior, a Euclidean limit to an anchor, and limits of one's own; None where absent."""
 
     prior: Array | None = None
     kl: Array | None = None
     anchor: Array | None = None
     distance: Array | None = None
+    own: Own | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +77,8 @@ class Problem:
 def make_problem(
     outcomes: Outcomes,
     *,
-    objective: Objective | None = None,
+    objective: Objective | Callable[..., Array] | str | None = None,
+    constraints: Mapping[str, Callable[..., Array]] | None = None,
     domains: Sequence[str] | None = None,
     reference: Array | None = None,
     risk: str = "mean",
@@ -102,7 +107,9 @@ def make_problem(
         raise ValueError(f"risk must be one of {', '.join(objectives.RISKS)}, got {risk!r}")
     if not 0.0 < tail <= 1.0:
         raise ValueError(f"tail must be above 0 and at most 1, got {tail!r}")
-    shape = jax.eval_shape(lambda w: as_outcome(outcomes(w)), jax.ShapeDtypeStruct((size,), float))
+    one = jax.ShapeDtypeStruct((size,), float)
+    with naming("the function of the mixture", outcomes, f"weights ({size},)"):
+        shape = jax.eval_shape(lambda w: as_outcome(outcomes(w)), one)
     if shape.losses.ndim not in (1, 2):
         raise ValueError(f"the function must give losses (V,) or draws (M, V), got shape {shape.losses.shape}")
     has_draws = hasattr(outcomes, "draws") or shape.losses.ndim == 2
@@ -111,14 +118,35 @@ def make_problem(
     n_tasks = 0 if shape.accuracies is None else shape.accuracies.shape[-1]
     sets = tuple(getattr(outcomes, "sets", None) or (f"set {i}" for i in range(shape.losses.shape[-1])))
     tasks = tuple(getattr(outcomes, "tasks", None) or (f"task {i}" for i in range(n_tasks)))
-    goal = Goal((mean_loss() if objective is None else objective).bind(sets, tasks), risk, float(tail))
-    cost_shape = jax.eval_shape(
-        lambda w: objectives.goal_cost(goal, outcomes, w, jnp.ones(())), jax.ShapeDtypeStruct((size,), float)
+    goal = Goal(as_objective(objective).bind(sets, tasks), risk, float(tail))
+    seen = f"losses ({shape.losses.shape[-1]},)" + (
+        f" and accuracies ({n_tasks},)" if n_tasks else " and no accuracies"
     )
+    with naming(f"the objective {goal.objective.label!r}", goal.objective.function, f"an outcome with {seen}"):
+        cost_shape = jax.eval_shape(lambda w: objectives.goal_cost(goal, outcomes, w, jnp.ones(())), one)
     if cost_shape.shape != ():
         raise ValueError(f"the objective must be one number per mixture, got shape {cost_shape.shape}")
-    found = feasible_regions(named)
-    return Problem(outcomes, goal, named, found, curved_arrays(named), reference, sets, tasks, has_draws)
+    curved = curved_arrays(named)
+    if own := as_constraints(constraints):
+        still, moving = split_function(outcomes)
+        for constraint in own:
+            took = f"weights ({size},)" + (f" and an outcome with {seen}" if constraint.reads_outcome else "")
+            with naming(f"the constraint {constraint.name!r}", constraint.function, took):
+                room = jax.eval_shape(Own(moving, still, (constraint,)).rooms, one)
+            if room.shape != (1,):
+                raise ValueError(f"the constraint {constraint.name!r} must be one number, got shape {room.shape[1:]}")
+        curved = curved._replace(own=Own(moving, still, own))
+    found = meet_own(feasible_regions(named), curved)
+    return Problem(outcomes, goal, named, found, curved, reference, sets, tasks, has_draws)
+
+
+def meet_own(regions: tuple[Region, ...], curved: Curved) -> tuple[Region, ...]:
+    """The regions with an inner point that meets limits of one's own too.
+
+    Raises:
+      InfeasibleError: none was found.
+    """
+    return regions if curved.own is None else inner_regions(regions, curved.own, inside_curved, curved)
 
 
 def curved_arrays(limits: Limits) -> Curved:
@@ -142,7 +170,17 @@ def inside_curved(weights: Array, curved: Curved) -> Array:
     if curved.anchor is not None and curved.distance is not None:
         # squared, so that it is smooth at the anchor; over 2 limit, so that its slope is that of the distance
         out.append((curved.distance**2 - jnp.sum((weights - curved.anchor) ** 2)) / (2 * curved.distance))
-    return jnp.stack(out) if out else jnp.zeros((0,), weights.dtype)
+    limits = jnp.stack(out) if out else jnp.zeros((0,), weights.dtype)
+    return limits if curved.own is None else jnp.concatenate([limits, curved.own.rooms(weights)])
+
+
+def violation(problem: Problem, weights: np.ndarray) -> float:
+    """Largest violation of any limit, of those of one's own, of the sum, or of a share not being negative."""
+    broken = named_violation(problem.limits, weights)
+    if problem.curved.own is None:
+        return broken
+    room = float(np.min(rooms_and_slopes(problem.curved.own, jnp.asarray(weights))[0]))
+    return max(broken, -room - TOLERANCE, 0.0)
 
 
 def split_function(outcomes: Outcomes) -> tuple[Any, Any]:

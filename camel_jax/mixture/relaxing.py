@@ -14,8 +14,8 @@ import numpy as np
 
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.feasibility import InfeasibleError
-from camel_jax.mixture.limits import Limit, Limits, violation
-from camel_jax.mixture.problem import Problem, curved_arrays
+from camel_jax.mixture.limits import Limit, Limits
+from camel_jax.mixture.problem import Problem, curved_arrays, meet_own, violation
 from camel_jax.mixture.regions import feasible_region
 from camel_jax.mixture.search import Solution, solve
 
@@ -73,23 +73,26 @@ def relaxed_limits(limits: Limits, at: int, step: float) -> tuple[Limits, float]
 def relax_each(
     problem: Problem, solution: Solution, binding: list[bool], key: Any, starts: int, step: float, convex: bool
 ) -> list[Relaxed]:
-    """Solve again with each limit that binds relaxed.
+    """Solve again with each limit that binds relaxed; limits of one's own stay as they are.
 
     Args:
       problem: the decision. solution: its answer. binding: which limits bind. key, starts: as for the search.
       step: how far shares, nats, distances and costs are relaxed. convex: whether the cost may be taken as convex.
     """
     out = []
-    for at, binds in enumerate(binding):
-        if not binds:
-            continue
+    for at in np.flatnonzero(binding[: len(problem.limits.items)]).tolist():
         limits, moved = relaxed_limits(problem.limits, at, step)
         if moved <= 0.0:
             continue
+        curved = curved_arrays(limits)._replace(own=problem.curved.own)
         regions, all_of_them = _regions(problem, solution, limits)
+        try:
+            regions = meet_own(regions, curved)
+        except InfeasibleError:
+            continue
         if not regions:
             continue
-        again = dataclasses.replace(problem, limits=limits, regions=regions, curved=curved_arrays(limits))
+        again = dataclasses.replace(problem, limits=limits, regions=regions, curved=curved)
         found = solve(again, key, starts)
         gain = max(solution.cost - found.cost, 0.0)
         out.append(Relaxed(at, moved, float(gain), not (convex and all_of_them), found.weights))
@@ -120,5 +123,5 @@ def _regions(problem: Problem, solution: Solution, limits: Limits) -> tuple[tupl
 def better_without_relaxing(problem: Problem, solution: Solution, relaxed: list[Relaxed]) -> np.ndarray | None:
     """A mixture found with a limit relaxed that meets all limits as they are and is better, or None."""
     fitting = [r for r in relaxed if r.gain > 1e-9 * max(1.0, abs(solution.cost))]
-    fitting = [r for r in fitting if violation(problem.limits, r.weights) <= 1e-12]
+    fitting = [r for r in fitting if violation(problem, r.weights) <= 1e-12]
     return max(fitting, key=lambda r: r.gain).weights if fitting else None

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from camel_jax.recipes.outcome import Interval
 from camel_jax.recipes.plain_data import as_plain_data
+from camel_jax.storage import replacing
+from camel_jax.views.view import Readable, View
 
 
 class Binding(NamedTuple):
@@ -70,8 +75,8 @@ class Certificate(NamedTuple):
     exhaustive: bool = True
 
 
-@dataclasses.dataclass(frozen=True)
-class MixtureResult:
+@dataclasses.dataclass(frozen=True, repr=False)
+class MixtureResult(Readable):
     """A recommended mixture with what it is predicted to give; plain data.
 
     All intervals are those of 90 %, with NaN bounds where there are no draws.
@@ -139,25 +144,72 @@ class MixtureResult:
         out["reference"] = dict(zip(self.domains, self.reference.tolist(), strict=True))
         return as_plain_data(out)
 
-    def summary(self) -> str:
-        """A few lines of text: the mixture beside the reference, the gain and the limits that bind."""
-        width = max(map(len, self.domains))
-        lines = [f"{'domain':<{width}}  share  reference"]
-        for name, share, other in zip(self.domains, self.weights, self.reference, strict=True):
-            lines.append(f"{name:<{width}}  {share:5.3f}  {other:9.3f}")
-        lines.append(f"{self.objective}: {_text(self.value)}; reference {self.reference_value:.4f}")
-        sure = "" if math.isnan(self.probability_better) else f", better in {self.probability_better:.0%} of draws"
-        lines.append(f"gain over the reference: {_text(self.gain)}{sure}")
-        for limit in self.limits:
-            if limit.binds:
-                told = limit.relaxing(self.objective)
-                lines.append(f"binds: {limit.name}" + (f" ({told})" if told else ""))
-        if self.status != "converged":
-            lines.append(f"warning: {self.status}")
-        return "\n".join(lines)
+    def _view(self) -> View:
+        from camel_jax.views.decisions import mixture_view
+
+        return mixture_view(self)
+
+    def to_frame(self) -> Any:
+        """One row a domain: share and reference share as a pandas DataFrame."""
+        from camel_jax.views.decisions import mixture_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(mixture_columns(self))
+
+    def outcome_frame(self) -> Any:
+        """One row a set and task as a pandas DataFrame: point, low and high, and the same of the difference to the reference."""
+        from camel_jax.views.decisions import outcome_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(outcome_columns(self))
+
+    def plot(self, ax: Any = None) -> Any:
+        """The mixture as bars beside the reference; returns the Axes."""
+        from camel_jax.views.decisions import plot_mixture
+
+        return plot_mixture(self, ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the decision as JSON, whole or not at all; ``load`` reads it."""
+        with replacing(path) as part:
+            pathlib.Path(part).write_text(
+                json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MixtureResult:
+        """Read a decision that ``save`` or ``camel-jax mix --out`` wrote; numbers that were not known are NaN.
+
+        Raises:
+          ValueError: the file is not one.
+        """
+        try:
+            told = json.loads(pathlib.Path(path).read_text())
+            return cls(**_read(told))
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not a saved mixture ({type(error).__name__}: {error!s:.80})") from None
 
 
-def _text(interval: Interval) -> str:
-    if not np.isfinite(interval.low):
-        return f"{interval.point:.4f}"
-    return f"{interval.point:.4f} (90 %: {interval.low:.4f} to {interval.high:.4f})"
+_NUMBERS = ("reference_value", "probability_better", "violation")
+_INTERVALS = ("value", "losses", "accuracies", "gain", "loss_difference", "accuracy_difference")
+
+
+def _read(told: dict[str, Any]) -> dict[str, Any]:
+    def array(values: Any) -> Any:
+        out = np.asarray(values, float)  # None becomes NaN
+        return out if out.ndim else float(out)
+
+    out = {field.name: told[field.name] for field in dataclasses.fields(MixtureResult)}
+    domains = tuple(out["domains"])
+    for name in ("weights", "reference"):
+        out[name] = np.array([out[name][domain] for domain in domains], float)
+    for name in _INTERVALS:
+        out[name] = None if out[name] is None else Interval(*(array(out[name][part]) for part in Interval._fields))
+    for name in ("reference_losses", "reference_accuracies"):
+        out[name] = None if out[name] is None else array(out[name])
+    for name in _NUMBERS:
+        out[name] = array(out[name])
+    out |= {name: tuple(out[name]) for name in ("domains", "sets", "tasks")}
+    limits = ({name: math.nan if value is None else value for name, value in limit.items()} for limit in out["limits"])
+    out["limits"] = tuple(Binding(**limit) for limit in limits)
+    return out | {"certificate": Certificate(**out["certificate"])}

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.mixture import barrier, limits, objectives, optimality
+from camel_jax.mixture import barrier, objectives, optimality
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.feasibility import InfeasibleError
+from camel_jax.mixture.limits import Limits
 from camel_jax.mixture.objectives import Goal
-from camel_jax.mixture.problem import Curved, Problem, inside_curved, split_function
+from camel_jax.mixture.problem import Curved, Problem, inside_curved, meet_own, split_function, violation
 from camel_jax.mixture.regions import feasible_region
 from camel_jax.types import Array
 
@@ -142,7 +143,7 @@ def solve_region(problem: Problem, region: Region, key: Array, starts: int, fini
     return _exact(problem, region, jax.tree.map(np.asarray, finish), starts, float(smoothing))
 
 
-def violation_of_count(named: limits.Limits, region: Region) -> float:
+def violation_of_count(named: Limits, region: Region) -> float:
     """How many more domains a region lets in than a limit on their number does."""
     count = named.find("count")
     return 0.0 if count is None else float(np.count_nonzero(region.upper > 0)) - count.value
@@ -163,7 +164,7 @@ def exchange(
 
     def solved(allowed: np.ndarray) -> Solution | None:
         try:
-            region = feasible_region(problem.limits, allowed)
+            (region,) = meet_own((feasible_region(problem.limits, allowed),), problem.curved)
         except InfeasibleError:
             return None
         return solve_region(problem, region, key, starts, finishers)
@@ -226,7 +227,7 @@ def _exact(problem: Problem, region: Region, finish: barrier.Finish, starts: int
     on_rows = np.flatnonzero((finish.rows[order] > room_rows) & (room_rows < 1e-4)).tolist()
     options.append(optimality.settle(raw, region, problem.limits, on_low, on_high, on_rows))
     values = np.asarray(costs_and_slopes(still, moving, problem.goal, np.asarray(options))[0])
-    broken = [limits.violation(problem.limits, w) for w in options]
+    broken = [violation(problem, w) for w in options]
     slack = 1e-9 * max(1.0, abs(values[0])) if np.isfinite(values[0]) else np.inf
     pick = 1 if broken[1] <= max(broken[0], 1e-12) and values[1] <= values[0] + slack else 0
     converged = finish.status[order] == barrier.CONVERGED or finish.residual[order] < 1e-4

@@ -24,6 +24,7 @@ import numpy as np
 
 from camel_jax.prediction.measured import thin
 from camel_jax.prediction.residual_field import early_amplitude, shortest_run
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
@@ -89,6 +90,8 @@ class Discrepancy(NamedTuple):
     own: Array
     common_variance: Array
     own_variance: Array
+
+    __repr__ = brief_repr
 
 
 class Slopes(NamedTuple):

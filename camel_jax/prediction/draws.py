@@ -29,6 +29,7 @@ from camel_jax.prediction.residual_field import ResidualField, field_correction
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.recipes.sizes import parse_size, parse_tokens
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -38,8 +39,8 @@ def _predict_members(law: Law, units: Units, params: Any, recipe: Recipe) -> Arr
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Draws:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Draws(Readable):
     """M draws of a law, with their errors in scale.
 
     Attributes:
@@ -108,6 +109,30 @@ class Draws:
         common = jnp.sqrt(d.common_variance)[scenario][:, None] * self.beyond[:, :1]
         return mean + common + jnp.sqrt(d.own_variance)[scenario][:, None] * self.beyond[:, 1:]
 
+    def _view(self) -> View:
+        from camel_jax.views.fits import draws_view
+
+        return draws_view(self)
+
+    def to_xarray(self) -> Any:
+        """Natural parameters and errors in scale of the draws as an xarray Dataset, with axes ``draw``, ``set`` and ``domain``.
+
+        With as many sets as domains, axes of parameters whose length does not tell which they are have names of their own.
+
+        Raises:
+          MissingExtraError: xarray, which the extra ``bayes`` brings, is not installed.
+        """
+        from camel_jax.views.fits import draws_dataset, named_leaves
+
+        groups = named_leaves(self.params) | {
+            "error_bias": (("set",), self.bias),
+            "error_slope": (("set", "domain"), self.slope),
+            "error_common": ((), self.beyond[:, 0]),
+            "error_own": (("set",), self.beyond[:, 1:]),
+            "error_tail": ((), self.tail),
+        }
+        return draws_dataset(groups, ("draw",), {"set": self.sets, "domain": self.domains})
+
     def _members(self, params: Any, recipe: Recipe) -> Array:
         return _predict_members(self.law, self.units, params, recipe)
 
@@ -125,8 +150,8 @@ class Draws:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class LossesAt:
+@dataclasses.dataclass(frozen=True, repr=False)
+class LossesAt(Readable):
     """A differentiable function from a mixture (K,) to validation losses (V,), at one size and token count.
 
     ``self(weights)`` is the point prediction, ``self.draws(weights)`` the (M, V) draws; both in nats per token.
@@ -192,6 +217,29 @@ class LossesAt:
     def draws(self, weights: Array) -> Array:
         """Losses of every draw, (M, V)."""
         return self.source.predict(self.recipe(weights))
+
+    def _view(self) -> View:
+        from camel_jax.views.fits import source_view
+
+        return source_view(self)
+
+    def to_frame(self, weights: Array | None = None, level: float = 0.9) -> Any:
+        """Predicted losses at a mixture as a pandas DataFrame: name, point, low and high.
+
+        Args:
+          weights: (K,) mixture; ``reference`` if None.
+          level: probability of the intervals.
+        """
+        from camel_jax.views.fits import outcome_columns
+        from camel_jax.views.view import to_frame
+
+        return to_frame(outcome_columns(self, weights, level))
+
+    def plot(self, weights: Array | None = None, ax: Any = None) -> Any:
+        """Predicted losses at a mixture (``reference`` if None) with 90 % intervals; returns the Axes."""
+        from camel_jax.views.fits import plot_outcomes
+
+        return plot_outcomes(self, weights, ax)
 
 
 LEAST_REST = 0.2  # of the error that a draw carries however wide the spread of the law's parameters is

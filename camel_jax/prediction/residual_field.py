@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs, progress
 from camel_jax.types import Array
@@ -63,6 +64,8 @@ class ResidualField(NamedTuple):
     reach: Array = np.asarray(2.0)
     finished: Array = np.asarray(0.0)
     noise: Array = np.asarray(0.0)
+
+    __repr__ = brief_repr
 
 
 def no_field(n_domains: int, n_sets: int) -> ResidualField:

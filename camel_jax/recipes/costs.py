@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from camel_jax.recipes.recipe import Recipe
+from camel_jax.recipes.registry import Registry
 from camel_jax.types import Array
 
 CostModel = Callable[[Recipe], Any]
@@ -126,3 +127,46 @@ def checked_costs(cost: CostModel, recipe: Recipe) -> np.ndarray:
     if not (np.isfinite(out).all() and (out > 0).all()):
         raise ValueError("the cost model must give finite costs above zero for every recipe")
     return out
+
+
+def _check_cost(name: str, cost: Any) -> None:
+    if not callable(cost):
+        raise ValueError(f"cost model {name!r} must be a function of a recipe, not {type(cost).__name__}")
+    sizes = np.array([1e8, 1e9])
+    two = Recipe(sizes, sizes, sizes, np.full((2, 2), 0.5))
+    try:
+        checked_costs(cost, two)
+    except Exception as error:  # whatever a user's function does
+        raise ValueError(f"cost model {name!r} fails on a batch of two recipes ({error!s:.120})") from None
+
+
+COSTS = Registry("cost model", "camel_jax.costs", _check_cost)
+COSTS.builtin = {"flops": flops}
+
+
+def register_cost(name: str, cost: CostModel, package: str | None = None) -> None:
+    """Make a cost model known by name, to ``camel-jax budget`` and ``design`` as ``--cost-model``.
+
+    Args:
+      name: lower-case letters, digits and underscores.
+      cost: ``cost(recipe)`` for one recipe and for a batch, in a unit of its own; above zero, growing with the tokens.
+      package: where it comes from; its module if None.
+
+    Raises:
+      ValueError: a name that is taken, or a function that fails on a batch of recipes.
+
+    >>> from camel_jax.recipes.costs import cost_by_name, flops
+    >>> register_cost("gpu_hours", lambda recipe: flops(recipe) / (4e14 * 3600), "an_example")
+    >>> print(f"{cost_by_name('gpu_hours')(Recipe(1e9, 1e9, 2e10, [1.0])):.1f}")
+    83.3
+    """
+    COSTS.register(name, cost, package)
+
+
+def cost_by_name(name: str) -> CostModel:
+    """A cost model by its registered name.
+
+    Raises:
+      ValueError: there is none of that name.
+    """
+    return COSTS.find(name)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.types import Array
 
@@ -25,6 +26,8 @@ class Outcome(NamedTuple):
     losses: Array
     accuracies: Array | None = None
 
+    __repr__ = brief_repr
+
 
 class Interval(NamedTuple):
     """A number or array with an interval around it; NaN bounds where nothing is known of its spread.
@@ -38,6 +41,8 @@ class Interval(NamedTuple):
     point: Array
     low: Array
     high: Array
+
+    __repr__ = brief_repr
 
 
 @runtime_checkable

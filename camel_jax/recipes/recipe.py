@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.types import Array
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Recipe:
     """What one chooses before training a model.
 
@@ -35,6 +36,8 @@ class Recipe:
 
     def __len__(self) -> int:
         return int(np.shape(self.tokens)[0])
+
+    __repr__ = brief_repr
 
 
 def dense(size: Array, tokens: Array, weights: Array) -> Recipe:

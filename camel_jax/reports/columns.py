@@ -24,18 +24,12 @@ def prediction_columns(fitted: Any, recipe: Any, names: Sequence[str], level: fl
     if np.any(recipe.n_total != recipe.n_active):
         table["size_total"] = recipe.n_total
     for v, s in enumerate(fitted.sets):
-        table |= {f"pred/{s}": point[:, v], f"lo/{s}": low[:, v], f"hi/{s}": high[:, v]}
+        table |= {f"point/{s}": point[:, v], f"low/{s}": low[:, v], f"high/{s}": high[:, v]}
     if (benchmarks := fitted.benchmarks) is not None:
         point, low, high = (np.asarray(x) for x in accuracy_interval(fitted, recipe, level=level))
         for t, task in enumerate(benchmarks.tasks):
-            table |= {f"acc/{task}": point[:, t], f"acc_lo/{task}": low[:, t], f"acc_hi/{task}": high[:, t]}
+            table |= {f"acc/{task}": point[:, t], f"acc_low/{task}": low[:, t], f"acc_high/{task}": high[:, t]}
     return table
-
-
-def front_columns(front: Any) -> dict[str, Any]:
-    """Both objectives and the shares along a ``ParetoFront``."""
-    shares = {f"mix/{name}": front.weights[:, k] for k, name in enumerate(front.domains)}
-    return {"first": front.first, "second": front.second, **shares}
 
 
 def path_columns(path: Any, stops: Sequence[tuple[float, float, float]], lost: Any) -> dict[str, Any]:
@@ -52,7 +46,7 @@ def path_columns(path: Any, stops: Sequence[tuple[float, float, float]], lost: A
         columns["size_total"] = total
     columns |= {f"mix/{name}": path.weights[:, k] for k, name in enumerate(path.domains)}
     columns["value"] = np.array([r.value.point for r in path.results])
-    for name, part in (("gain", "point"), ("gain_lo", "low"), ("gain_hi", "high")):
+    for name, part in (("gain", "point"), ("gain_low", "low"), ("gain_high", "high")):
         columns[name] = np.array([getattr(r.gain, part) for r in path.results])
     return columns | {"lost_by_staying": lost}
 

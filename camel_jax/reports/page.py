@@ -45,7 +45,7 @@ def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float
             [
                 [name, f"{100 * w:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %", f"{100 * r:.1f} %"]
                 for name, w, low, high, r in zip(
-                    result.domains, result.weights, ranges.lower, ranges.upper, result.reference, strict=True
+                    result.domains, result.weights, ranges.low, ranges.high, result.reference, strict=True
                 )
             ],
         ),

@@ -83,8 +83,8 @@ def mixture_panel(result: Any, ranges: Any, target: tuple[float, float, float]) 
         "domains": result.domains,
         "weights": result.weights,
         "reference": result.reference,
-        "low": ranges.lower,
-        "high": ranges.upper,
+        "low": ranges.low,
+        "high": ranges.high,
         "title": f"Recommended mixture for {format_size(n_total, n_active)} on {format_count(n_tokens)} tokens",
         "note": f"mean loss {percent[0]:.2f} % below that of the reference (90 %: {percent[1]:.2f} to {percent[2]:.2f})",
     }

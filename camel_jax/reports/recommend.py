@@ -67,7 +67,7 @@ def as_dict(result: Any, ranges: Any, near: float) -> dict[str, Any]:
     """A recommendation with its near-optimal ranges as data."""
     out = result.to_dict()
     if ranges is not None:
-        bounds = zip(ranges.domains, ranges.lower.tolist(), ranges.upper.tolist(), strict=True)
+        bounds = zip(ranges.domains, ranges.low.tolist(), ranges.high.tolist(), strict=True)
         out["near_optimal"] = {
             "within_percent": near,
             "shares": {name: [low, high] for name, low, high in bounds},

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +28,15 @@ import numpy as np
 
 from camel_jax.recipes.recipe import Recipe, select_recipe
 from camel_jax.types import Array
+from camel_jax.views.view import Readable, View
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Runs:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Runs(Readable):
     """A table of measured runs as arrays; one row is one checkpoint of one run.
 
     Attributes:
@@ -61,6 +67,70 @@ class Runs:
 
     def __len__(self) -> int:
         return int(np.shape(self.losses)[0])
+
+    def _view(self) -> View:
+        from camel_jax.views.tables import runs_view
+
+        return runs_view(self)
+
+    def select(self, rows: str | Array) -> Runs:
+        """Some rows of the table.
+
+        Args:
+          rows: an expression over columns such as ``"size < 1e9 and mix/code >= 0.1"`` (see ``tables.expression``), a boolean mask
+            (R,), or positions.
+
+        Raises:
+          TableError: an expression that cannot be read, or a column that the table does not have.
+        """
+        from camel_jax.tables.expression import matching_rows
+
+        return select(self, matching_rows(rows, self) if isinstance(rows, str) else rows)
+
+    def drop(self, rows: str | Array = (), *, runs: Any = (), sets: Any = (), tasks: Any = ()) -> Runs:
+        """The table without some rows, runs, validation sets or tasks.
+
+        Args:
+          rows: an expression, mask or positions, as for ``select``. runs, sets, tasks: names to leave out.
+
+        Raises:
+          TableError: a name that is not there.
+        """
+        from camel_jax.tables.combine import without
+
+        return without(self, rows, runs, sets, tasks)
+
+    def describe(self) -> View:
+        """Sizes, tokens, mixtures, what is missing and what the table cannot tell, to be printed or shown in a notebook."""
+        from camel_jax.tables.combine import open_questions
+        from camel_jax.views.tables import described
+
+        return described(self, open_questions(self))
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table in the schema that ``read_runs`` reads."""
+        from camel_jax.tables.write import runs_to_frame
+
+        return runs_to_frame(self)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Measured losses against size; returns the Axes."""
+        from camel_jax.views.tables import plot_runs
+
+        return plot_runs(self, ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as CSV or Parquet, by suffix; see ``write_runs``."""
+        from camel_jax.tables.write import write_runs
+
+        write_runs(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Runs:
+        """Read a table of runs; see ``read_runs``."""
+        from camel_jax.tables.read import read_runs
+
+        return read_runs(path)
 
 
 def select(runs: Runs, rows: Array) -> Runs:

@@ -125,6 +125,11 @@ def is_missing(cell: Any) -> bool:
     return type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, str) and cell.strip().lower() in _MISSING)
 
 
+def broken(source: str, rule: str) -> TableError:
+    """An error of one rule about the whole of a table."""
+    return TableError(source, [Problem("", (), rule)])
+
+
 Source: TypeAlias = "str | os.PathLike[str] | pd.DataFrame"
 
 

@@ -129,9 +129,21 @@ def test_few_rows_are_spread_over_sizes_and_runs(runs):
             assert (np.asarray(part.recipe.tokens) == np.max(runs.recipe.tokens)).all()  # the last of every run
 
 
-def test_unknown_laws_are_refused(runs):
-    with pytest.raises(ValueError, match="law 'mine' has no coordinates"):
-        layout(laws.dml()._replace(name="mine", coordinates=None), {}, 1, 2)
+def test_a_law_without_coordinates_is_sampled_in_its_raw_parameters(runs):
+    law = laws.dml()._replace(name="mine", coordinates=None)
+    nested = {"floor": np.ones(2), "net": {"kernel": np.full((3, 4), 0.5)}}
+    plan = layout(law, nested, 1, 2)
+    assert {name: shape for name, shape, _ in plan.leaves}["net/kernel"] == (3, 4)
+    z = from_raw(plan, nested, np.full(2, 0.005), np.ones(2) / 2)
+    back, noise = to_raw(plan, z, np.ones(2) / 2)
+    np.testing.assert_allclose(back["net"]["kernel"], 0.5)
+    np.testing.assert_allclose(noise.scale, 0.005)
+    assert z["net/kernel"][0, 0] == pytest.approx(0.25)  # half of a prior of standard deviation 2
+
+
+def test_unknown_methods_and_blends_are_refused(runs):
+    with pytest.raises(ValueError, match="'blend' is several laws"):
+        layout(laws.blend(), {}, 1, 2)
     with pytest.raises(ValueError, match="method 'vi'"):
         cj.sample_posterior(laws.dml(), runs, KEY, method="vi")
 

@@ -71,7 +71,7 @@ def test_bad_options_are_found_before_work(tmp_path):
     assert "no folder" in refused("fit", path, "--out", tmp_path / "none" / "f.npz")
     assert "is a folder" in refused("fit", path, "--out", put_folder(tmp_path / "f.npz"))
     assert "written as .npz" in refused("fit", path, "--out", tmp_path / "f.csv")
-    assert "the laws are blend, camel, chinchilla" in refused(
+    assert "the laws are blend, camel, camel_paper, chinchilla" in refused(
         "fit", path, "--out", tmp_path / "g.npz", "--law", "cammel"
     )
     assert "--skills" in refused("fit", path, "--out", tmp_path / "g.npz", "--law", "dml", "--skills", "3")
@@ -152,13 +152,13 @@ def test_predict_writes_points_inside_intervals(study):
     assert [row["run"] for row in rows] == ["next", "other"] and rows[1]["size_total"] == "590000000"
     for row in rows:
         for s in ("web", "code"):
-            assert 0.5 < float(row[f"lo/{s}"]) < float(row[f"pred/{s}"]) < float(row[f"hi/{s}"]) < 6
+            assert 0.5 < float(row[f"low/{s}"]) < float(row[f"point/{s}"]) < float(row[f"high/{s}"]) < 6
     assert call(*arguments, "--out", study / "p.csv")[0] == 0
     assert (study / "p.csv").read_text() == out
     told = json.loads(call(*arguments, "--json")[1])
-    assert told["predictions"][0]["pred/web"] == pytest.approx(float(rows[0]["pred/web"]), rel=1e-6)
+    assert told["predictions"][0]["point/web"] == pytest.approx(float(rows[0]["point/web"]), rel=1e-6)
     narrow = list(csv.DictReader(io.StringIO(call(*arguments, "--level", 0.5)[1])))
-    assert float(narrow[0]["hi/web"]) < float(rows[0]["hi/web"])
+    assert float(narrow[0]["high/web"]) < float(rows[0]["high/web"])
     assert "no domain of the fit" in refused(
         "predict", study / "fit.npz", "--recipes", put(study, "odd.csv", NEXT.replace("mix/wiki", "mix/news"))
     )
@@ -384,7 +384,7 @@ def test_a_posterior_is_read_like_a_fit(study):
     assert told["chains"] == 2 and told["draws"] == 50 and "R-hat" in told["verdict"]
     assert told["converged"] or "do not rely on these intervals" in err
     rows = list(csv.DictReader(io.StringIO(call("predict", study / "bayes.npz", "--recipes", study / "next.csv")[1])))
-    assert all(float(row["lo/web"]) < float(row["pred/web"]) < float(row["hi/web"]) for row in rows)
+    assert all(float(row["low/web"]) < float(row["point/web"]) < float(row["high/web"]) for row in rows)
     assert "belong to --bayes" in refused("fit", study / "runs.csv", "--out", study / "b.npz", "--draws", 100)
     assert "take one of them" in refused(
         "fit", study / "runs.csv", "--out", study / "b.npz", "--law", "blend", "--bayes"

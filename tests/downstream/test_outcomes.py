@@ -113,7 +113,7 @@ def test_predict_covers_the_planted_accuracies(study, fitted):
     for row in rows:
         w = mixture_of(study, row["run"])
         for task in fitted.benchmarks.tasks:
-            low, point, high = (float(row[f"{name}/{task}"]) for name in ("acc_lo", "acc", "acc_hi"))
+            low, point, high = (float(row[f"{name}/{task}"]) for name in ("acc_low", "acc", "acc_high"))
             assert 0 <= low <= point <= high <= 1
             if row["run"].startswith("n") and task != "guess":
                 assert low < point < high

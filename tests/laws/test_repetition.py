@@ -16,7 +16,7 @@ from camel_jax.laws.repetition import LEAVES, effective_data, effective_size, ov
 from camel_jax.recipes.recipe import Recipe
 
 TABLES = pathlib.Path(__file__).parents[3] / "shared" / "data"
-NAMES = ("camel", "chinchilla", "concave", "dml", "sodm", "sodm_joint")
+NAMES = ("camel", "camel_paper", "chinchilla", "concave", "dml", "sodm", "sodm_joint")
 MANY = {
     "repeat": 10.0,
     "size_per_token": 1.0,

@@ -321,9 +321,9 @@ def test_near_optimal_set_of_a_bowl():
 
     near = near_optimal(bowl, 0.01, domains=["a", "b", "c"], samples=64, starts=8)
     radius = np.sqrt(0.02)
-    np.testing.assert_allclose(near.lower[:2], 0.3 - radius, atol=1e-3)
-    np.testing.assert_allclose(near.upper[:2], 0.3 + radius, atol=1e-3)
-    np.testing.assert_allclose([near.lower[2], near.upper[2]], 0.4 + np.array([-1, 1]) * np.sqrt(2) * radius, atol=1e-3)
+    np.testing.assert_allclose(near.low[:2], 0.3 - radius, atol=1e-3)
+    np.testing.assert_allclose(near.high[:2], 0.3 + radius, atol=1e-3)
+    np.testing.assert_allclose([near.low[2], near.high[2]], 0.4 + np.array([-1, 1]) * np.sqrt(2) * radius, atol=1e-3)
     costs = 2.0 + np.sum((near.samples[:, :2] - 0.3) ** 2, 1)
     assert costs.max() <= near.level + 1e-12
     np.testing.assert_allclose(near.samples.sum(1), 1.0, atol=1e-12)
@@ -335,8 +335,8 @@ def test_an_unidentified_direction_has_a_wide_range():
         return jnp.asarray([2.0 + (w[0] + w[1] - 0.6) ** 2 + (w[2] - 0.4) ** 2])
 
     near = near_optimal(blind, 1e-4, domains=["web", "code", "wiki"], samples=32, starts=8)
-    assert near.lower[0] < 0.02 and near.upper[0] > 0.58
-    assert near.upper[2] - near.lower[2] < 0.05
+    assert near.low[0] < 0.02 and near.high[0] > 0.58
+    assert near.high[2] - near.low[2] < 0.05
 
 
 def test_pareto_front_runs_between_the_two_optima():
