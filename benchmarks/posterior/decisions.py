@@ -72,7 +72,6 @@ def padded(table, runs: int):
 def studies(law, n_runs: int, numbers, seed: int) -> list[dict[str, dict[str, float]]]:
     """Planted laws: what both methods decide, and what is true."""
     import jax
-    import jax.numpy as jnp
 
     from camel_jax.bayes.nuts import Settings
     from camel_jax.bayes.rounds import in_rounds
@@ -99,8 +98,10 @@ def studies(law, n_runs: int, numbers, seed: int) -> list[dict[str, dict[str, fl
         print(
             f"{n_runs} runs, study {number}: fit {told:.0f} s, sampled {time.perf_counter() - begun:.0f} s", flush=True
         )
-        none = jnp.zeros(())
-        bare = dataclasses.replace(fitted, discrepancy=fitted.discrepancy._replace(level=none, growth=none))
+        names = ("common", "own", "common_variance", "own_variance")
+        nothing = {name: 0.0 * getattr(fitted.discrepancy, name) for name in names}
+        nothing["scale"] = 1e-9 * fitted.discrepancy.scale
+        bare = dataclasses.replace(fitted, discrepancy=fitted.discrepancy._replace(**nothing))
         posterior, found = as_posterior(plan, table, fitted, runs, samples, sample_key)
         sources = {"bootstrap": fitted, "bootstrap without discrepancy": bare, "posterior": posterior}
         row = decide(law, params, sources)

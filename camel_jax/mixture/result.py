@@ -210,6 +210,8 @@ def _read(told: dict[str, Any]) -> dict[str, Any]:
     for name in _NUMBERS:
         out[name] = array(out[name])
     out |= {name: tuple(out[name]) for name in ("domains", "sets", "tasks")}
-    limits = ({name: math.nan if value is None else value for name, value in limit.items()} for limit in out["limits"])
+    limits: list[dict[str, Any]] = [
+        {name: math.nan if value is None else value for name, value in limit.items()} for limit in out["limits"]
+    ]
     out["limits"] = tuple(Binding(**limit) for limit in limits)
     return out | {"certificate": Certificate(**out["certificate"])}
