@@ -378,6 +378,7 @@ def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:
 
     >>> import jax
     >>> import pathlib, tempfile
+    >>> from camel_jax import laws
     >>> from camel_jax.evaluation import simulate
     >>> from camel_jax.fitting.fit import fit
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))

@@ -184,9 +184,9 @@ def _events(
     if carried:
         notes.append(f"run {run.name}: {carried} evaluations stand at the tokens that were logged last before them")
     if nans:
-        name, at = next(iter(nans.items()))
+        names, at = " and ".join(sorted(nans)), max((x for x in nans.values() if x is not None), default=None)
         where = f", last at {at:,.0f} tokens" if at is not None else ""
-        notes.append(f"run {run.name}: {name} is not finite at some steps{where}: they count as not measured")
+        notes.append(f"run {run.name}: {names} not finite at some steps{where}: they count as not measured")
     early = [event for event in events if event[0] is None]
     if logs_tokens and early:
         notes.append(f"run {run.name}: {len(early)} evaluations before any tokens were logged are left out")

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from camel_jax.recipes.brief import brief
 from camel_jax.recipes.names import plain
 
-ROWS, WIDTH, REPR = 24, 40, 1_400  # rows and characters a cell of a table that are shown, and characters of a repr
+ROWS, WIDTH, REPR = 24, 64, 1_400  # rows and characters a cell of a table that are shown, and characters of a repr
 STYLE = (
     ".camel-jax{font-size:13px;line-height:1.45;max-width:60em}"
     ".camel-jax .title{font-weight:600;font-size:14px;margin:.2em 0}"

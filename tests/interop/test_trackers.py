@@ -66,7 +66,7 @@ def test_wandb_offline(wandb_folder):
     told = " | ".join(result.notes)
     assert "1 runs did not finish" in told and "exit 1" in told  # the early try
     assert "run r1 (id id1) was resumed: 2 parts" in told and "went back to 2,000,000,000 tokens" in told
-    assert "run r4: loss/web is not finite" in told
+    assert "run r4: loss/code and loss/web not finite" in told
     LOGGED.check(imported(wandb_folder / "wandb", "last").runs, checkpoints=False)
     assert len(imported(wandb_folder, "2").runs) == 40
 
