@@ -199,7 +199,7 @@ def test_random_limits_on_planted_laws():
         sys.path[:] = before
     files = [study.judge(seed, 8) for seed in range(1, 36, 3)]  # those on SODM
     told = [row for file in files for row in file["told"]]
-    assert len(told) > 8
+    assert len(told) > 10
     assert [row for row in told if not row["right"]] == []
     assert study.summarize(files)["violated"] == 0
 
