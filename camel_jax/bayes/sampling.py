@@ -160,7 +160,7 @@ NOTHING = 1e-9  # of the noise, where draws are to carry no error of their own
 
 def no_slopes(d: Discrepancy, *, variances: bool) -> dict[str, Array]:
     """Leaves of a discrepancy that expects no error beyond the table, or that has none there at all."""
-    names = ("common", "own", *(("common_variance", "own_variance") if variances else ()))
+    names = ("common", "own", "slowing", *(("common_variance", "own_variance") if variances else ()))
     return {name: jnp.zeros_like(getattr(d, name)) for name in names}
 
 

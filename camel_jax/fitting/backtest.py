@@ -13,12 +13,12 @@ import jax
 import numpy as np
 
 from camel_jax.fitting.lanes import ask
-from camel_jax.fitting.objective import Data, log_predictions, row_weights
+from camel_jax.fitting.objective import Data, law_fall, log_predictions, row_weights
 from camel_jax.fitting.plan import Asking, Lanes, Request
+from camel_jax.prediction.beyond import expected_slowing, limited_field, nearest_fitted, step_beyond
 from camel_jax.prediction.discrepancy import (
     Discrepancy,
     error_quantiles,
-    expected_slope,
     leverages,
     table_discrepancy,
 )
@@ -78,15 +78,26 @@ class Judged(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """One fit below a size: its part of the table, residuals and field corrections of all rows, and the slopes over mixtures."""
+    """One fit below a size: its part of the table, and what it says of all rows.
+
+    Residuals (R, V), corrections of the field there and at the nearest size and tokens that were fitted, the fall of the law between
+    these, and a step beyond the part (V,); error within the part (V,), and the slopes over mixtures.
+    """
 
     size: float
     part: Runs
     residuals: np.ndarray
-    corrections: np.ndarray
+    at: np.ndarray
+    inside: np.ndarray
+    fall: np.ndarray
+    step: np.ndarray
     scale: np.ndarray
     slope_variance: float
     slopes: int
+
+    def left(self, strength: float) -> np.ndarray:
+        """Residuals (R, V) once the field has been corrected for."""
+        return self.residuals - limited_field(strength * self.at, strength * self.inside, self.fall, np)
 
 
 def backtest_sizes(runs: Runs, tests: int) -> np.ndarray:
@@ -159,7 +170,11 @@ def _hold_out(
     variance = robust_variance(residuals[below], row_weights(part))
     scale = within_scale(prior, variance, len(np.unique(np.asarray(part.run))))
     inside = np.where(is_far_out(residuals[below]), np.nan, residuals[below])
-    field = corrections(fit_field(part, inside), runs.recipe)
+    field, largest = fit_field(part, inside), [float(np.max(x)) for x in (part.recipe.n_active, part.recipe.tokens)]
+    at, near = (corrections(field, one) for one in (runs.recipe, nearest_fitted(runs.recipe, *largest, np)))
+    fall = law_fall(lanes.law, [chosen], data.recipe, *largest)[:rows]
+    step = step_beyond(*largest, np.mean(part.recipe.weights, 0), data.recipe)
+    step = law_fall(lanes.law, [chosen], step, *largest)[0]
     tested, shares = select(runs, there), np.asarray(part.recipe.weights)
     away = (np.asarray(tested.recipe.weights) - shares.mean(0)) / np.maximum(shares.std(0), 0.02)
     away /= np.sqrt(len(runs.domains))
@@ -175,7 +190,7 @@ def _hold_out(
         if len(logs) >= 2:
             parts = [slope_variance(x / scale, away, of_rows, tested.run, noise=False)[0] for x in logs - logs.mean(0)]
             variance -= float(np.sum(parts)) / (len(logs) - 1)
-    return _Held(float(size), part, residuals, field, scale, variance, slopes)
+    return _Held(float(size), part, residuals, at, near, fall, step, scale, variance, slopes)
 
 
 def _rows_at(runs: Runs, size: float) -> np.ndarray:
@@ -188,7 +203,7 @@ def _field_strength(held: Sequence[_Held], runs: Runs) -> float:
     for one in held:
         at = _rows_at(runs, one.size)
         weights = np.where(np.isfinite(one.residuals[at]), row_weights(select(runs, at))[:, None], 0.0)
-        error = [np.abs(np.nan_to_num(one.residuals[at] - s * one.corrections[at])) for s in STRENGTHS]
+        error = [np.abs(np.nan_to_num(one.left(s)[at])) for s in STRENGTHS]
         total = np.array([np.sum(weights * x) for x in error])
         costs += np.log(np.maximum(total, 1e-300))
     return float(STRENGTHS[int(np.argmin(costs))])
@@ -201,7 +216,7 @@ def _errors_above(one: _Held, runs: Runs, strength: float, prior: ErrorPrior) ->
     found = []
     for size in scales(runs)[scales(runs) >= one.size * (1 - 1e-9)]:
         at = _rows_at(runs, size)
-        left = one.residuals[at] - strength * one.corrections[at]
+        left = one.left(strength)[at]
         weights = row_weights(select(runs, at))[:, None] * np.isfinite(left)
         mass = weights.sum(0)
         error = np.where(mass > 0, (weights * np.nan_to_num(left)).sum(0) / np.maximum(mass, 1e-300), np.nan)
@@ -229,8 +244,7 @@ def _judge(one: _Held, runs: Runs, strength: float, prior: ErrorPrior, seen: Seq
     at = _rows_at(runs, one.size)
     d = _discrepancy(one, runs, seen, prior)
     recipe: Recipe = select_recipe(runs.recipe, at)
-    shift = leverages(d, recipe)[:, None] * np.asarray(expected_slope(d))
-    error = one.residuals[at] - strength * one.corrections[at] - shift
+    error = one.left(strength)[at] - expected_slowing(d, one.step) * one.fall[at]
     known = np.isfinite(error)
     if not known.any():
         return BackTest(one.size)

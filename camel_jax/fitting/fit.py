@@ -11,7 +11,7 @@ import numpy as np
 from camel_jax.fitting.backtest import is_unmixed, judge_forward, law_discrepancy
 from camel_jax.fitting.identifiability import FitError, check_table
 from camel_jax.fitting.lanes import ask, best_solver, solve_request
-from camel_jax.fitting.objective import Robust, as_data, log_predictions
+from camel_jax.fitting.objective import Robust, as_data, law_fall, mean_log
 from camel_jax.fitting.plan import Asking, Lanes, Progress, Request, answer
 from camel_jax.fitting.result import Fit
 from camel_jax.fitting.stacking import learn_share
@@ -19,6 +19,7 @@ from camel_jax.fitting.starts import best_first, good_starts, seeds, some_lanes
 from camel_jax.laws.blend import with_share
 from camel_jax.laws.contract import check_contract
 from camel_jax.laws.law import Law, Units, in_units, scale_runs, table_units
+from camel_jax.prediction.beyond import expected_slowing, step_beyond
 from camel_jax.prediction.error_prior import error_prior, robust_variance, scale_errors, within_scale
 from camel_jax.prediction.residual_field import fit_field, is_far_out, no_field, weakened
 from camel_jax.runtime import forget_programs, require_float64
@@ -175,15 +176,16 @@ def asking_fit(
     judged = yield from judge_forward(settings, data, some, scaled, backtests, prior, counts, field=field)
 
     members = [some_lanes(first.params, i) for i in good]
-    residuals = np.mean([log_predictions(law, member, data.recipe) for member in members], axis=0) - np.asarray(
-        data.log_losses
-    )
+    residuals = mean_log(law, members, data.recipe) - np.asarray(data.log_losses)
     residuals = np.where(np.asarray(data.measured), residuals, np.nan)[: len(runs)]
     residuals = np.where(left_out(runs, odd) | is_far_out(residuals), np.nan, residuals)
     row_mass = np.asarray(data.weights)[: len(runs)]
     scale = within_scale(prior, robust_variance(residuals, row_mass), len(np.unique(np.asarray(runs.run))))
     one_size = len(scales(runs)) == 1
     slopes = scale_errors(prior, judged.seen, scale, one_size=one_size, unmixed=is_unmixed(runs))
+    discrepancy = law_discrepancy(runs, scale, row_mass, slopes, prior, judged.mixture_share)
+    largest = float(np.max(scaled.recipe.n_active)), float(np.max(scaled.recipe.tokens))
+    step = law_fall(law, members, step_beyond(*largest, np.asarray(discrepancy.mean), data.recipe), *largest)[0]
     return Fit(
         law=in_units(law, units),
         raw=jax.tree.map(np.asarray, first.params),
@@ -198,7 +200,7 @@ def asking_fit(
         field=weakened(fit_field(runs, -residuals), judged.strength)
         if field
         else no_field(len(runs.domains), len(runs.sets)),
-        discrepancy=law_discrepancy(runs, scale, row_mass, slopes, prior, judged.mixture_share),
+        discrepancy=discrepancy._replace(slowing=expected_slowing(discrepancy, step)),
         domains=runs.domains,
         sets=runs.sets,
         size_range=_range(runs.recipe.n_active),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.laws.law import Law, Raw, predict_rows
+from camel_jax.laws.law import Law, Raw, Units, predict_rows, scale_recipe
+from camel_jax.prediction.beyond import fresh, nearest_fitted
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs, final_rows, progress
 from camel_jax.types import Array
@@ -125,6 +126,28 @@ def residuals(law: Law, raw: Raw, data: Data) -> Array:
 def log_predictions(law: Law, raw: Raw, recipe: Recipe) -> Array:
     """Log losses (R, V) that one set of raw parameters predicts; one program for fits, back-tests and predictions of a table."""
     return jnp.log(predict_rows(law, law.constrain(raw), recipe))
+
+
+def mean_log(law: Law, members: Sequence[Raw], recipe: Recipe) -> np.ndarray:
+    """Mean over members of the log losses (R, V) that each predicts."""
+    return np.mean([log_predictions(law, member, recipe) for member in members], axis=0)
+
+
+def law_fall(
+    law: Law, members: Sequence[Raw], recipe: Recipe, size: Array, tokens: Array, units: Units | None = None
+) -> np.ndarray:
+    """How far the log losses (R, V) of a law fall beyond a size and a token count, with data that never repeat; see ``beyond``.
+
+    Args:
+      law: the law. members: raw parameters.
+      recipe: rows, in the units of size and tokens.
+      size, tokens: the largest of the table.
+      units: those of the law, where the recipe is in raw units; None where it is in the law's.
+    """
+    near, far = nearest_fitted(recipe, size, tokens, np), fresh(recipe, np)
+    if units is not None:
+        near, far = scale_recipe(units, near), scale_recipe(units, far)
+    return np.maximum(mean_log(law, members, near) - mean_log(law, members, far), 0.0)
 
 
 def objective(law: Law, data: Data, robust: Robust) -> Callable[[Raw], Array]:

@@ -19,7 +19,7 @@ from camel_jax.fitting import saved
 from camel_jax.fitting.backtest import BackTest
 from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.identifiability import FitError
-from camel_jax.fitting.objective import log_predictions
+from camel_jax.fitting.objective import law_fall, mean_log
 from camel_jax.fitting.starts import good_starts, some_lanes
 from camel_jax.laws.blend import SHARE
 from camel_jax.laws.law import (
@@ -32,7 +32,8 @@ from camel_jax.laws.law import (
     predict_rows,
     scale_recipe,
 )
-from camel_jax.prediction.discrepancy import Discrepancy, expected_error, expected_slope, leverages
+from camel_jax.prediction.beyond import fresh, limited_field, nearest_fitted
+from camel_jax.prediction.discrepancy import Discrepancy
 from camel_jax.prediction.draws import Draws, LossesAt, draw_errors
 from camel_jax.prediction.residual_field import ResidualField, corrections, field_correction, no_field
 from camel_jax.recipes.recipe import Recipe
@@ -122,9 +123,6 @@ class Fit(Readable):
 
         return plot_fit(self, ax)
 
-    def _expected_errors(self, recipe: Recipe) -> np.ndarray:
-        return leverages(self.discrepancy, recipe)[:, None] * np.asarray(expected_slope(self.discrepancy))
-
     @property
     def share_of_second(self) -> float | None:
         """Weight of the second law of a blend, in [0, 1]; None for a law that is no blend."""
@@ -169,10 +167,15 @@ class Fit(Readable):
         if traced or len(keep) > FEW:
             return _point(self.inner_law, self.members, self.units, self.field, self.discrepancy, recipe)
         # the program that the fit itself has compiled, where the table has as many rows
-        scaled = scale_recipe(self.units, recipe)
-        each = [log_predictions(self.inner_law, some_lanes(self.raw, i), scaled) for i in keep]
-        log_losses = np.mean(each, axis=0) + np.log(self.units.losses)
-        return jnp.asarray(np.exp(log_losses + corrections(self.field, recipe) + self._expected_errors(recipe)))
+        members, d = [some_lanes(self.raw, i) for i in keep], self.discrepancy
+        log_losses = mean_log(self.inner_law, members, scale_recipe(self.units, recipe)) + np.log(self.units.losses)
+        bare = dataclasses.replace(recipe, supply=None)
+        correction = corrections(self.field, bare)
+        if np.any(np.asarray(recipe.n_active) > d.size) or np.any(np.asarray(recipe.tokens) > d.tokens):
+            fall = law_fall(self.inner_law, members, recipe, d.size, d.tokens, self.units)
+            inside = corrections(self.field, nearest_fitted(bare, d.size, d.tokens, np))
+            correction = limited_field(correction, inside, fall, np) + np.asarray(d.slowing) * fall
+        return jnp.asarray(np.exp(log_losses + correction))
 
     def draws(self, field: bool = False) -> Draws:
         """The bootstrap resamples (the starts, if there are none) with their errors in scale.
@@ -360,9 +363,12 @@ def _point(law: Law, members: Any, units: Units, field: ResidualField, d: Discre
     seen = in_units(law, units)
     log_losses = jnp.log(jax.vmap(lambda params: predict_rows(seen, params, recipe))(members))
     bare = dataclasses.replace(recipe, supply=None)  # a shared supply has no leading axis to map over
-    corrections = jax.lax.map(partial(field_correction, field), bare, batch_size=256)
-    corrections += jax.vmap(partial(expected_error, d))(bare)
-    return jnp.exp(jnp.mean(log_losses, axis=0) + corrections)
+    inside = nearest_fitted(bare, d.size, d.tokens)
+    logs = lambda r: jnp.mean(jnp.log(jax.vmap(lambda params: predict_rows(seen, params, r))(members)), 0)  # noqa: E731
+    fall = jnp.maximum(logs(inside) - logs(fresh(bare)), 0.0)
+    at, near = (jax.lax.map(partial(field_correction, field), one, batch_size=256) for one in (bare, inside))
+    correction = limited_field(at, near, fall) + d.slowing * fall
+    return jnp.exp(jnp.mean(log_losses, axis=0) + correction)
 
 
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:

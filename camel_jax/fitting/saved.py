@@ -48,6 +48,7 @@ SHAPES = {
     "discrepancy/own": ("H", "V"),
     "discrepancy/common_variance": ("H",),
     "discrepancy/own_variance": ("H",),
+    "discrepancy/slowing": ("V",),
     "field/weights": ("G", "K"),
     "field/log_size": ("G",),
     "field/log_tokens": ("G",),

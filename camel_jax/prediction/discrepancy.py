@@ -57,6 +57,7 @@ class Discrepancy(NamedTuple):
       own: (H, V) expected slopes, the part of each set.
       common_variance: (H,) of the former.
       own_variance: (H,) of the latter.
+      slowing: (V,) share of the law's fall beyond the table that back-tests make expect to be missing; see ``beyond``.
 
     The further beyond the table, the larger the error is thought to be:
 
@@ -90,6 +91,7 @@ class Discrepancy(NamedTuple):
     own: Array
     common_variance: Array
     own_variance: Array
+    slowing: Array
 
     __repr__ = brief_repr
 
@@ -132,11 +134,6 @@ def leverages(d: Discrepancy, recipe: Recipe) -> np.ndarray:
 def expected_slope(d: Discrepancy) -> Array:
     """Expected error of log loss per unit of leverage, (V,)."""
     return d.weights @ (d.common[:, None] + d.own)
-
-
-def expected_error(d: Discrepancy, recipe: Recipe) -> Array:
-    """Error of log loss that the back-tests make expect at one recipe, (V,); predictions are corrected by it."""
-    return expected_slope(d) * leverage(d, recipe)
 
 
 def distance(d: Discrepancy, weights: Array) -> Array:
@@ -255,5 +252,6 @@ def table_discrepancy(
         mixture_share=jnp.asarray(float(mixture_share)),
         finished=jnp.asarray(finished),
         typical=jnp.asarray(typical),
+        slowing=jnp.zeros(len(scale)),
         **{name: jnp.asarray(x) for name, x in slopes._asdict().items()},
     )

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.law import Law, Units, in_units
-from camel_jax.prediction.discrepancy import Discrepancy, error_within, expected_error, expected_slope, leverage
+from camel_jax.prediction.beyond import fresh, limited_field, nearest_fitted
+from camel_jax.prediction.discrepancy import Discrepancy, error_within, expected_slope, leverage
 from camel_jax.prediction.measured import none_mix
 from camel_jax.prediction.residual_field import ResidualField, field_correction
 from camel_jax.recipes.recipe import Recipe
@@ -84,9 +85,20 @@ class Draws(Readable):
 
         The corrections are the residual field near measured mixtures, and beyond the table the error that back-tests make expect.
         """
-        law = jnp.mean(jnp.log(self._members(self.center, recipe)), axis=0) + expected_error(self.discrepancy, recipe)
-        rows = np.shape(self.field.log_size)[-1]
-        return jnp.exp(law + field_correction(self.field, recipe) if rows else law)
+        return jnp.exp(self._log_center(recipe) + self._correction(recipe))
+
+    def _log_center(self, recipe: Recipe) -> Array:
+        return jnp.mean(jnp.log(self._members(self.center, recipe)), axis=0)
+
+    def _correction(self, recipe: Recipe) -> Array:
+        d = self.discrepancy
+        near = nearest_fitted(recipe, d.size, d.tokens)
+        fall = jnp.maximum(self._log_center(near) - self._log_center(fresh(recipe)), 0.0)
+        correction = d.slowing * fall
+        if not np.shape(self.field.log_size)[-1]:
+            return correction
+        at, inside = (field_correction(self.field, one) for one in (recipe, near))
+        return correction + limited_field(at, inside, fall)
 
     def predict(self, recipe: Recipe) -> Array:
         """Losses of every draw for one recipe, (M, V) nats; vmap over recipes."""
