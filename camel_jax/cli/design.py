@@ -58,7 +58,7 @@ def design(
     law: Annotated[
         str,
         typer.Option(
-            help="camel, blend (camel with sodm, the default of fit), camel_paper, chinchilla, dml, sodm, sodm_joint or your own."
+            help="camel, blend (several laws, the default of fit), camel_paper, chinchilla, dml, sodm, sodm_joint or your own."
         ),
     ] = "camel",
     noise: Annotated[

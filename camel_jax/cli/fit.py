@@ -38,8 +38,9 @@ def fit(
     law: Annotated[
         str | None,
         typer.Option(
-            help="blend (camel with sodm, where that predicts better), camel, camel_paper, chinchilla, dml, sodm, sodm_joint, a law of "
-            "your own, or two as camel+dml; by default blend, and camel with --bayes.",
+            help="blend (camel, sodm_joint and, on tables of one size, concave, weighted by what each predicts), camel, camel_paper, "
+            "chinchilla, concave, dml, sodm, sodm_joint, a law of your own, or several as camel+dml; by default blend, and camel with "
+            "--bayes.",
             show_default=False,
         ),
     ] = None,
@@ -317,8 +318,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     low, high = (format_count(x) for x in summary["active_parameters"])
     first, last = (format_count(x) for x in summary["tokens"])
     errors = summary["in_sample_error_percent"]
-    shares = {name.removeprefix("share_of_"): x for name, x in summary.items() if name.startswith("share_of_")}
-    share = "".join(f" Weight of the law {name} in the blend: {x:.2f}." for name, x in shares.items())
+    shares = summary.get("weights_of_laws", {})
+    share = f" Weights of the laws: {', '.join(f'{name} {x:.2f}' for name, x in shares.items())}." if shares else ""
     print_table(
         f"{summary['law']} on {summary['runs']} runs ({summary['rows']} rows): {low} to {high} parameters, {first} to {last} tokens",
         ["validation set", "error in sample"],

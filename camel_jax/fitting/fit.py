@@ -14,7 +14,7 @@ from camel_jax.fitting.lanes import ask, best_solver, solve_request
 from camel_jax.fitting.objective import Robust, as_data, law_fall, mean_log
 from camel_jax.fitting.plan import Asking, Lanes, Progress, Request, answer
 from camel_jax.fitting.result import Fit
-from camel_jax.fitting.stacking import learn_share
+from camel_jax.fitting.stacking import learn_weights
 from camel_jax.fitting.starts import best_first, good_starts, seeds, some_lanes
 from camel_jax.laws.blend import with_share
 from camel_jax.laws.contract import check_contract
@@ -160,7 +160,7 @@ def asking_fit(
 
     order = good[np.argsort(objective_of[good], kind="stable")]
     if law.parts:
-        share = yield from learn_share(settings, data, some_lanes(first.params, order[0]), scaled)
+        share = (yield from learn_weights(settings, data, some_lanes(first.params, order[0]), scaled))[1:]
         first = first._replace(params=with_share(first.params, share))
         raw = with_share(raw, share)
     take = order[np.arange(resamples) % len(order)] if resamples else np.zeros(0, int)
@@ -172,6 +172,10 @@ def asking_fit(
     again_status = np.asarray(again.status).reshape(resamples, n_sets).max(1) if resamples else np.zeros(0, np.int32)
 
     some = some_lanes(raw, slice(8 if law.separable else 1))
+    if law.parts:  # its first part starts anew, as it does on the whole table; the others where they ended there
+        known = {key: np.asarray(x)[order[:1]] for key, x in first.params.items()}
+        again_at = [name for name, part in law.parts[1:] if part.separable]
+        some = {key: known[key] if key.partition(".")[0] in again_at else x for key, x in some.items()}
     prior = error_prior(law.name)
     judged = yield from judge_forward(settings, data, some, scaled, backtests, prior, counts, field=field)
 

@@ -21,6 +21,7 @@ from camel_jax.fitting.separable import by_least_squares
 from camel_jax.laws.blend import SHARE, join_parts, of_part
 from camel_jax.laws.law import Law
 from camel_jax.solvers import minimize
+from camel_jax.solvers.status import CONVERGED
 from camel_jax.storage import Kept
 from camel_jax.types import Array
 
@@ -46,8 +47,13 @@ def ask(request: Request) -> Asking[minimize.Solution]:
     if lanes.solver != BY_PARTS or n == 0:
         return (yield request)
     solved: dict[str, minimize.Solution] = {}
-    for name, part in lanes.law.parts:
+    share = np.asarray(raw[SHARE])
+    for i, (name, part) in enumerate(lanes.law.parts):
         own = of_part(raw, name)
+        if i and not np.any(share[..., i - 1]):  # a part without weight is never asked
+            still = np.zeros(n, np.int32)
+            solved[name] = minimize.Solution(own, np.zeros(n), still + CONVERGED, still)
+            continue
         settings = dataclasses.replace(lanes, law=part, solver=best_solver(part, data, own))
         told = progress if not solved else None
         found = yield Request(settings, data, own, counts, warm, chunk, told)
@@ -61,9 +67,7 @@ def ask(request: Request) -> Asking[minimize.Solution]:
             found = minimize.Solution(found.params, by_set.sum(1), status, steps)
         solved[name] = found
     first = next(iter(solved.values()))
-    params = join_parts(
-        {name: jax.tree.map(np.asarray, s.params) for name, s in solved.items()}, np.asarray(raw[SHARE])
-    )
+    params = join_parts({name: jax.tree.map(np.asarray, s.params) for name, s in solved.items()}, share)
     status, steps = (np.max([np.asarray(getattr(s, x)) for s in solved.values()], 0) for x in ("status", "steps"))
     return minimize.Solution(params, np.asarray(first.objective), status, steps)
 

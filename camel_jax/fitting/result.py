@@ -21,7 +21,7 @@ from camel_jax.fitting.diagnostics import Diagnostics
 from camel_jax.fitting.identifiability import FitError
 from camel_jax.fitting.objective import law_fall, mean_log
 from camel_jax.fitting.starts import good_starts, some_lanes
-from camel_jax.laws.blend import SHARE
+from camel_jax.laws.blend import weights_of_parts
 from camel_jax.laws.law import (
     Law,
     Units,
@@ -124,15 +124,12 @@ class Fit(Readable):
         return plot_fit(self, ax)
 
     @property
-    def share_of_second(self) -> float | None:
-        """Weight of the second law of a blend, in [0, 1]; None for a law that is no blend."""
-        return float(self.raw[SHARE][0]) if self.inner_law.parts else None
-
-    @property
-    def share_of_sodm(self) -> float | None:
-        """Weight of SODM where it is the second law of a blend, in [0, 1]; None for every other law."""
-        parts = self.inner_law.parts
-        return self.share_of_second if parts and parts[1][0] == "sodm" else None
+    def part_weights(self) -> dict[str, float]:
+        """Weights of the laws of a blend by name, adding up to 1; empty for a law that is no blend."""
+        if not self.inner_law.parts:
+            return {}
+        weights = weights_of_parts(some_lanes(self.raw, 0))
+        return {name: float(w) for (name, _), w in zip(self.inner_law.parts, weights, strict=True)}
 
     @property
     def members(self) -> Any:

@@ -1,13 +1,14 @@
-"""CAMEL and additive SODM as one law: the geometric mean of their predictions, weighted by what each can do on a table.
+"""Several laws as one: the geometric mean of their predictions, weighted by what each can do on a table.
 
-CAMEL's skills are told apart by mixtures. Where a table has few, SODM, in which every domain helps every set in its own way and no
-more, often extrapolates over mixtures better (benchmarks/accuracy/few_mixtures.py); on other tables it fails at a larger size.
-``fit`` learns the weight from mixtures that it leaves out (``stacking``), up to a limit that falls with the number of mixtures.
+No law is the best on every table. CAMEL's skills are told apart by mixtures; SODM's joint form needs fewer of them, and is as good or
+better where the mixture's effect changes little with size; with many domains at one size little is left but a concave function of
+shares. The mean of laws that err in different ways is mostly better than the best of them. ``fit`` learns the weights from what each
+law predicts of mixtures and sizes that it leaves out, shrunk towards what is usual (``stacking``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,32 +16,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camel_jax.laws.camel import FEW_MIXTURES, camel
+from camel_jax.laws.camel import camel
 from camel_jax.laws.law import Law
-from camel_jax.laws.sodm import sodm
 from camel_jax.recipes.recipe import Recipe
-from camel_jax.tables.runs import Runs, count_mixtures
+from camel_jax.tables.runs import Runs, scales
 from camel_jax.types import Array, PerSet
 
-SHARE = "share"  # leaf of the weight of the second part: learnt by ``stacking``, not by the solvers of the parts
-PARTS = ("camel", "sodm")
-KNOWN = 1e6  # precision of that weight
+SHARE = "share"  # leaf of the weights of all parts but the first: learnt by ``stacking``, not by the parts' solvers
+PARTS = ("camel", "sodm_joint", "concave")
+SIZES, SWARM = (0.8, 0.2, 0.0), (0.5, 0.0, 0.5)  # their weights where a table says nothing: of several sizes, of one
+FIRST = 0.75  # that of the first of other parts; the rest have the remainder in equal parts
+MOST_DOMAINS = 40  # beyond which the fits of SODM would take minutes, and only CAMEL is asked
+KNOWN = 1e6  # precision of those weights
 
 
-def second_share(runs: Runs) -> float:
-    """Most weight of SODM on a table: a half up to two distinct mixtures a domain, then less, in proportion.
+def usual_weights(names: Sequence[str], runs: Runs) -> np.ndarray:
+    """Weights of parts where a table says nothing, (P,), adding up to 1; a part of none is not asked.
 
     >>> from camel_jax.evaluation import simulate
-    >>> [second_share(simulate.study(jax.random.key(0), n_domains=3, n_mixtures=n)) for n in (4, 8)]
-    [0.5, 0.375]
+    >>> swarm, runs = (simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=s) for s in ((1e7,), (1e7, 1e8)))
+    >>> usual_weights(PARTS, swarm).tolist(), usual_weights(PARTS, runs).tolist(), usual_weights(("camel", "dml"), runs).tolist()
+    ([0.5, 0.0, 0.5], [0.8, 0.2, 0.0], [0.75, 0.25])
     """
-    return 0.5 * min(1.0, FEW_MIXTURES * len(runs.domains) / count_mixtures(runs))
+    if tuple(names) == PARTS:
+        if len(runs.domains) > MOST_DOMAINS:
+            return np.array([1.0, 0.0, 0.0])
+        return np.array(SIZES if len(scales(runs)) > 1 else SWARM)
+    return np.array([FIRST, *np.full(len(names) - 1, (1.0 - FIRST) / (len(names) - 1))])
 
 
 def of_part(raw: Mapping[str, Array], name: str) -> dict[str, Array]:
     """The leaves of one part of the unconstrained parameters of a blend, by that part's own names.
 
-    >>> of_part({"sodm.floor": 1.0, "share": 0.5}, "sodm")
+    >>> of_part({"sodm.floor": 1.0, "share": [0.5]}, "sodm")
     {'floor': 1.0}
     """
     return {key.removeprefix(f"{name}."): leaf for key, leaf in raw.items() if key.startswith(f"{name}.")}
@@ -49,24 +57,30 @@ def of_part(raw: Mapping[str, Array], name: str) -> dict[str, Array]:
 def join_parts(parts: Mapping[str, Mapping[str, Array]], share: Array) -> dict[str, Array]:
     """The opposite of ``of_part``.
 
-    >>> join_parts({"sodm": {"floor": 1.0}}, 0.5)
-    {'sodm.floor': 1.0, 'share': 0.5}
+    >>> join_parts({"sodm": {"floor": 1.0}}, [0.5])
+    {'sodm.floor': 1.0, 'share': [0.5]}
     """
     return {f"{name}.{key}": leaf for name, raw in parts.items() for key, leaf in raw.items()} | {SHARE: share}
 
 
-def with_share(raw: Mapping[str, Array], share: float) -> dict[str, Array]:
-    """The same lanes with another weight of the second part.
+def with_share(raw: Mapping[str, Array], share: Array) -> dict[str, Array]:
+    """The same lanes with other weights of the parts after the first, (P - 1,).
 
-    >>> with_share({"sodm.floor": 1.0, "share": np.ones(2)}, 0.5)["share"]
-    array([0.5, 0.5])
+    >>> with_share({"sodm.floor": 1.0, "share": np.ones((2, 1))}, [0.5])["share"].tolist()
+    [[0.5], [0.5]]
     """
-    return {**raw, SHARE: np.full(np.shape(raw[SHARE]), share)}
+    return {**raw, SHARE: np.array(np.broadcast_to(share, np.shape(raw[SHARE])))}
+
+
+def weights_of_parts(raw: Mapping[str, Array]) -> np.ndarray:
+    """Weights of all parts, (P,), of the unconstrained parameters of one lane."""
+    share = np.asarray(raw[SHARE], float)
+    return np.array([1.0 - share.sum(), *share])
 
 
 def _part(name: str, skills: int) -> Law:
-    if name in ("camel", "sodm"):
-        return camel(skills) if name == "camel" else sodm()
+    if name == "camel":
+        return camel(skills)
     from camel_jax.laws.by_name import law_by_name
 
     return law_by_name(name)
@@ -74,43 +88,47 @@ def _part(name: str, skills: int) -> Law:
 
 @lru_cache(maxsize=64)
 def blend(skills: int = 16, parts: tuple[str, ...] = PARTS) -> Law:
-    """Two laws fitted apart, predicting together; CAMEL and additive SODM, the default of the command line.
+    """Laws fitted apart that predict together; CAMEL, joint SODM and a floor for swarms, the default of the command line.
 
     Args:
       skills: latent skills of CAMEL.
-      parts: names of the two laws; the second gets no more than the weight that SODM may have.
+      parts: names of two laws or more.
 
     Returns:
-      A ``Law`` whose raw parameters are those of its ``parts``, as "camel.transfer" and "sodm.floor", and the weight of SODM.
+      A ``Law`` whose raw parameters are those of its ``parts``, as "camel.transfer" and "sodm.floor", and the weights of all but the
+      first.
 
     Raises:
-      ValueError: not two different laws, or one of them a blend.
+      ValueError: fewer than two laws, one of them twice, or one of them a blend.
 
     >>> blend().name, [name for name, _ in blend().parts]
-    ('blend', ['camel', 'sodm'])
+    ('blend', ['camel', 'sodm_joint', 'concave'])
     """
     names = parts
-    if len(names) != 2 or names[0] == names[1] or "blend" in names:
-        raise ValueError(f"a blend is of two different laws, not of {', '.join(names)}")
+    if len(names) < 2 or len(set(names)) < len(names) or "blend" in names:
+        raise ValueError(f"a blend is of different laws, two at least, not of {', '.join(names)}")
     laws = tuple((name, _part(name, skills)) for name in names)
 
     def init(key: Array, runs: Runs) -> dict[str, Array]:
-        # CAMEL starts where it does alone, so that without weight of SODM the two laws are the same
-        keys = key, jax.random.fold_in(key, 1)
+        # CAMEL starts where it does alone, so that without weight of the others the two laws are the same
+        keys = [key, *(jax.random.fold_in(key, i) for i in range(1, len(laws)))]
         raw = {name: law.init(k, runs) for (name, law), k in zip(laws, keys, strict=True)}
-        return join_parts(raw, jnp.asarray(second_share(runs)))
+        return join_parts(raw, jnp.asarray(usual_weights(names, runs)[1:]))
 
     def predict(params: dict[str, Any], recipe: Recipe) -> PerSet:
-        first, second = (jnp.log(law.predict(params[name], recipe)) for name, law in laws)
-        return jnp.exp(first + params[SHARE] * (second - first))
+        first, *others = (jnp.log(law.predict(params[name], recipe)) for name, law in laws)
+        share = params[SHARE]
+        # a part without weight may say what it likes
+        apart = [share[i] * jnp.where(share[i] == 0.0, 0.0, one - first) for i, one in enumerate(others)]
+        return jnp.exp(first + sum(apart))
 
     def constrain(raw: dict[str, Array]) -> dict[str, Any]:
         return {name: law.constrain(of_part(raw, name)) for name, law in laws} | {SHARE: raw[SHARE]}
 
     def log_prior(raw: dict[str, Array]) -> Array:
-        # the weight is known: what reads the curvature of the prior, such as a design, is not to learn it from runs
+        # the weights are known: what reads the curvature of the prior, such as a design, is not to learn them from runs
         away = raw[SHARE] - jax.lax.stop_gradient(raw[SHARE])
-        return sum(law.log_prior(of_part(raw, name)) for name, law in laws) - 0.5 * KNOWN * away**2
+        return sum(law.log_prior(of_part(raw, name)) for name, law in laws) - 0.5 * KNOWN * jnp.sum(away**2)
 
     return Law(
         "blend",

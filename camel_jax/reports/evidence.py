@@ -36,7 +36,7 @@ def summarize(result: Any, table: Any) -> dict[str, Any]:
         "back_tests": [test._asdict() for test in result.backtests],
         "evidence": list(evidence_card(result)),
         "notes": list(result.notes),
-        **({f"share_of_{result.law.parts[1][0]}": result.share_of_second} if result.law.parts else {}),
+        **({"weights_of_laws": result.part_weights} if result.law.parts else {}),
         **({} if found is None else {"posterior": _told(found)}),
     }
 

@@ -13,18 +13,20 @@ from camel_jax import laws
 from camel_jax.evaluation import simulate
 from camel_jax.fitting.backtest import is_unmixed
 from camel_jax.fitting.objective import Robust, as_data, objective
-from camel_jax.fitting.stacking import _sizes_left_out
+from camel_jax.fitting.stacking import _mixtures_left_out, _sizes_left_out, best_weights
 from camel_jax.laws.law import scale_runs, table_units
 from camel_jax.tables.runs import select
 
 
 def test_a_blend_is_its_parts_fitted_apart(tmp_path):
     runs = simulate.study(jax.random.key(0), n_domains=3, n_mixtures=8, checkpoints=2, noise=0.004)
-    law = laws.blend(skills=3)
+    law = laws.blend(skills=3, parts=("camel", "sodm"))
     fitted = cj.fit(law, runs, key=KEY, starts=2, resamples=3)
-    share = fitted.share_of_sodm
-    assert 0 <= share <= 0.5 * 2 * 3 / 8 and np.array_equal(fitted.raw["share"], [share, share])
-    assert np.array_equal(fitted.resampled["share"], np.full(3, share))
+    weights = fitted.part_weights
+    share = weights["sodm"]
+    assert sum(weights.values()) == pytest.approx(1.0) and 0 < share < 1
+    assert np.array_equal(fitted.raw["share"], [[share], [share]])
+    assert np.array_equal(fitted.resampled["share"], np.full((3, 1), share))
     scaled = scale_runs(table_units(runs), runs)
     data = as_data(scaled)
     rng = np.random.default_rng(0)
@@ -39,7 +41,9 @@ def test_a_blend_is_its_parts_fitted_apart(tmp_path):
             assert float(value) == pytest.approx(fitted.objective[0], rel=1e-9)
     raw = {key: jnp.asarray(x[0]) for key, x in fitted.raw.items()}
     of_share = lambda share: law.log_prior(raw | {"share": share})  # noqa: E731
-    assert float(jax.grad(of_share)(raw["share"])) == 0.0 and float(jax.hessian(of_share)(raw["share"])) == -1e6
+    assert (
+        float(jax.grad(of_share)(raw["share"])[0]) == 0.0 and float(jax.hessian(of_share)(raw["share"])[0, 0]) == -1e6
+    )
     params = fitted.inner_law.constrain(raw)
     recipe = jax.tree.map(lambda x: x[5], scaled.recipe)
     camel, sodm = (np.log(part.predict(params[name], recipe)) for name, part in law.parts)
@@ -56,7 +60,7 @@ def test_a_blend_is_its_parts_fitted_apart(tmp_path):
 
 @pytest.mark.parametrize(("planted", "sizes"), [("sodm", 2), ("camel", 3)])
 def test_the_weight_of_a_part_is_what_left_out_mixtures_say(planted, sizes):
-    """Losses of SODM with noise: SODM may have all that the rule gives. Losses that SODM cannot follow: CAMEL has nearly all."""
+    """Losses of SODM with noise: SODM has most of the weight. Losses that SODM cannot follow: CAMEL has nearly all."""
     runs = simulate.study(
         jax.random.key(3), n_domains=3, n_mixtures=6, checkpoints=2, sizes=tuple(1e7 * 4.0 ** np.arange(sizes))
     )
@@ -69,9 +73,30 @@ def test_the_weight_of_a_part_is_what_left_out_mixtures_say(planted, sizes):
         losses = np.asarray(runs.losses) * np.exp(0.2 * turn)
     noise = 0.002 * np.random.default_rng(1).standard_normal(losses.shape)
     runs = dataclasses.replace(runs, losses=losses * np.exp(noise), sets=runs.sets[: losses.shape[1]])
-    law = laws.blend(skills=1 if planted == "sodm" else 4)
-    share = cj.fit(law, runs, key=KEY, starts=2, backtests=0).share_of_sodm
-    assert share == 0.5 if planted == "sodm" else share < 0.2
+    law = laws.blend(skills=1 if planted == "sodm" else 4, parts=("camel", "sodm"))
+    share = cj.fit(law, runs, key=KEY, starts=2, backtests=0).part_weights["sodm"]
+    assert share > 0.6 if planted == "sodm" else share < 0.2
+
+
+def test_weights_are_the_usual_ones_where_nothing_tells_the_parts_apart():
+    same = np.broadcast_to(0.01 * np.random.default_rng(0).standard_normal((1, 9, 2)), (3, 9, 2))
+    np.testing.assert_allclose(
+        best_weights([(same, np.ones((9, 2)))], np.array([0.5, 0.3, 0.2])), [0.5, 0.3, 0.2], atol=1e-4
+    )
+
+
+def test_opposite_errors_share_the_weight_and_a_part_of_none_gets_none():
+    up = 0.01 * np.ones((1, 9, 1))
+    weights = best_weights([(np.concatenate([up, -up, 0.0 * up]), np.ones((9, 1)))] * 4, np.array([0.8, 0.2, 0.0]))
+    np.testing.assert_allclose(weights, [0.5, 0.5, 0.0], atol=0.02)
+
+
+def test_a_part_that_hardly_counts_is_left_out():
+    good = 0.001 * np.ones((1, 9, 1))
+    assert best_weights([(np.concatenate([good, 50 * good]), np.ones((9, 1)))] * 8, np.array([0.8, 0.2])).tolist() == [
+        1.0,
+        0.0,
+    ]
 
 
 def test_where_no_run_mixes_domains_sizes_are_left_out_and_thin_evidence_counts_little():
@@ -81,12 +106,21 @@ def test_where_no_run_mixes_domains_sizes_are_left_out_and_thin_evidence_counts_
     single = np.eye(3)[np.asarray(runs.run) % 3]
     runs = dataclasses.replace(runs, recipe=dataclasses.replace(runs.recipe, weights=single))
     assert is_unmixed(runs)
-    kept, fold = _sizes_left_out(runs)
+    kept, judged = _sizes_left_out(runs)
     active = np.asarray(runs.recipe.n_active)
     for k, size in enumerate((9e7, 2.7e8, 8.1e8)):
-        assert np.allclose(active[fold == k], size) and active[kept[k]].max() < 0.5 * size
-    assert (fold[active < 5e7] == -1).all()
-    law = laws.blend(skills=3)
-    assert cj.fit(law, runs, key=KEY, starts=1, backtests=0).share_of_sodm <= 0.5 * 3 / 4
-    few = select(runs, active < 5e7)
-    assert cj.fit(law, few, key=KEY, starts=1, backtests=0).share_of_sodm == 0.0
+        assert np.allclose(active[judged[k]], size) and active[kept[k]].max() < 0.5 * size
+    assert not judged[:, active < 5e7].any()
+    assert len(_mixtures_left_out(runs)[0]) == 0
+    law = laws.blend(skills=3, parts=("camel", "sodm"))
+    few = cj.fit(law, select(runs, active < 5e7), key=KEY, starts=1, backtests=0).part_weights
+    assert sum(few.values()) == pytest.approx(1.0)
+
+
+def test_a_swarm_of_one_size_asks_the_floor_and_runs_of_several_sizes_ask_sodm():
+    swarm = simulate.study(jax.random.key(3), n_domains=3, n_mixtures=12, checkpoints=1, sizes=(1e7,))
+    weights = cj.fit(laws.blend(skills=3), swarm, key=KEY, starts=1, backtests=0).part_weights
+    assert weights["sodm_joint"] == 0.0 and weights["concave"] > 0.0
+    runs = simulate.study(jax.random.key(3), n_domains=3, n_mixtures=6, checkpoints=1, sizes=(1e7, 1e8))
+    weights = cj.fit(laws.blend(skills=3), runs, key=KEY, starts=1, backtests=0).part_weights
+    assert weights["concave"] == 0.0
