@@ -11,8 +11,8 @@ import numpy as np
 from camel_jax.fitting.backtest import RESAMPLES, backtest_sizes
 from camel_jax.fitting.cost import Shape, dense_is_quicker, dense_step, free_step, wide_step
 from camel_jax.fitting.lanes import one_blas_thread
-from camel_jax.fitting.separable import WIDE
-from camel_jax.fitting.stacking import FOLDS
+from camel_jax.fitting.separable import WIDE, crowded_steps, is_crowded
+from camel_jax.fitting.stacking import FOLDS, SETS
 from camel_jax.laws.law import Law
 from camel_jax.tables.runs import Runs
 
@@ -67,6 +67,11 @@ def forecast(
     for part in [one for _, one in law.parts] or [law]:
         warm = resamples + (FOLDS if law.parts else 0) + tests * min(resamples, RESAMPLES)
         first = starts + tests * (8 if part.separable else 1)
+        if part.separable and is_crowded(params := _params_of(part, runs), len(runs)):
+            folds = FOLDS * min(SETS / len(runs.sets), 1.0) if law.parts else 0.0
+            each = 1 + tests + folds + resamples + tests * min(resamples, RESAMPLES)
+            total += COMPILING + crowded_steps(params) * _step(part, runs) * each
+            continue
         total += COMPILING + _start_cost(part, runs) * first + _warm_cost(part, runs) * warm
     return Forecast((slowness() if slow is None else slow) * total / cores, cores)
 
@@ -116,6 +121,11 @@ def _is_large(law: Law, runs: Runs) -> bool:
         if part.derivatives is not None and not dense_is_quicker(_shape(part, raw, runs)):
             return True
     return False
+
+
+def _params_of(law: Law, runs: Runs) -> int:
+    """Parameters of one set of a separable law."""
+    return _params(jax.eval_shape(lambda key: law.init(key, runs), jax.random.key(0)), runs)
 
 
 def _params(raw: Any, runs: Runs) -> int:

@@ -21,6 +21,7 @@ from camel_jax.fitting.separable import by_least_squares
 from camel_jax.laws.blend import SHARE, join_parts, of_part
 from camel_jax.laws.law import Law
 from camel_jax.solvers import minimize
+from camel_jax.solvers.status import CONVERGED
 from camel_jax.storage import Kept
 from camel_jax.types import Array
 
@@ -48,6 +49,10 @@ def ask(request: Request) -> Asking[minimize.Solution]:
     solved: dict[str, minimize.Solution] = {}
     for name, part in lanes.law.parts:
         own = of_part(raw, name)
+        if solved and not np.any(np.asarray(raw[SHARE])):  # a part without weight says nothing
+            still = np.zeros(n, np.int32)
+            solved[name] = minimize.Solution(own, np.zeros(n), still + CONVERGED, still)
+            continue
         settings = dataclasses.replace(lanes, law=part, solver=best_solver(part, data, own))
         told = progress if not solved else None
         found = yield Request(settings, data, own, counts, warm, chunk, told)

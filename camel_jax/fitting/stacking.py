@@ -19,12 +19,14 @@ from camel_jax.fitting.backtest import is_unmixed
 from camel_jax.fitting.lanes import best_solver
 from camel_jax.fitting.objective import Data, log_predictions
 from camel_jax.fitting.plan import Asking, Lanes, Request
+from camel_jax.fitting.separable import is_crowded
 from camel_jax.laws.blend import SHARE, of_part
 from camel_jax.tables.runs import Runs, mixture_ids, scales
 
 FOLDS = 5
 FEWEST = 3  # mixtures at the largest size, below which all sizes are tested, and none is left out
 LARGEST = 3  # sizes left out one after the other where no run mixes domains
+SETS = 10  # on whose losses the weight is learnt where fits of a separable part are many and long
 GRID = 21  # weights tried, from nothing to all
 
 
@@ -48,11 +50,12 @@ def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> Asking[float]
     if not kept.any(1).all():
         return most
     counts = np.pad(kept.astype(float), [(0, 0), (0, len(data.weights) - rows)])
+    whole, data = data, _some_sets(lanes, data, raw)
     errors = []
     for name, part in lanes.law.parts:
         start = jax.tree.map(lambda x: np.broadcast_to(x, (n_folds, *np.shape(x))), of_part(raw, name))
         own = dataclasses.replace(lanes, law=part, solver=best_solver(part, data, start))
-        found = (yield Request(own, data, start, counts, warm=True)).params
+        found = (yield Request(own, data if part.separable else whole, start, counts, warm=True)).params
         each = [
             log_predictions(part, jax.tree.map(lambda x, i=i: np.asarray(x)[i], found), data.recipe)
             for i in range(n_folds)
@@ -68,6 +71,16 @@ def learn_share(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> Asking[float]
     costs = [np.sum((mass * np.abs(first + share * (second - first)))[known]) for share in shares]
     found = min(most, float(shares[int(np.argmin(costs))]))
     return found * n_folds / (n_folds + 1.0) if is_unmixed(runs) else found
+
+
+def _some_sets(lanes: Lanes, data: Data, raw: Any) -> Data:
+    """The table with some sets alone to be read by separable parts of very many parameters: their sets take a long fit each."""
+    rows, n_sets = data.log_losses.shape
+    sizes = [sum(np.size(x) for x in of_part(raw, name).values()) for name, part in lanes.law.parts if part.separable]
+    if n_sets <= SETS or not any(is_crowded(size // n_sets, rows) for size in sizes):
+        return data
+    seen = np.isin(np.arange(n_sets), np.linspace(0, n_sets - 1, SETS).astype(int))
+    return data._replace(measured=data.measured & seen)
 
 
 def _mixtures_left_out(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
