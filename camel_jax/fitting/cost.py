@@ -43,4 +43,5 @@ def dense_is_quicker(shape: Shape) -> bool:
 def wide_step(params: int, rows: int) -> float:
     """Seconds of a step of one set of a separable law with many parameters."""
     small, large = min(params, rows), max(params, rows)
-    return 2e-4 + 1e-10 * small**2 * large + 3e-11 * small**3 + 2e-8 * rows * params
+    product = (3e-11 if small > 300 else 1e-10) * small**2 * large
+    return 2e-4 + product + 3e-11 * small**3 + 1.2e-8 * rows * params

@@ -11,8 +11,9 @@ import numpy as np
 from camel_jax.fitting.backtest import RESAMPLES, backtest_sizes
 from camel_jax.fitting.cost import Shape, dense_is_quicker, dense_step, free_step, wide_step
 from camel_jax.fitting.lanes import one_blas_thread
-from camel_jax.fitting.separable import WIDE
-from camel_jax.fitting.stacking import FOLDS
+from camel_jax.fitting.separable import WIDE, crowded_steps, is_crowded
+from camel_jax.fitting.stacking import FOLDS, LARGEST
+from camel_jax.laws.blend import usual_weights
 from camel_jax.laws.law import Law
 from camel_jax.tables.runs import Runs
 
@@ -64,9 +65,16 @@ def forecast(
     cores = len(jax.local_devices())
     tests = len(backtest_sizes(runs, backtests))
     total = 0.0
-    for part in [one for _, one in law.parts] or [law]:
-        warm = resamples + (FOLDS if law.parts else 0) + tests * min(resamples, RESAMPLES)
+    asked = usual_weights([name for name, _ in law.parts], runs) > 0 if law.parts else np.ones(1, bool)
+    parts = [part for (_, part), yes in zip(law.parts, asked, strict=True) if yes] if law.parts else [law]
+    folds = FOLDS + min(LARGEST, len(backtest_sizes(runs, LARGEST))) if len(parts) > 1 else 0
+    for part in parts:
+        warm = resamples + folds + tests * min(resamples, RESAMPLES)
         first = starts + tests * (8 if part.separable else 1)
+        if part.separable and is_crowded(params := _params_of(part, runs), len(runs)):
+            each = 1 + tests + folds + resamples + tests * min(resamples, RESAMPLES)
+            total += COMPILING + crowded_steps(params) * _step(part, runs) * each
+            continue
         total += COMPILING + _start_cost(part, runs) * first + _warm_cost(part, runs) * warm
     return Forecast((slowness() if slow is None else slow) * total / cores, cores)
 
@@ -116,6 +124,11 @@ def _is_large(law: Law, runs: Runs) -> bool:
         if part.derivatives is not None and not dense_is_quicker(_shape(part, raw, runs)):
             return True
     return False
+
+
+def _params_of(law: Law, runs: Runs) -> int:
+    """Parameters of one set of a separable law."""
+    return _params(jax.eval_shape(lambda key: law.init(key, runs), jax.random.key(0)), runs)
 
 
 def _params(raw: Any, runs: Runs) -> int:
