@@ -57,6 +57,10 @@ from .recipes.outcome import Outcome as Outcome
 from .recipes.recipe import Recipe as Recipe
 from .recipes.recipe import dense as dense
 from .reports.card import evidence_card as evidence_card
+from .study.proposal import Proposal as Proposal
+from .study.recommend import Recommendation as Recommendation
+from .study.store import StudyError as StudyError
+from .study.study import Study as Study
 from .tables.combine import concat as concat
 from .tables.read import read_recipes as read_recipes
 from .tables.read import read_runs as read_runs
@@ -87,8 +91,12 @@ __all__ = [
     "Posterior",
     "Prediction",
     "Prior",
+    "Proposal",
     "Recipe",
+    "Recommendation",
     "Runs",
+    "Study",
+    "StudyError",
     "TableError",
     "accuracy_interval",
     "best_recipe",
