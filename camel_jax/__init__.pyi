@@ -16,6 +16,7 @@ from .design.value_of_runs import worth as worth
 from .downstream.fit import fit_accuracies as fit_accuracies
 from .downstream.outcomes import OutcomesAt as OutcomesAt
 from .downstream.result import AccuracyFit as AccuracyFit
+from .evaluation.estimator import LawRegressor as LawRegressor
 from .evaluation.leaderboard import Leaderboard as Leaderboard
 from .evaluation.leaderboard import leaderboard as leaderboard
 from .evaluation.methods import Prediction as Prediction
@@ -81,6 +82,7 @@ __all__ = [
     "FitError",
     "InfeasibleError",
     "Law",
+    "LawRegressor",
     "Leaderboard",
     "Limits",
     "LossesAt",
