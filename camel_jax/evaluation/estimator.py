@@ -34,7 +34,7 @@ class LawRegressor(RegressorMixin, BaseEstimator):
       field: whether residuals near measured mixtures correct predictions.
       seed: of every random choice.
 
-    >>> import camel_jax as cj
+    >>> import jax
     >>> from camel_jax.evaluation import simulate
     >>> from sklearn.model_selection import cross_val_score
     >>> frame = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8), checkpoints=1).to_frame()

@@ -51,9 +51,9 @@ def table_of(snapshot: Snapshot, settings: Settings) -> Runs | None:
     sets = tuple(dict.fromkeys(name for one in rows for name in one.losses))
     tasks = tuple(dict.fromkeys(name for one in rows for name in one.accuracies))
     names = tuple(dict.fromkeys(one.run for one in rows))
-    columns = (np.array([getattr(one, name) for one in rows], float) for name in ("n_total", "n_active", "tokens"))
+    recipe = recipe_of(rows)
     return Runs(
-        Recipe(*columns, np.array([one.weights for one in rows], float)),
+        recipe,
         np.array([[one.losses.get(name, np.nan) for name in sets] for one in rows], float).reshape(
             len(rows), len(sets)
         ),
@@ -66,6 +66,14 @@ def table_of(snapshot: Snapshot, settings: Settings) -> Runs | None:
         tasks,
         names,
     )
+
+
+def recipe_of(rows: Sequence[Any]) -> Recipe:
+    """Recipes of runs or results, leading axis R."""
+    total, active, tokens = (
+        np.array([getattr(one, name) for one in rows], float) for name in ("n_total", "n_active", "tokens")
+    )
+    return Recipe(total, active, tokens, np.array([one.weights for one in rows], float))
 
 
 def fit_table(settings: Settings, table: Runs, resamples: int = 0, backtests: int = 0) -> Fit:
@@ -95,8 +103,7 @@ def waiting_recipe(snapshot: Snapshot) -> Recipe | None:
     runs = [run for run in snapshot.runs if run.state == UNDER_WAY and run.run not in told]
     if not runs:
         return None
-    columns = (np.array([getattr(run, name) for run in runs], float) for name in ("n_total", "n_active", "tokens"))
-    return Recipe(*columns, np.array([run.weights for run in runs], float))
+    return recipe_of(runs)
 
 
 def knowledge_of(

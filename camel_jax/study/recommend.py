@@ -43,6 +43,7 @@ class Recommendation(Readable):
       fit: the law fitted to the study's results.
 
     >>> import tempfile
+    >>> import jax
     >>> import camel_jax as cj
     >>> from camel_jax.evaluation import simulate
     >>> place = f"{tempfile.mkdtemp()}/study.db"

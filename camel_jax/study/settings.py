@@ -93,7 +93,8 @@ class Settings:
         names = [field.name for field in dataclasses.fields(cls)]
         if sorted(data) != sorted(names):
             raise StudyError(f"the settings of the study do not hold {', '.join(names)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**plain)
 
 
 def make_settings(
@@ -145,7 +146,8 @@ def make_settings(
         cost_model or "flops",
         int(seed or 0),
     )
-    made.rungs(), made.the_law(), made.named_limits()
+    for check in (made.rungs, made.the_law, made.named_limits):
+        check()
     if made.goal().kind not in ("losses", "accuracies"):
         raise StudyError(f"objective {objective!r}: a study keeps objectives of losses or of accuracies")
     return made

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 try:
     import sqlalchemy as sa
+    from sqlalchemy import event, exc
 except ImportError:
     from camel_jax.runtime import require
 
@@ -163,8 +164,8 @@ class Store:
             url = sa.URL.create("sqlite", database=str(self.path.absolute()))
         if url.get_backend_name() == "sqlite":
             self._engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": WAIT})
-            sa.event.listen(self._engine, "connect", _no_transactions_of_its_own)
-            sa.event.listen(self._engine, "begin", _begin)
+            event.listen(self._engine, "connect", _no_transactions_of_its_own)
+            event.listen(self._engine, "begin", _begin)
         else:
             self.place = url.render_as_string(hide_password=True)
             self._engine = sa.create_engine(url, poolclass=sa.NullPool)
@@ -290,7 +291,7 @@ class Store:
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-        except sa.exc.SQLAlchemyError as error:
+        except exc.SQLAlchemyError as error:
             reason = " ".join(str(getattr(error, "orig", None) or error).split())
             raise StudyError(f"{self.place}: {reason:.300}") from error
 
@@ -302,7 +303,7 @@ def _without(row: Any, **others: Any) -> dict[str, Any]:
 def _parse_url(text: str) -> sa.URL:
     try:
         url = sa.make_url(text)
-    except sa.exc.ArgumentError:
+    except exc.ArgumentError:
         raise StudyError("the URL of a study cannot be read; write it as postgresql://user@host/database") from None
     backend = url.get_backend_name()
     if backend in ("postgresql", "postgres"):

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.recipes.recipe import Recipe
-from camel_jax.study.ask import cost_of
+from camel_jax.study.ask import cost_of, recipe_of
 from camel_jax.study.settings import Settings
 from camel_jax.study.store import DROPPED, FINISHED, UNDER_WAY, Asked, Snapshot, StudyError, Told
 from camel_jax.tables.runs import Runs
@@ -108,7 +107,8 @@ def as_result(
     shares = mixture if mixture is not None or asked is None else asked.weights
     assert size is not None and count is not None and shares is not None
     numbers = checked_numbers(run, losses, "loss"), checked_numbers(run, accuracies, "acc")
-    return Told(run, float(count), *map(float, size), tuple(map(float, shares)), *numbers, 0.0)
+    weights, (told_losses, told_accuracies) = tuple(map(float, shares)), numbers
+    return Told(run, float(count), float(size[0]), float(size[1]), weights, told_losses, told_accuracies, 0.0)
 
 
 def take_in(
@@ -160,9 +160,7 @@ def take_in(
 
 def _given(settings: Settings, row: Told, place: int, now: float) -> Asked:
     """A run that comes with its result."""
-    columns = ([row.n_total], [row.n_active], [row.tokens])
-    recipe = Recipe(*(np.array(x) for x in columns), np.array([row.weights]))
-    cost = float(cost_of(settings, recipe)[0])
+    cost = float(cost_of(settings, recipe_of([row]))[0])
     return Asked(row.run, 0, place, UNDER_WAY, row.n_total, row.n_active, row.tokens, row.weights, cost, "", now)
 
 
