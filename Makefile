@@ -11,7 +11,7 @@ PY := .venv/bin/python
 JOBS ?= 2
 TAG ?=
 SLOW ?= slow
-LOWEST ?= tests/tables tests/test_storage.py tests/mixture tests/fitting
+LOWEST ?= tests/tables tests/test_storage.py tests/mixture tests/fitting tests/study/test_store.py tests/study/test_writers.py
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # packages whose own parsers read what is exported; what does not go with them in one environment is asked for by itself:

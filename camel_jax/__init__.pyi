@@ -16,6 +16,7 @@ from .design.value_of_runs import worth as worth
 from .downstream.fit import fit_accuracies as fit_accuracies
 from .downstream.outcomes import OutcomesAt as OutcomesAt
 from .downstream.result import AccuracyFit as AccuracyFit
+from .evaluation.estimator import LawRegressor as LawRegressor
 from .evaluation.leaderboard import Leaderboard as Leaderboard
 from .evaluation.leaderboard import leaderboard as leaderboard
 from .evaluation.methods import Prediction as Prediction
@@ -57,6 +58,10 @@ from .recipes.outcome import Outcome as Outcome
 from .recipes.recipe import Recipe as Recipe
 from .recipes.recipe import dense as dense
 from .reports.card import evidence_card as evidence_card
+from .study.proposal import Proposal as Proposal
+from .study.recommend import Recommendation as Recommendation
+from .study.store import StudyError as StudyError
+from .study.study import Study as Study
 from .tables.combine import concat as concat
 from .tables.read import read_recipes as read_recipes
 from .tables.read import read_runs as read_runs
@@ -77,6 +82,7 @@ __all__ = [
     "FitError",
     "InfeasibleError",
     "Law",
+    "LawRegressor",
     "Leaderboard",
     "Limits",
     "LossesAt",
@@ -87,8 +93,12 @@ __all__ = [
     "Posterior",
     "Prediction",
     "Prior",
+    "Proposal",
     "Recipe",
+    "Recommendation",
     "Runs",
+    "Study",
+    "StudyError",
     "TableError",
     "accuracy_interval",
     "best_recipe",

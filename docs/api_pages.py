@@ -29,6 +29,7 @@ WINGS = {
     "evaluation": "Laws and baselines at a scale that was held out. [Results](../accuracy.md).",
     "proxy": "Real runs from tiny models. [How to](../guide/proxies.md).",
     "reports": "What is told to people: a recommendation, its evidence, its panels.",
+    "study": "A study that is kept: ask for runs, tell their results, take its recommendation. [How to](../guide/study.md).",
     "interop": "From trackers and evaluators, to trainers.",
 }
 

@@ -30,6 +30,7 @@ from camel_jax.cli import (
     path,
     predict,
     report,
+    study,
     sweep,
 )
 from camel_jax.cli.examples import epilog
@@ -43,6 +44,7 @@ COMMANDS = {
     "Start here": {"demo": demo.demo, "example": example.example},
     "From runs to a mixture": {"fit": fit.fit, "predict": predict.predict, "mix": mix.mix, "report": report.report},
     "Other decisions": {"front": front.front, "path": path.path, "budget": budget.budget, "design": design.design},
+    "A study that is kept": {f"study {name}": command for name, command in study.COMMANDS.items()},
     "In and out": {"import": import_runs.import_runs, "export": export.export},
     "Evidence and runs": {"leaderboard": leaderboard.leaderboard, "sweep": sweep.sweep},
 }
@@ -53,9 +55,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_groups = {"study": typer.Typer(help="Keep a study: ask for runs, tell their results, take its recommendation.")}
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
-        app.command(name, epilog=epilog(name), rich_help_panel=panel)(by_topic(command))
+        *group, last = name.split()
+        if group and group[0] not in [one.name for one in app.registered_groups]:
+            app.add_typer(_groups[group[0]], name=group[0], rich_help_panel=panel, no_args_is_help=True)
+        where = _groups[group[0]] if group else app
+        where.command(last, epilog=epilog(name), rich_help_panel=None if group else panel)(by_topic(command))
 
 
 def _version(asked: bool) -> None:

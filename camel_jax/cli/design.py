@@ -48,7 +48,10 @@ def design(
         str, typer.Option(help="Where candidates come from: dirichlet (random) or lattice (regular).")
     ] = "dirichlet",
     criterion: Annotated[
-        str, typer.Option(help="Of the optimal design: mean or worst variance at the target.")
+        str,
+        typer.Option(
+            help="Of the optimal design: mean or worst variance at the target, or choice: that of differences between mixtures."
+        ),
     ] = "mean",
     min_runs: Annotated[int, typer.Option(min=0, help="Fewest runs of every size.")] = 0,
     max_runs: Annotated[int, typer.Option(min=1, help="Most runs.")] = 100,
@@ -146,7 +149,7 @@ def design(
             max_runs=max_runs,
             **asked,
         )
-    key = "worst_after" if criterion == "worst" else "error_after"
+    key = {"worst": "worst_after", "choice": "regret_after"}.get(criterion, "error_after")
     best = min(found, key=lambda one: getattr(one, key))
     from camel_jax.design.value_of_runs import worth
 

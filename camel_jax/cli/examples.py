@@ -27,6 +27,16 @@ EXAMPLES = {
         "camel-jax import ratios.csv metrics.csv --yes --out runs.csv",
     ),
     "export": ("camel-jax export mixture.json --to olmo-core --tokens 1T --out data.yaml",),
+    "study new": (
+        "camel-jax study new study.db --domains web,code,books --target-size 7B --ladder 30M,100M,300M --max code=0.3",
+    ),
+    "study ask": ("camel-jax study ask study.db --budget 1e19 --out next.csv",),
+    "study tell": (
+        "camel-jax study tell study.db runs.csv",
+        "camel-jax study tell study.db --run next-001-30M --loss web=3.12 --loss code=2.41",
+    ),
+    "study recommend": ("camel-jax study recommend study.db --out mixture.json",),
+    "study show": ("camel-jax study show study.db --out history.csv",),
     "sweep": ("camel-jax sweep recipes.csv --out runs.csv",),
 }
 

@@ -9,7 +9,25 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 TOPICS = {
-    "Input": ("recipes", "runs", "fit", "columns", "benchmarks", "benchmark_columns", "tasks", "folders", "holdout"),
+    "Input": (
+        "study",
+        "name",
+        "results",
+        "run",
+        "losses",
+        "accuracies",
+        "failed",
+        "replace",
+        "recipes",
+        "runs",
+        "fit",
+        "columns",
+        "benchmarks",
+        "benchmark_columns",
+        "tasks",
+        "folders",
+        "holdout",
+    ),
     "Target": ("size", "tokens", "target_size", "target_tokens", "flops", "sizes", "sparsity", "budget"),
     "Objective": ("objective", "first", "second", "risk", "tail", "reference", "near"),
     "Limits on the mixture": (
@@ -20,7 +38,7 @@ TOPICS = {
     "Uncertainty": ("resamples", "bayes", "chains", "draws", "level", "noise"),
     "Runs to choose from": (
         *("ladder", "tokens_per_parameter", "mixtures", "candidates", "domains", "shapes"),
-        *("criterion", "min_runs", "max_runs"),
+        *("criterion", "min_runs", "max_runs", "replicates"),
     ),
     "Training": ("batch", "context", "rate", "corpus_seed", "domain_bytes"),
     "Price": ("cost_model", "gpu_hour", "peak", "utilization"),
@@ -32,7 +50,7 @@ TOPICS = {
     ),
     "Which runs": ("checkpoints", "unfinished", "drop_incomplete"),
     "Trainer": ("to", "paths", "lattice", "sequence_length", "batch_tokens", "documents"),
-    "Output": ("out", "out_dir", "figure", "curves", "template", "launch", "json"),
+    "Output": ("out", "out_dir", "figure", "curves", "template", "launch", "under_way", "json"),
 }
 
 

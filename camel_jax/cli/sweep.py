@@ -78,12 +78,13 @@ def sweep(
     if not resume and parts.is_dir() and any(parts.glob("*.row")):
         raise ValueError(f"{parts} holds rows of a sweep that was stopped: go on with --resume, or remove the folder")
     from camel_jax.proxy.corpus import build_corpus
-    from camel_jax.proxy.jobs import find_shapes
+    from camel_jax.proxy.jobs import find_shapes, other_sizes
     from camel_jax.proxy.sweep import sweep as train_all
     from camel_jax.proxy.train import Settings
 
     settings = Settings(batch=batch, context=context, rate=rate)
-    find_shapes(recipe, names, settings)
+    if others := other_sizes(recipe, find_shapes(recipe, names, settings)):
+        say(f"note: the nearest model is trained: {', '.join(others)}")
     with working("reading text"):
         corpus = build_corpus(domains, text, seed=corpus_seed, domain_bytes=domain_bytes)
     with working(f"training {len(names)} models, tokens") as progress:

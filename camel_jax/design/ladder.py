@@ -125,7 +125,7 @@ def shape_weights(shape: str, rungs: int) -> np.ndarray:
 
 
 def shape_counts(
-    ladder: Ladder, weights: Array, budget: float, *, by: str = "runs", max_runs: int = 100, min_runs: int = 0
+    ladder: Ladder, weights: Array, budget: float, *, by: str = "runs", max_runs: int = 100, min_runs: Any = 0
 ) -> np.ndarray:
     """Runs of every option of a ladder under a shape and a budget, (L,) integers.
 
@@ -134,7 +134,7 @@ def shape_counts(
       weights: (rungs,) share of every size.
       budget: all that the runs may cost, in the unit of the ladder's costs.
       by: "runs": shares of the number of runs. "cost": shares of the budget.
-      max_runs: most runs. min_runs: fewest runs at every size.
+      max_runs: most runs. min_runs: fewest runs of every size, a number or (rungs,).
 
     Raises:
       ValueError: not even ``min_runs`` at every size, or not one run, is affordable.
@@ -144,11 +144,11 @@ def shape_counts(
     """
     if by not in ("runs", "cost"):
         raise ValueError(f"shares are of 'runs' or of 'cost', got {by!r}")
-    weights = np.asarray(weights, float)
+    weights, least = np.asarray(weights, float), np.broadcast_to(np.asarray(min_runs, int), (ladder.rungs,))
     cheap = np.asarray([ladder.cost[ladder.rung == r].min() for r in range(ladder.rungs)])
     mean = np.asarray([ladder.cost[ladder.rung == r].mean() for r in range(ladder.rungs)])
-    if min_runs * cheap.sum() > budget or budget < cheap.min():
-        need = max(min_runs * cheap.sum(), cheap.min())
+    if least @ cheap > budget or budget < cheap.min():
+        need = max(float(least @ cheap), cheap.min())
         raise ValueError(f"a budget of {budget:.3g} is too small: the fewest runs cost {need:.3g}")
     share = weights / mean if by == "cost" else weights
     scale = min(budget / (share @ mean), max_runs / share.sum())
@@ -157,18 +157,19 @@ def shape_counts(
         counts = np.zeros(len(ladder.cost), int)
         for r in range(ladder.rungs):
             options = np.flatnonzero(ladder.rung == r)
-            n = max(int(share[r] * scale + 1e-9), min_runs)
+            n = max(int(share[r] * scale + 1e-9), int(least[r]))
             counts[options] = n // len(options)
             counts[options[: n % len(options)]] += 1
         return counts
 
     counts = spread(scale)
-    while counts @ ladder.cost > budget or counts.sum() > max(max_runs, min_runs * ladder.rungs):
+    while counts @ ladder.cost > budget or counts.sum() > max(max_runs, least.sum()):
         scale *= 0.98  # the fewest runs of large sizes may take what the shares gave to small ones
         counts = spread(scale)
         if scale < 1e-3:
+            asked = str(least[0]) if len(set(least)) == 1 else ", ".join(map(str, least))
             raise ValueError(
-                f"a budget of {budget:.3g} does not buy {min_runs} run(s) of every size with its token counts"
+                f"a budget of {budget:.3g} does not buy {asked} run(s) of every size with its token counts"
             )
     for r in range(ladder.rungs)[::-1]:  # what rounding left buys at most one more run of a size
         options = np.flatnonzero((ladder.rung == r) & (weights[r] > 0))

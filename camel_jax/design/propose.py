@@ -28,7 +28,7 @@ from camel_jax.types import Array
 
 POOL = 384  # candidates whose derivatives are kept at once
 ROUNDS = 3  # times the pool is filled anew from all candidates
-CRITERIA = ("mean", "worst")
+CRITERIA = ("mean", "worst", "choice")
 
 
 def propose_runs(
@@ -41,9 +41,10 @@ def propose_runs(
     shape: str = "optimal",
     by: str = "runs",
     criterion: str = "mean",
-    min_runs: int = 0,
+    min_runs: int | Sequence[int] = 0,
     max_runs: int = 100,
     copies: int | None = None,
+    set_weights: Array | None = None,
 ) -> Design:
     """The runs to buy with a budget.
 
@@ -55,10 +56,12 @@ def propose_runs(
       mixtures: candidates (n, K); each may be run at every size. Fixed shapes take them from the first on, at every size.
       shape: "optimal", or a fixed shape of ``ladder.shape_weights``.
       by: shares of fixed shapes, of "runs" or of "cost".
-      criterion: of the optimal design: "mean" variance at the target, or the "worst".
-      min_runs: fewest runs of every size.
+      criterion: of the optimal design: "mean" variance at the target, the "worst", or "choice", the mean variance of the differences
+        between the target's mixtures, by which one of them is chosen.
+      min_runs: fewest runs of every size, a number or one a size.
       max_runs: most runs in all.
       copies: how often the optimal design may buy one mixture at one size; None for no limit.
+      set_weights: (V,) what every validation set counts in the choice of a mixture; all the same if None.
 
     Returns:
       Design. The optimal one is never worse, by its criterion, than a fixed shape under the same limits.
@@ -89,6 +92,7 @@ def propose_runs(
         min_runs=min_runs,
         max_runs=max_runs,
         copies=copies,
+        set_weights=set_weights,
     )[0]
 
 
@@ -102,9 +106,10 @@ def compare_shapes(
     shapes: Sequence[str] = ("optimal", *SHAPES),
     by: str = "runs",
     criterion: str = "mean",
-    min_runs: int = 0,
+    min_runs: int | Sequence[int] = 0,
     max_runs: int = 100,
     copies: int | None = None,
+    set_weights: Array | None = None,
 ) -> tuple[Design, ...]:
     """Several designs for one budget, one a shape in the order given.
 
@@ -116,10 +121,12 @@ def compare_shapes(
       mixtures: candidates (n, K); each may be run at every size.
       shapes: names of one or more shapes, as in :func:`propose_runs`.
       by: shares of fixed shapes, of "runs" or of "cost".
-      criterion: of the optimal design: "mean" variance at the target, or the "worst".
-      min_runs: fewest runs of every size.
+      criterion: of the optimal design: "mean" variance at the target, the "worst", or "choice", the mean variance of the differences
+        between the target's mixtures, by which one of them is chosen.
+      min_runs: fewest runs of every size, a number or one a size.
       max_runs: most runs in all.
       copies: how often the optimal design may buy one mixture at one size; None for no limit.
+      set_weights: (V,) what every validation set counts in the choice of a mixture; all the same if None.
 
     Raises:
       ValueError: as for :func:`propose_runs`, or no shape.
@@ -139,7 +146,10 @@ def compare_shapes(
         raise ValueError(f"the budget must be above zero, got {budget!r}")
     if criterion not in CRITERIA:
         raise ValueError(f"criterion {criterion!r} is not one of {', '.join(CRITERIA)}")
-    if min_runs < 0 or max_runs < 1:
+    least = np.asarray(min_runs)
+    if least.shape not in ((), (ladder.rungs,)):
+        raise ValueError(f"min_runs is a number, or one for each of the {ladder.rungs} sizes; got {min_runs!r}")
+    if (least < 0).any() or max_runs < 1:
         raise ValueError(f"min_runs must be at least 0 and max_runs at least 1, got {min_runs} and {max_runs}")
     if copies is not None and copies < 1:
         raise ValueError(f"copies must be at least 1, got {copies}")
@@ -151,22 +161,51 @@ def compare_shapes(
     for shape in shapes:
         if shape != "optimal":
             shape_weights(shape, ladder.rungs)
-    task = _Task(knowledge, ladder, target, mixtures, criterion, max_runs)
+    task = _Task(knowledge, ladder, target, mixtures, criterion, max_runs, set_weights)
     fixed: dict[str, np.ndarray] = {}
     for shape in SHAPES if "optimal" in shapes else [s for s in SHAPES if s in shapes]:
         weights = shape_weights(shape, ladder.rungs)
         options = shape_counts(ladder, weights, budget, by=by, max_runs=max_runs, min_runs=min_runs)
         fixed[shape] = task.first_mixtures(options)
-    limit = Budget(float(budget), max_runs, np.full(ladder.rungs, min_runs), copies)
+    limit = Budget(float(budget), max_runs, np.broadcast_to(least, (ladder.rungs,)), copies)
     best = task.optimal(limit, list(fixed.values())) if "optimal" in shapes else None
     return tuple(task.describe(s, best if s == "optimal" and best is not None else fixed[s]) for s in shapes)
+
+
+def _checked_weights(weights: Array | None, sets: int) -> np.ndarray:
+    """Weights of the sets, (V,), that sum to 1.
+
+    Raises:
+      ValueError: another number of them, or numbers that are no weights.
+    """
+    given = np.ones(sets) if weights is None else np.asarray(weights, float)
+    if given.shape != (sets,) or not (np.isfinite(given).all() and (given >= 0).all() and given.sum() > 0):
+        raise ValueError(f"set_weights are {sets} numbers from 0, not all 0; got {weights!r}")
+    return given / given.sum()
+
+
+def value_slopes(losses: Array, slopes: Array, set_weights: Array | None = None) -> Array:
+    """Derivatives of the weighted mean loss over sets by raw parameters, (M, n, P).
+
+    Args:
+      losses: (M, n, V) in nats. slopes: (M, n, V, P) of the log losses. set_weights: (V,), all the same if None.
+    """
+    weights = _checked_weights(set_weights, losses.shape[-1])
+    return jnp.einsum("mnv,mnvp->mnp", losses * weights, slopes)
 
 
 class _Task:
     """One question: all candidates, the derivatives at the target, and how to evaluate counts of candidates."""
 
     def __init__(
-        self, known: Knowledge, ladder: Ladder, target: Target, mixtures: np.ndarray, criterion: str, max_runs: int
+        self,
+        known: Knowledge,
+        ladder: Ladder,
+        target: Target,
+        mixtures: np.ndarray,
+        criterion: str,
+        max_runs: int,
+        set_weights: Array | None = None,
     ):
         self.known, self.ladder, self.target, self.kind = known, ladder, target, criterion
         self.candidates = ladder.recipes(mixtures)
@@ -175,9 +214,14 @@ class _Task:
         self.mixtures = len(mixtures)
         self.pool_size = min(len(self.cost), max(POOL, 4 * max_runs))
         slopes = known.slopes(target.recipe) * known.noise[:, None]
-        self.rows = slopes.reshape(slopes.shape[0], -1, slopes.shape[-1])  # (M, Q, P)
-        self.weights = np.full(self.rows.shape[1], 1.0 / self.rows.shape[1])
         self.losses = known.losses(target.recipe)  # (M, n, V) nats
+        self.set_weights = _checked_weights(set_weights, len(known.sets))
+        self.chosen_by = value_slopes(self.losses, slopes, set_weights)  # (M, n, P) its derivatives
+        self.told = slopes.reshape(slopes.shape[0], -1, slopes.shape[-1])  # (M, Q, P) of every log loss
+        self.rows = self.told  # what the criterion is about
+        if criterion == "choice":
+            self.rows = self.chosen_by - self.chosen_by.mean(1, keepdims=True)
+        self.weights = np.full(self.rows.shape[1], 1.0 / self.rows.shape[1])
         self._kept: dict[bytes, Array] = {}
 
     def first_mixtures(self, options: np.ndarray) -> np.ndarray:
@@ -200,30 +244,28 @@ class _Task:
             self._kept = {name: self.known.slopes(select_recipe(self.candidates, members))}
         return Pool(self._kept[name], self.cost[members], self.rung[members], self.known.precision, targets)
 
-    def variances(self, counts: np.ndarray) -> np.ndarray:
-        """Variance of log loss of every target row under counts of candidates, (Q,)."""
+    def variances(self, counts: np.ndarray, rows: Array | None = None) -> np.ndarray:
+        """Variance of every row of the criterion, or of other rows, under counts of candidates, (Q,)."""
         members, some = self._members(counts)
-        slopes = self.known.slopes(select_recipe(self.candidates, members))
-        return np.asarray(exchange.variances(self.known.precision, slopes, jnp.asarray(some, float), self.rows))
+        slopes, rows = self.known.slopes(select_recipe(self.candidates, members)), self.rows if rows is None else rows
+        return np.asarray(exchange.variances(self.known.precision, slopes, jnp.asarray(some, float), rows))
 
     def regrets(self, counts: np.ndarray) -> tuple[float, float]:
         """Expected regret in nats of choosing among the target's mixtures, without and with the runs."""
         members, some = self._members(counts)
-        losses, known = self.losses, self.known
-        rows = self.rows.reshape(*losses.shape, -1)
-        rows = jnp.mean(losses[..., None] * rows, axis=2)  # of the mean loss over sets
+        known, rows = self.known, self.chosen_by
         slopes = known.slopes(select_recipe(self.candidates, members))
         before, after = (
             exchange.covariance(known.precision, slopes, jnp.asarray(n, float), rows) for n in (0 * some, some)
         )
-        return expected_regret(losses.mean(2), before, after)
+        return expected_regret(self.losses @ self.set_weights, before, after)
 
     def tokens_saved(self, cost: float) -> float:
         """Nats of mean loss that a cost would save as more tokens for the target."""
         t = self.target.recipe
         more = 1.0 + cost / float(np.mean(checked_costs(self.ladder.model, t)))
         longer = self.known.losses(Recipe(t.n_total, t.n_active, t.tokens * more, t.weights))
-        return float(np.mean(self.losses - longer))
+        return float(np.mean((self.losses - longer) @ self.set_weights))
 
     def value(self, counts: np.ndarray) -> float:
         """The criterion itself, not the weighted mean that stands for the worst case."""
@@ -257,7 +299,7 @@ class _Task:
         exchange.check(Pool(None, self.cost, self.rung, None, None), budget)
         values = [self.value(counts) for counts in starts]
         best, value = starts[int(np.argmin(values))], min(values)
-        for attempt in range(1 if self.kind == "mean" else 5):
+        for attempt in range(5 if self.kind == "worst" else 1):
             counts = self._improve(budget, best, thorough=attempt == 0)
             variances = self.variances(counts)
             found = float(variances.max() if self.kind == "worst" else variances.mean())
@@ -283,13 +325,13 @@ class _Task:
 
     def describe(self, shape: str, counts: np.ndarray) -> Design:
         """The design of counts of candidates."""
-        self.weights = np.full(len(self.weights), 1.0 / len(self.weights))
+        self.rows, self.weights = self.told, np.full(self.told.shape[1], 1.0 / self.told.shape[1])
         members, some = self._members(counts)
         bought, values = exchange.order(self.pool(members), some)
         distinct, first = np.unique(bought, return_index=True)
         distinct = distinct[np.argsort(first)]
         recipe = select_recipe(self.candidates, members[distinct])
-        before, after = self.variances(np.zeros_like(counts)), self.variances(counts)
+        before, after = self.variances(np.zeros_like(counts), self.told), self.variances(counts, self.told)
         sizes, known, regrets = recipe.n_active, self.known, self.regrets(counts)
         return Design(
             shape=shape,

@@ -121,7 +121,8 @@ def probability_best(
       domains: names of the K domains.
 
     Returns:
-      Name to probability; they sum to 1, and mixtures that are equal in a draw share it.
+      Name to probability; they sum to 1, and mixtures that are equal in a draw share it. NaN for all where the outcomes say that no run
+      mixes domains (``unmixed``): draws that agree there only agree on what the law assumes.
 
     Raises:
       ValueError: fewer than two mixtures, shares that are no mixture, or outcomes without draws.
@@ -139,6 +140,8 @@ def probability_best(
     drawn = _report(*split_function(problem.outcomes), problem.goal, jnp.asarray(np.stack(shares)))[3]
     if drawn is None:
         raise ValueError("these outcomes have no draws, so there is no probability; give a fit's losses_at")
+    if getattr(problem.outcomes, "unmixed", False):
+        return dict.fromkeys(mixtures, float("nan"))
     costs = np.asarray(drawn)
     wins = costs == costs.min(0)
     return dict(zip(mixtures, (wins / wins.sum(0)).mean(1).tolist(), strict=True))

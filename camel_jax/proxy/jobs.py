@@ -14,6 +14,7 @@ from camel_jax.proxy.corpus import Corpus
 from camel_jax.proxy.model import Shape, find_shape
 from camel_jax.proxy.train import Settings
 from camel_jax.recipes.recipe import Recipe
+from camel_jax.recipes.sizes import format_size
 
 
 class Job(NamedTuple):
@@ -32,7 +33,7 @@ def find_shapes(recipe: Recipe, names: Sequence[str], settings: Settings) -> lis
     """The model of every recipe; all recipes that cannot be trained are in the one message.
 
     Raises:
-      ValueError: a size that is not on the ladder, or two rows of one run with the same steps.
+      ValueError: a size that no model of the ladder is near, or two rows of one run with the same steps.
     """
     shapes: list[Shape] = []
     wrong: dict[str, list[str]] = {}
@@ -50,6 +51,21 @@ def find_shapes(recipe: Recipe, names: Sequence[str], settings: Settings) -> lis
         parts = [f"run {', '.join(runs[:3])}{' ...' if len(runs) > 3 else ''}: {rule}" for rule, runs in wrong.items()]
         raise ValueError("; ".join(parts))
     return shapes
+
+
+def other_sizes(recipe: Recipe, shapes: Sequence[Shape]) -> list[str]:
+    """Sizes of recipes for which a model of another size stands, in words, each once: those that are more than 2 % away.
+
+    >>> two = Recipe(*np.array([[6e3, 6.2e3], [6e3, 6.2e3], [1e6, 1e6]]), np.ones((2, 1)))
+    >>> other_sizes(two, [find_shape(n, n) for n in two.n_active])
+    ['6K as 6224']
+    """
+    told = []
+    for total, active, shape in zip(np.asarray(recipe.n_total), np.asarray(recipe.n_active), shapes, strict=True):
+        if max(abs(active / shape.n_active - 1), abs(total / shape.n_total - 1)) > 0.02:
+            true = f"{shape.n_active}" if shape.experts == 1 else f"{shape.n_total} with {shape.n_active} active"
+            told.append(f"{format_size(float(total), float(active))} as {true}")
+    return list(dict.fromkeys(told))
 
 
 def make_jobs(

@@ -87,31 +87,36 @@ LADDER = tuple(
     )
 )
 SPARSITIES = tuple((experts, k) for experts in (2, 4, 8, 16) for k in (1, 2) if k < experts)
-NEAR = 0.02  # how far a size of a recipe may be from that of the ladder
+FAR = 2.0  # a size of a recipe may be so many times smaller or larger than the model that stands for it
 
 
 def find_shape(n_active: float, n_total: float) -> Shape:
-    """The model of the ladder with these counts of parameters, each within 2 %.
+    """The model of the ladder that is nearest in active parameters, and nearest in the ratio of total to active ones.
+
+    A recipe of 6K is trained as the model of 6,224 parameters; what was trained is what the table of runs says.
 
     Args:
-      n_active, n_total: parameters besides the embedding.
+      n_active, n_total: parameters besides the embedding. Equal ones ask for a dense model.
 
     Raises:
-      ValueError: there is none; the message lists the sizes there are.
+      ValueError: the nearest is more than twice or less than half as large; the message lists the sizes there are.
 
-    >>> find_shape(6200, 6200).width, find_shape(6224, 18128).experts
-    (16, 4)
+    >>> find_shape(6e3, 6e3).n_active, find_shape(14e3, 14e3).n_active, find_shape(6224, 18128).experts
+    (6224, 13944, 4)
     """
-    near = [base for base in LADDER if abs(n_active / base.n_active - 1) <= NEAR]
-    if not near:
-        sizes = ", ".join(str(base.n_active) for base in LADDER)
-        raise ValueError(f"no proxy model has {n_active:.6g} active parameters: the ladder is {sizes}")
-    shapes = [near[0], *(dataclasses.replace(near[0], experts=e, top_k=k) for e, k in SPARSITIES)]
-    best = min(shapes, key=lambda shape: abs(math.log(n_total / shape.n_total)))
-    if abs(n_total / best.n_total - 1) > NEAR:
+    base = min(LADDER, key=lambda shape: abs(math.log(n_active / shape.n_active)))
+    if abs(math.log(n_active / base.n_active)) > math.log(FAR):
+        sizes = ", ".join(str(shape.n_active) for shape in LADDER)
+        raise ValueError(f"no proxy model is near {n_active:.6g} active parameters: the ladder is {sizes}")
+    if n_active == n_total:
+        return base
+    shapes = [base, *(dataclasses.replace(base, experts=e, top_k=k) for e, k in SPARSITIES)]
+    asked = n_total / n_active * base.n_active
+    best = min(shapes, key=lambda shape: abs(math.log(asked / shape.n_total)))
+    if abs(math.log(asked / best.n_total)) > math.log(FAR):
         sizes = ", ".join(str(shape.n_total) for shape in shapes)
         raise ValueError(
-            f"no proxy model of {near[0].n_active} active parameters has {n_total:.6g} in total: there are {sizes}"
+            f"no proxy model of {base.n_active} active parameters is near {n_total:.6g} in total: there are {sizes}"
         )
     return best
 

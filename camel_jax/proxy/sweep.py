@@ -64,7 +64,8 @@ def sweep(
     """Train every recipe and measure its losses and accuracies.
 
     Args:
-      recipe: recipes with leading axis R, shares in the order of the corpus's domains; sizes of the ladder (within 2 %).
+      recipe: recipes with leading axis R, shares in the order of the corpus's domains; each size is trained as the
+        nearest model of the ladder.
       names: run ids, R. Rows of one run at several token counts are trained apart, each to the end of a schedule of its own.
       corpus: text and benchmarks.
       folder: where finished rows and snapshots are kept; made if absent.

@@ -18,26 +18,33 @@ NAMES = [name for commands in COMMANDS.values() for name in commands]
 GROUP = typer.main.get_command(app)
 
 
+def command_of(name):
+    """The command of a name such as ``fit``, or ``study new``."""
+    found = GROUP
+    for part in name.split():
+        found = found.commands[part]  # type: ignore[attr-defined]
+    return found
+
+
 def test_version():
     assert call("--version") == (0, f"camel-jax {camel_jax.__version__}\n", "")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_groups_every_option_and_ends_in_an_example(name):
-    code, out, err = call(name, "--help")
+    code, out, err = call(*name.split(), "--help")
     assert (code, err) == (0, "")
-    assert "Example" in out and all(line.split()[1] == name for line in EXAMPLES[name])
+    assert "Example" in out and all(line.startswith(f"camel-jax {name} ") for line in EXAMPLES[name])
     assert "\n".join(out.split()).count("camel-jax") >= 2  # the usage line and the example
-    for option in GROUP.commands[name].params:  # type: ignore[attr-defined]
+    for option in command_of(name).params:  # type: ignore[attr-defined]
         if option.param_type_name == "option":
             assert getattr(option, "rich_help_panel", None) in TOPICS, option.name
 
 
-@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
-def test_examples_are_commands_there_are(line):
-    _, name, *arguments = line.split()
-    command = GROUP.commands[name]  # type: ignore[attr-defined]
-    context = command.make_context(name, list(arguments))
+@pytest.mark.parametrize(("name", "line"), [(name, line) for name, lines in EXAMPLES.items() for line in lines])
+def test_examples_are_commands_there_are(name, line):
+    arguments = line.removeprefix(f"camel-jax {name} ").split()
+    context = command_of(name).make_context(name, arguments)  # type: ignore[attr-defined]
     assert context.info_name == name
 
 

@@ -31,11 +31,31 @@ def test_counts_match_the_arrays(experts):
     assert LADDER[-1].n_active > 100 * LADDER[0].n_active
 
 
-def test_sizes_off_the_ladder_are_refused():
-    with pytest.raises(ValueError, match=r"no proxy model has 7000 active.*6224, 13944"):
-        find_shape(7000, 7000)
-    with pytest.raises(ValueError, match=r"6224 active parameters has 9000 in total: there are 6224, 10"):
-        find_shape(6224, 9000)
+@pytest.mark.parametrize(
+    ("asked", "trained"),
+    [
+        ((6e3, 6e3), (6224, 6224)),
+        ((7e3, 7e3), (6224, 6224)),
+        ((14e3, 14e3), (13944, 13944)),
+        ((14e3, 42e3), (13944, 41016)),
+    ],
+)
+def test_the_nearest_size_is_taken(asked, trained):
+    found = find_shape(*asked)
+    assert (found.n_active, found.n_total) == trained
+
+
+def test_every_size_up_to_twice_the_ladder_has_a_nearest_model():
+    sizes = np.array([shape.n_active for shape in LADDER])
+    for size in np.geomspace(sizes[0] / 1.99, sizes[-1] * 1.99, 60):
+        assert find_shape(size, size).n_active == sizes[np.abs(np.log(size / sizes)).argmin()]
+
+
+def test_sizes_far_off_the_ladder_are_refused():
+    with pytest.raises(ValueError, match=r"no proxy model is near 3000 active.*6224, 13944"):
+        find_shape(3000, 3000)
+    with pytest.raises(ValueError, match=r"6224 active parameters is near 900000 in total: there are 6224, 10"):
+        find_shape(6224, 900_000)
 
 
 def test_half_precision_stays_near():

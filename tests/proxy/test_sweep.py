@@ -100,10 +100,8 @@ def test_bad_input_ends_in_one_line(tmp_path):
         return line
 
     rules = {
-        "no proxy model has 7000 active parameters: the ladder is 6224,": ROWS.replace("6.2K", "7K").replace(
-            ",,", ",7000,"
-        ),
-        "6224 active parameters has 9000 in total": ROWS.replace("8K,0", "8K,1").replace("6.2K,,", "6.2K,9K,"),
+        "no proxy model is near 3000 active parameters: the ladder is 6224,": ROWS.replace("6.2K,,", "3K,3000,"),
+        "6224 active parameters is near 900000 in total": ROWS.replace("8K,0", "8K,1").replace("6.2K,,", "6.2K,900K,"),
         "must be a whole number from 0": ROWS.replace("8K,0", "8K,-1"),
         "two rows of one run have 62 steps": "short,6.2K,,8K,0,0.5,0.5\nshort,6.2K,,7950,0,0.5,0.5\n",
         "occurs twice with the same tokens": "short,6.2K,,8K,0,0.5,0.5\n" * 2,

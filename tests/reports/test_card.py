@@ -109,3 +109,18 @@ def test_draws_of_a_fit_without_mixed_runs_say_nothing_of_mixtures():
     assert other.to_dict()["probability_better"] is None
     assert any("mixes domains" in line for line in evidence_card(unmixed, "1B", "10B", results=[other]))
     assert other.gain.low == pytest.approx(other.gain.low)  # the interval stays
+
+
+def test_no_mixture_is_called_the_best_where_no_run_mixes_domains():
+    """Runs of one domain each: draws that agree on a mixture agree on what the law assumes, not on what was measured."""
+    runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=4, sizes=(1e7, 1e8), checkpoints=1)
+    weights = np.eye(2)[np.arange(len(runs)) % 2]
+    pure = dataclasses.replace(runs, recipe=dataclasses.replace(runs.recipe, weights=weights))
+    given = {"a": [0.5, 0.5], "b": [0.9, 0.1]}
+    for table, unknown in ((pure, True), (runs, False)):
+        fitted = cj.fit(cj.laws.chinchilla(), table, key=jax.random.key(1), starts=1, resamples=8, backtests=0)
+        at = fitted.losses_at("200M", "4B")
+        best = cj.optimize_mixture(at, starts=2)
+        told = cj.probability_best(at, given)
+        assert np.isnan(best.probability_better) == unknown and np.isnan(list(told.values())).all() == unknown
+        assert unknown or sum(told.values()) == 1.0
