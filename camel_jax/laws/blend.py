@@ -8,6 +8,7 @@ law predicts of mixtures and sizes that it leaves out, shrunk towards what is us
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -78,6 +79,29 @@ def weights_of_parts(raw: Mapping[str, Array]) -> np.ndarray:
     return np.array([1.0 - share.sum(), *share])
 
 
+def as_known(params: Any, recipe: Recipe) -> Recipe:
+    """The recipe at which a part is compared with the first: that of the table where the part has no term of size or of tokens.
+
+    On a table of one size, such a part predicts the same losses at every size; there the first part alone says what size does.
+
+    Args:
+      params: natural parameters of the part. recipe: in units of the table, in which its only size, or token count, is 1.
+
+    >>> from camel_jax.recipes.recipe import dense
+    >>> known = as_known({"floor": 1.0, "data_scale": 0.2}, dense(8.0, 4.0, [0.5, 0.5]))
+    >>> float(known.n_active), float(known.tokens)
+    (1.0, 4.0)
+    """
+    if not isinstance(params, Mapping) or "floor" not in params:
+        return recipe
+    if not {"size_scale", "size_mixture"} & params.keys():
+        total = recipe.n_total / recipe.n_active
+        recipe = dataclasses.replace(recipe, n_active=jnp.ones_like(recipe.n_active), n_total=total)
+    if not {"data_scale", "data_mixture"} & params.keys():
+        recipe = dataclasses.replace(recipe, tokens=jnp.ones_like(recipe.tokens))
+    return recipe
+
+
 def _part(name: str, skills: int) -> Law:
     if name == "camel":
         return camel(skills)
@@ -116,11 +140,15 @@ def blend(skills: int = 16, parts: tuple[str, ...] = PARTS) -> Law:
         return join_parts(raw, jnp.asarray(usual_weights(names, runs)[1:]))
 
     def predict(params: dict[str, Any], recipe: Recipe) -> PerSet:
-        first, *others = (jnp.log(law.predict(params[name], recipe)) for name, law in laws)
-        share = params[SHARE]
-        # a part without weight may say what it likes
-        apart = [share[i] * jnp.where(share[i] == 0.0, 0.0, one - first) for i, one in enumerate(others)]
-        return jnp.exp(first + sum(apart))
+        (name, law), *others = laws
+        say = lambda one: jnp.log(law.predict(params[name], one))  # noqa: E731
+        first = said = say(recipe)
+        for i, (other, its) in enumerate(others):
+            share = params[SHARE][i]
+            near = as_known(params[other], recipe)
+            apart = jnp.log(its.predict(params[other], near)) - (first if near is recipe else say(near))
+            said = said + share * jnp.where(share == 0.0, 0.0, apart)  # a part without weight may say what it likes
+        return jnp.exp(said)
 
     def constrain(raw: dict[str, Array]) -> dict[str, Any]:
         return {name: law.constrain(of_part(raw, name)) for name, law in laws} | {SHARE: raw[SHARE]}

@@ -124,3 +124,17 @@ def test_a_swarm_of_one_size_asks_the_floor_and_runs_of_several_sizes_ask_sodm()
     runs = simulate.study(jax.random.key(3), n_domains=3, n_mixtures=6, checkpoints=1, sizes=(1e7, 1e8))
     weights = cj.fit(laws.blend(skills=3), runs, key=KEY, starts=1, backtests=0).part_weights
     assert weights["concave"] == 0.0
+
+
+def test_a_part_that_knows_no_size_leaves_size_to_the_first():
+    swarm = simulate.study(jax.random.key(3), n_domains=3, n_mixtures=12, checkpoints=1, sizes=(1e7,))
+    fitted = cj.fit(laws.blend(skills=3), swarm, key=KEY, starts=1, backtests=0, field=False)
+    raw = {name: np.asarray(x).copy() for name, x in fitted.raw.items()}
+    raw["share"][:] = [[0.0, 1.0]]  # the floor alone
+    floor = dataclasses.replace(fitted, raw=raw)
+    raw = {**raw, "share": np.zeros_like(raw["share"])}  # CAMEL alone
+    camel = dataclasses.replace(fitted, raw=raw)
+    tokens = np.asarray(swarm.recipe.tokens)[:1]
+    at = lambda size, fit: np.log(np.asarray(fit.predict(cj.dense(size * np.ones(1), tokens, np.ones((1, 3)) / 3))))  # noqa: E731
+    np.testing.assert_allclose(at(1e8, floor) - at(1e7, floor), at(1e8, camel) - at(1e7, camel), rtol=1e-9)
+    assert np.abs(at(1e7, floor) - at(1e7, camel)).max() > 1e-6
