@@ -73,7 +73,7 @@ def forecast(
         first = starts + tests * (8 if part.separable else 1)
         if part.separable and is_crowded(params := _params_of(part, runs), len(runs)):
             each = 1 + tests + folds + resamples + tests * min(resamples, RESAMPLES)
-            total += COMPILING + crowded_steps(params) * _step(part, runs) * each
+            total += COMPILING + crowded_steps(params, len(runs)) * _step(part, runs) * each
             continue
         total += COMPILING + _start_cost(part, runs) * first + _warm_cost(part, runs) * warm
     return Forecast((slowness() if slow is None else slow) * total / cores, cores)
