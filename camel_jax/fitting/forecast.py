@@ -24,7 +24,7 @@ WIDE_START, WIDE_WARM = (
     90.0,
 )  # of a separable law with many parameters; more where it has as many as the table has rows
 COMPILING = 12.0  # seconds of a core for the programs of one law, where the compilation cache does not have them
-PATIENCE = 120.0  # seconds of a core of the reference from which a default fit is made with fewer resamples and starts
+PATIENCE = 80.0  # seconds of a core of the reference from which a default fit is made with fewer resamples and starts
 FEWER = ((32, 4), (16, 4), (8, 3), (8, 2))  # resamples and starts of a default fit, the most that ``PATIENCE`` allows
 
 
@@ -73,7 +73,7 @@ def forecast(
         first = starts + tests * (8 if part.separable else 1)
         if part.separable and is_crowded(params := _params_of(part, runs), len(runs)):
             each = 1 + tests + folds + resamples + tests * min(resamples, RESAMPLES)
-            total += COMPILING + crowded_steps(params) * _step(part, runs) * each
+            total += COMPILING + crowded_steps(params, len(runs)) * _step(part, runs) * each
             continue
         total += COMPILING + _start_cost(part, runs) * first + _warm_cost(part, runs) * warm
     return Forecast((slowness() if slow is None else slow) * total / cores, cores)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from camel_jax.fitting.fit import asking_fit
+from camel_jax.fitting.lanes import one_blas_thread
 from camel_jax.fitting.plan import Progress
 from camel_jax.fitting.result import Fit, load_fit
 from camel_jax.fitting.together import solve_together
@@ -144,15 +145,16 @@ def fit_many(
             answers[name] = None
         while asking:
             requests = {}
-            for name, work in list(asking.items()):
-                try:
-                    requests[name] = work.send(answers[name])
-                except StopIteration as end:
-                    done[name] = end.value
-                    del asking[name]
-                except Exception as error:  # whatever is wrong with one table is a row of its own
-                    fail(name, error)
-                    del asking[name]
+            with one_blas_thread():  # on matrices of some tens of rows, threads only wait for each other
+                for name, work in list(asking.items()):
+                    try:
+                        requests[name] = work.send(answers[name])
+                    except StopIteration as end:
+                        done[name] = end.value
+                        del asking[name]
+                    except Exception as error:  # whatever is wrong with one table is a row of its own
+                        fail(name, error)
+                        del asking[name]
             answers = dict(zip(requests, solve_together(list(requests.values())), strict=True))
         seconds = (time.perf_counter() - begin) / max(len(done), 1)
         for name, fit in done.items():

@@ -27,9 +27,9 @@ FEWEST = 32  # resamples that a program is made for: starts, a default bootstrap
 NARROW = 8  # lanes that a core steps together, where few are left waiting for the slowest
 MANY = 4096  # lanes of a call from which its small laws are stepped in the wider set of ``least_squares``
 WIDE = 40  # parameters of a set beyond which its lanes are stepped one by one, by dense matrix products
-CROWDED = 2  # parameters of a set, in rows of the table, from which its fit is stopped early: see ``is_crowded``
-CROWDED_STEPS, LARGE_STEPS = 60, 24  # of such a fit; of one of more parameters than ``LARGE``
-LARGE = 600
+CROWDED = 3  # parameters of a set, in rows of the table, from which its fit is stopped early: see ``is_crowded``
+CROWDED_STEPS, LARGE_STEPS = 60, 24  # of such a fit; of one of more parameters and rows than ``LARGE``
+LARGE = 300
 CROWDED_A_CALL = 8
 LEAST_SQUARES_STEPS = 3000  # of a robust fit: reweighted steps are short where most residuals are in the linear zone
 
@@ -61,9 +61,9 @@ def is_crowded(params: int, rows: int) -> bool:
     return params > WIDE and CROWDED * params > rows
 
 
-def crowded_steps(params: int) -> int:
-    """Steps of such a fit."""
-    return CROWDED_STEPS if params <= LARGE else LARGE_STEPS
+def crowded_steps(params: int, rows: int) -> int:
+    """Steps of such a fit; fewer where each takes long, which costs a few hundredths of the error there."""
+    return CROWDED_STEPS if min(params, rows) <= LARGE else LARGE_STEPS
 
 
 def common_of(lanes: Lanes, data: Data, raw: Any, counts: Array | None) -> Common:
@@ -78,7 +78,7 @@ def common_of(lanes: Lanes, data: Data, raw: Any, counts: Array | None) -> Commo
     n_params = sum(int(np.prod(np.shape(x)[2:])) for x in raw.values())
     wide, crowded = n_params > WIDE, is_crowded(n_params, len(scale))
     if crowded and lanes.max_steps is None:
-        options["max_steps"] = crowded_steps(n_params)
+        options["max_steps"] = crowded_steps(n_params, len(scale))
     structure = None if wide else law.structure
     shape = None if structure is None else structure(jax.tree.map(lambda x: x[0], raw), data.recipe)
     rows = data.recipe if shape is None else None

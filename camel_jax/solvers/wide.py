@@ -32,7 +32,14 @@ from camel_jax.types import Array
 WINDOW, TRIALS = 5, 8  # steps between two looks at the progress; dampings tried at one step
 SHRINK, FOLLOW, FIRST = 0.7, 2.0, 2.0  # of delta: at a good step, at most and at first in units of the mean residual
 LINEAR = 0.5  # share of the reweighted curvature kept in the linear zone
-SINGLE = 300  # rows beyond which the matrix of their system is multiplied out in float32
+SINGLE = 300  # unknowns of a system beyond which its matrix is multiplied out in float32
+
+
+class _System(NamedTuple):
+    """Which linear system a step solves: that of the rows or of the parameters; ``single``: its matrix multiplied out in float32."""
+
+    by_rows: bool
+    single: bool
 
 
 class _Limits(NamedTuple):
@@ -95,9 +102,8 @@ def wide_least_squares(
     flat = np.concatenate([leaf.reshape(n * n_sets, -1) for leaf in leaves], 1)
     mean, precision = prior_arrays(prior, flat.shape[1], flat.dtype)
     diagonal = not np.any(precision - np.diag(np.diag(precision)))
-    system = "rows" if diagonal and len(targets) < flat.shape[1] else "parameters"
-    if system == "rows" and len(targets) > SINGLE:
-        system = "rows in float32"
+    by_rows = diagonal and len(targets) < flat.shape[1]
+    system = _System(by_rows, (len(targets) if by_rows else flat.shape[1]) > SINGLE)
     seen = ~np.isnan(targets)
     with np.errstate(all="ignore"):
         logs = np.where(seen, np.log(targets), 0.0)
@@ -122,7 +128,7 @@ def wide_least_squares(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _run(
-    model: Rowwise, system: str, mesh: Mesh, rows: Any, lanes: Any, table: Any, prior: Any, limits: _Limits
+    model: Rowwise, system: _System, mesh: Mesh, rows: Any, lanes: Any, table: Any, prior: Any, limits: _Limits
 ) -> tuple[Array, ...]:
     def local(rows: Any, lanes: Any, table: Any, prior: Any, limits: _Limits) -> tuple[Array, ...]:
         logs, seen, weights = table
@@ -141,7 +147,7 @@ def _run(
 
 
 def _solve(
-    model: Rowwise, system: str, rows: Any, x: Array, logs: Array, weights: Array, prior: Any, limits: _Limits
+    model: Rowwise, system: _System, rows: Any, x: Array, logs: Array, weights: Array, prior: Any, limits: _Limits
 ) -> tuple[Array, ...]:
     """One lane: ``weights`` are those at the final delta."""
     mean, precision = prior
@@ -171,15 +177,19 @@ def _solve(
         gradient = (scale * jnp.clip(residual, -delta, delta)) @ slopes + precision @ (x - mean)
         half = jnp.sqrt(curvature)[:, None] * slopes
         diagonal = jnp.sum(half**2, 0) + jnp.diagonal(precision) + 1e-12
-        matrix = half.T @ half + precision if system == "parameters" else None
+
+        def product(left: Array, right: Array) -> Array:
+            if system.single:
+                left, right = left.astype(jnp.float32), right.astype(jnp.float32)
+            return (left @ right).astype(x.dtype)
+
+        matrix = None if system.by_rows else product(half.T, half) + precision
 
         def move(damping: Array) -> Array:
             if matrix is None:
                 inverse = 1.0 / (jnp.diagonal(precision) + damping * diagonal)
                 root = half * jnp.sqrt(inverse)
-                if system == "rows in float32":
-                    root = root.astype(jnp.float32)
-                within = (root @ root.T).astype(x.dtype) + jnp.eye(len(half))
+                within = product(root, root.T) + jnp.eye(len(half))
                 told = _solve_one(within, half @ (inverse * gradient))
                 return -inverse * (gradient - half.T @ told)
             return -_solve_one(matrix + jnp.diag(damping * diagonal), gradient)
