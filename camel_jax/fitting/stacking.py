@@ -29,7 +29,7 @@ from camel_jax.tables.runs import Runs, mixture_ids, scales
 FOLDS = 5
 FEWEST = 3  # mixtures at the largest size, below which all sizes are tested, and none is left out
 LARGEST = 3  # sizes left out one after the other
-STRENGTH = 0.5  # of the usual weights, in folds
+STRENGTH = 0.25  # of the usual weights, in folds
 LEAST = 0.03  # weight below which a part is left out
 
 

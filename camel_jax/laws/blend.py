@@ -25,7 +25,7 @@ from camel_jax.types import Array, PerSet
 
 SHARE = "share"  # leaf of the weights of all parts but the first: learnt by ``stacking``, not by the parts' solvers
 PARTS = ("camel", "sodm_joint", "concave")
-SIZES, SWARM = (0.8, 0.2, 0.0), (0.5, 0.0, 0.5)  # their weights where a table says nothing: of several sizes, of one
+SIZES, SWARM = (0.7, 0.3, 0.0), (0.5, 0.0, 0.5)  # their weights where a table says nothing: of several sizes, of one
 FIRST = 0.75  # that of the first of other parts; the rest have the remainder in equal parts
 MOST_DOMAINS = 40  # beyond which the fits of SODM would take minutes, and only CAMEL is asked
 KNOWN = 1e6  # precision of those weights
@@ -37,7 +37,7 @@ def usual_weights(names: Sequence[str], runs: Runs) -> np.ndarray:
     >>> from camel_jax.evaluation import simulate
     >>> swarm, runs = (simulate.study(jax.random.key(0), n_domains=2, n_mixtures=6, sizes=s) for s in ((1e7,), (1e7, 1e8)))
     >>> usual_weights(PARTS, swarm).tolist(), usual_weights(PARTS, runs).tolist(), usual_weights(("camel", "dml"), runs).tolist()
-    ([0.5, 0.0, 0.5], [0.8, 0.2, 0.0], [0.75, 0.25])
+    ([0.5, 0.0, 0.5], [0.7, 0.3, 0.0], [0.75, 0.25])
     """
     if tuple(names) == PARTS:
         if len(runs.domains) > MOST_DOMAINS:
