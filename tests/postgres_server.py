@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 
 def programs() -> pathlib.Path | None:
@@ -39,7 +40,8 @@ def running_server() -> Iterator[str]:
     place = programs()
     assert place is not None
     folder = pathlib.Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path is short
-    data, user = folder / "data", {}
+    data = folder / "data"
+    user: dict[str, Any] = {}
     if os.geteuid() == 0:
         owner = pwd.getpwnam("postgres")
         os.chown(folder, owner.pw_uid, owner.pw_gid)
@@ -47,7 +49,7 @@ def running_server() -> Iterator[str]:
 
     def call(*command: object) -> None:
         line = [str(part) for part in command]
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120, **user)  # type: ignore[call-overload]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120, **user)
         assert done.returncode == 0, f"{line}: {done.stdout}\n{done.stderr}"
 
     try:

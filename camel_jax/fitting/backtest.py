@@ -170,7 +170,7 @@ def _hold_out(
     variance = robust_variance(residuals[below], row_weights(part))
     scale = within_scale(prior, variance, len(np.unique(np.asarray(part.run))))
     inside = np.where(is_far_out(residuals[below]), np.nan, residuals[below])
-    field, largest = fit_field(part, inside), [float(np.max(x)) for x in (part.recipe.n_active, part.recipe.tokens)]
+    field, largest = fit_field(part, inside), (float(np.max(part.recipe.n_active)), float(np.max(part.recipe.tokens)))
     at, near = (corrections(field, one) for one in (runs.recipe, nearest_fitted(runs.recipe, *largest, np)))
     fall = law_fall(lanes.law, [chosen], data.recipe, *largest)[:rows]
     step = step_beyond(*largest, np.mean(part.recipe.weights, 0), data.recipe)

@@ -28,6 +28,7 @@ STYLE = (
     ".camel-jax th{font-weight:600;border-bottom:1px solid rgba(128,128,128,.7)}"
     ".camel-jax .wide{overflow-x:auto}.camel-jax .word{text-align:left}.camel-jax ul{margin:.2em 0;padding-left:1.2em}"
 )
+Column = Sequence[Any] | np.ndarray
 
 
 class Sheet(NamedTuple):
@@ -38,7 +39,7 @@ class Sheet(NamedTuple):
     """
 
     title: str
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Column]
     bar: str = ""
 
 
@@ -111,7 +112,7 @@ def _cells(sheet: Sheet) -> tuple[list[list[str]], int]:
     return shown, count
 
 
-def _is_word(column: Sequence[Any]) -> bool:
+def _is_word(column: Column) -> bool:
     return bool(len(column)) and isinstance(next(iter(column)), str)
 
 
@@ -157,7 +158,7 @@ def as_html(view: View) -> str:
     return "".join(parts) + "</div>"
 
 
-def _bars(column: Sequence[Any]) -> list[str]:
+def _bars(column: Column) -> list[str]:
     values = np.asarray(list(column)[:ROWS], float)
     shares = 100 * np.clip(np.nan_to_num(values), 0, 1)
     color = "rgba(0,114,178,.45)"

@@ -47,7 +47,7 @@ def test_closed_form_optimum_and_exponents():
 
 
 def test_limits_decide_and_say_so():
-    result = best_recipe(hoffmann, 1e23, **OPTIONS | {"sizes": ("1M", "1B")}, bounds={"web": (None, 0.5)})
+    result = best_recipe(hoffmann, 1e23, **dict(OPTIONS, sizes=("1M", "1B")), bounds={"web": (None, 0.5)})
     assert result.n_active == pytest.approx(1e9, rel=1e-4) and "largest allowed, 1B" in result.warnings[0]
     assert result.weights == pytest.approx([0.5, 0.5])
     # a domain of which there are 1e12 tokens: its share falls with the tokens of a size, and the optimum moves to larger models

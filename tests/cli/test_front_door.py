@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import typer
@@ -15,14 +16,14 @@ from camel_jax.cli.examples import EXAMPLES
 from camel_jax.cli.options import TOPICS
 
 NAMES = [name for commands in COMMANDS.values() for name in commands]
-GROUP = typer.main.get_command(app)
+GROUP: Any = typer.main.get_command(app)
 
 
 def command_of(name):
     """The command of a name such as ``fit``, or ``study new``."""
     found = GROUP
     for part in name.split():
-        found = found.commands[part]  # type: ignore[attr-defined]
+        found = found.commands[part]
     return found
 
 
@@ -36,7 +37,7 @@ def test_help_groups_every_option_and_ends_in_an_example(name):
     assert (code, err) == (0, "")
     assert "Example" in out and all(line.startswith(f"camel-jax {name} ") for line in EXAMPLES[name])
     assert "\n".join(out.split()).count("camel-jax") >= 2  # the usage line and the example
-    for option in command_of(name).params:  # type: ignore[attr-defined]
+    for option in command_of(name).params:
         if option.param_type_name == "option":
             assert getattr(option, "rich_help_panel", None) in TOPICS, option.name
 
@@ -44,7 +45,7 @@ def test_help_groups_every_option_and_ends_in_an_example(name):
 @pytest.mark.parametrize(("name", "line"), [(name, line) for name, lines in EXAMPLES.items() for line in lines])
 def test_examples_are_commands_there_are(name, line):
     arguments = line.removeprefix(f"camel-jax {name} ").split()
-    context = command_of(name).make_context(name, arguments)  # type: ignore[attr-defined]
+    context = command_of(name).make_context(name, arguments)
     assert context.info_name == name
 
 
@@ -65,7 +66,7 @@ def test_example_is_a_folder_to_play_with(tmp_path):
     told = re.findall(r"camel-jax (\w+) (.*)", out)
     assert [name for name, _ in told] == ["fit", "predict", "mix", "report"]
     for name, rest in told:
-        GROUP.commands[name].make_context(name, rest.split())  # type: ignore[attr-defined]
+        GROUP.commands[name].make_context(name, rest.split())
     from camel_jax.cli.limits import gather
     from camel_jax.tables.read import read_recipes, read_runs
     from camel_jax.tables.runs import scales

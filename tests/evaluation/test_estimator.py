@@ -26,7 +26,9 @@ def frames(table):
 
 def test_the_adapter_gives_what_fit_gives(table, frames):
     recipes, losses = frames
-    model = clone(cj.LawRegressor("dml", starts=1, seed=3)).fit(recipes, losses)
+    model = clone(cj.LawRegressor("dml", starts=1, seed=3))
+    assert isinstance(model, cj.LawRegressor)
+    model.fit(recipes, losses)
     assert model.get_params() == {"law": "dml", "skills": None, "starts": 1, "field": True, "seed": 3}
     fitted = cj.fit(cj.laws.dml(), table, key=jax.random.key(3), starts=1, backtests=0)
     np.testing.assert_allclose(model.predict(recipes), fitted.predict(table.recipe), rtol=1e-8)

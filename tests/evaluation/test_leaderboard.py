@@ -202,9 +202,9 @@ def test_the_order_at_one_scale_knows_only_what_was_measured(table):
     fewer = baselines.rank_at_one_scale(select(below, kept), above.recipe, KEY)
     unknown = np.isnan(fewer.point).all(1)
     assert unknown.sum() == 3  # the three checkpoints of the mixture that is gone
-    strange = Recipe(
-        *(np.asarray(a)[:2] for a in (above.recipe.n_total, above.recipe.n_active, above.recipe.tokens)), np.eye(4)[:2]
-    )
+    whole = above.recipe.n_total, above.recipe.n_active, above.recipe.tokens
+    total, active, tokens = (np.asarray(a)[:2] for a in whole)
+    strange = Recipe(total, active, tokens, np.eye(4)[:2])
     with pytest.raises(ValueError, match="fewer than two"):
         baselines.rank_at_one_scale(below, strange, KEY)
 

@@ -11,7 +11,7 @@ from camel_jax.evaluation import simulate
 from camel_jax.fitting import evidence
 from camel_jax.fitting.evidence import STRENGTHS, by_evidence
 from camel_jax.fitting.objective import as_data
-from camel_jax.laws.law import scale_runs, table_units
+from camel_jax.laws.law import Law, LogLinear, scale_runs, table_units
 from camel_jax.solvers.status import CONVERGED
 
 KEY = jax.random.key(0)
@@ -29,6 +29,11 @@ def scaled():
     return scale_runs(table_units(table), table)
 
 
+def form_of(law: Law) -> LogLinear:
+    assert law.loglinear is not None
+    return law.loglinear
+
+
 def starts(law, scaled, lanes):
     return jax.vmap(lambda k: law.init(k, scaled))(jax.random.split(KEY, lanes))
 
@@ -37,10 +42,10 @@ def test_the_strength_maximises_the_marginal_likelihood(scaled, monkeypatch):
     monkeypatch.setattr(evidence, "HUBER", 1e6)  # Gaussian noise, as the formula has it
     jax.clear_caches()
     law = laws.concave()
-    found = by_evidence(law.loglinear, as_data(scaled), starts(law, scaled, 1), None).params
+    found = by_evidence(form_of(law), as_data(scaled), starts(law, scaled, 1), None).params
     jax.clear_caches()
     power = np.exp(found["power"][0, 0])
-    features = np.asarray(law.loglinear.features(np.asarray(scaled.recipe.weights), power))
+    features = np.asarray(form_of(law).features(np.asarray(scaled.recipe.weights), power))
     n = len(scaled)
     center = np.eye(n) - 1 / n  # a level of which nothing is known: what is left of it has n - 1 dimensions
     basis = np.linalg.svd(center)[0][:, : n - 1]
@@ -64,12 +69,12 @@ def test_lanes_do_not_depend_on_one_another_and_left_out_rows_say_nothing(scaled
     data = as_data(scaled)
     counts = np.ones((3, len(scaled)))
     counts[1, :10] = 0.0
-    together = by_evidence(law.loglinear, data, starts(law, scaled, 3), counts)
-    alone = by_evidence(law.loglinear, data, starts(law, scaled, 1), counts[1:2])
+    together = by_evidence(form_of(law), data, starts(law, scaled, 3), counts)
+    alone = by_evidence(form_of(law), data, starts(law, scaled, 1), counts[1:2])
     for name, leaf in alone.params.items():
         np.testing.assert_allclose(together.params[name][1], leaf[0], rtol=1e-6, atol=1e-8)
     spoilt = data._replace(log_losses=data.log_losses.at[:10].add(3.0))
-    again = by_evidence(law.loglinear, spoilt, starts(law, scaled, 1), counts[1:2])
+    again = by_evidence(form_of(law), spoilt, starts(law, scaled, 1), counts[1:2])
     np.testing.assert_allclose(again.params["slope"], alone.params["slope"], rtol=1e-6, atol=1e-8)
     assert together.status.shape == (6,) and (together.status == CONVERGED).all()
 
@@ -78,9 +83,7 @@ def test_a_set_that_is_not_measured_ends_with_a_status_and_hurts_no_other(scaled
     law = laws.concave()
     losses = np.array(scaled.losses)
     losses[:, 1] = np.nan
-    found = by_evidence(
-        law.loglinear, as_data(dataclasses.replace(scaled, losses=losses)), starts(law, scaled, 1), None
-    )
-    whole = by_evidence(law.loglinear, as_data(scaled), starts(law, scaled, 1), None)
+    found = by_evidence(form_of(law), as_data(dataclasses.replace(scaled, losses=losses)), starts(law, scaled, 1), None)
+    whole = by_evidence(form_of(law), as_data(scaled), starts(law, scaled, 1), None)
     assert np.isfinite(found.params["slope"][0, 0]).all()
     np.testing.assert_allclose(found.params["slope"][0, 0], whole.params["slope"][0, 0], rtol=0.2, atol=0.02)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from camel_jax.fitting.many import padded_rows
 from camel_jax.tables.runs import select
 
 KEY = jax.random.key(1)
-OPTIONS = {"starts": 2, "resamples": 2}
+OPTIONS: dict[str, Any] = {"starts": 2, "resamples": 2}
 
 
 def make(seed, n_mixtures=8, n_domains=3):

@@ -26,6 +26,7 @@ def test_the_matrix_free_model_is_the_dense_one(table, exact):
     scaled, data = table
     law = laws.camel(skills=3, exact=exact)
     known = law.derivatives
+    assert known is not None
     theta, phi = known.pack(law.init(jax.random.key(1), scaled))
     rng = np.random.default_rng(0)
     curvature, slope = rng.random((2, phi.shape[0], len(scaled)))
@@ -38,8 +39,11 @@ def test_the_matrix_free_model_is_the_dense_one(table, exact):
         for dense in (True, False):
             prior = quadratic_priors(law, known, theta, phi, 3, dense)
             at = theta, phi, curvature, slope, second
-            make = dense_model if dense else lambda *x: free_model(*x[:3], theta.size, *x[3:])
-            model = make(known, data.recipe, prior, *at)
+            model = (
+                dense_model(known, data.recipe, prior, *at)
+                if dense
+                else free_model(known, data.recipe, prior, theta.size, *at)
+            )
             firm = model.own + 30.0 * jnp.eye(phi.shape[1])
             left = jnp.linalg.cholesky(firm)
             reduced = model.by_theta - model.to_shared(jnp.linalg.solve(firm, model.by_phi[..., None])[..., 0])
@@ -60,6 +64,7 @@ def test_the_blocks_are_those_of_gauss_newton(table):
     scaled, data = table
     law = laws.camel(skills=3)
     known = law.derivatives
+    assert known is not None
     theta, phi = known.pack(law.init(jax.random.key(1), scaled))
     curvature = np.random.default_rng(0).random((phi.shape[0], len(scaled)))
     shared = known.arrow(theta, phi, data.recipe, curvature, jnp.zeros_like(curvature), 0.0)[0].shared

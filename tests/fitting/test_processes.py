@@ -155,9 +155,9 @@ def test_a_stopped_fit_continues(name, tmp_path, monkeypatch):
     fitted = cj.fit(law, runs, **options)
     fresh = len(calls)
     monkeypatch.setattr(home, solver, plain)
-    whole = cj.fit(law, runs, **(options | {"resume": None}))
+    whole = cj.fit(law, runs, **dict(options, resume=None))
     np.testing.assert_array_equal(fitted.resampled_objective, whole.resampled_objective)
     np.testing.assert_array_equal(fitted.objective, whole.objective)
     assert fresh == len(list((tmp_path / "kept").glob("*.safetensors"))) - done
-    other = cj.fit(law, runs, **(options | {"max_steps": 7}))  # other settings find nothing of theirs
+    other = cj.fit(law, runs, **dict(options, max_steps=7))  # other settings find nothing of theirs
     assert not np.array_equal(other.objective, whole.objective)

@@ -4,6 +4,8 @@ A fixed budget, the same cases every time; ten times as many under the marker ``
 """
 
 import os
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from camel_jax.storage import ArchiveError, read_archive, write_archive
 from camel_jax.tables import read_runs
 from camel_jax.tables.sanity import check_sanity
 
+Check = Callable[..., None]
 TRIES = {"tables": 250, "archives": 200, "limits": 250, "commands": 60}
 
 
@@ -28,7 +31,7 @@ def budget(what, times=1):
         derandomize=True,
         database=None,
         deadline=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=cast("list[HealthCheck]", list(HealthCheck)),
     )
 
 
@@ -38,7 +41,7 @@ def one_line(error):
     return text
 
 
-def both(what):
+def both(what: str) -> Callable[[st.SearchStrategy[Any]], Callable[[Check], tuple[Check, Check]]]:
     """The quick run and the slow one of a test that takes one drawn value."""
 
     def wrap(strategy):

@@ -1,6 +1,7 @@
 """Launch folders: every run's configuration says what the table of recipes says, and an import finds the runs again."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,7 +122,9 @@ def test_folders_are_whole_or_not_at_all(columns, template, tmp_path):
 
 def test_a_second_design_gives_new_names():
     recipe = Recipe(np.array([1e7]), np.array([1e7]), np.array([2e8]), np.array([[0.5, 0.5]]))
-    blank = dict.fromkeys([f for f in Design.__dataclass_fields__ if f not in ("recipe", "counts", "domains")])
+    blank: dict[str, Any] = dict.fromkeys(
+        [f for f in Design.__dataclass_fields__ if f not in ("recipe", "counts", "domains")]
+    )
     design = Design(**blank, recipe=recipe, counts=np.array([2]), domains=("web", "code"))
     assert design.to_columns()["run"] == ["next-001-10M", "next-002-10M"]
     again = design.to_columns(["next-002-10M", "next-007-30M", "next-1000000000000", "mine-9"])["run"]

@@ -64,7 +64,7 @@ def test_megatron_draws():
     weights = np.array(utils.normalize(weights))
     drawn = np.zeros(3, int)  # the rule of its helpers: each sample goes to the dataset that is farthest behind
     try:
-        from megatron.core.datasets import helpers_cpp  # type: ignore[import-not-found]
+        from megatron.core.datasets import helpers_cpp  # pyright: ignore[reportMissingImports]
 
         index, sample = np.zeros(DRAWS, np.int16), np.zeros(DRAWS, np.int64)
         helpers_cpp.build_blending_indices(index, sample, weights, 3, DRAWS, False)

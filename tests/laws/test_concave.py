@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from camel_jax.tables.runs import select
 
 KEY = jax.random.key(0)
 OLMIX = pathlib.Path(__file__).parents[3] / "shared" / "data" / "olmix24.csv"
-OPTIONS = {"key": KEY, "starts": 1, "backtests": 0, "field": False}
+OPTIONS: dict[str, Any] = {"key": KEY, "starts": 1, "backtests": 0, "field": False}
 
 
 def swarm(seed, n_runs=80, n_domains=12, spreads=(0.3, 0.05, 0.0), noise=0.02, power=0.5):
@@ -123,7 +124,7 @@ def test_features_are_smooth_at_zero_shares_and_close_to_the_power():
 
 def test_an_optimum_over_mixtures_can_lie_on_the_edge():
     runs, _ = swarm(4, n_domains=4, spreads=(0.3, 0.3))
-    fitted = cj.fit(laws.concave(), runs, **(OPTIONS | {"resamples": 4}))
+    fitted = cj.fit(laws.concave(), runs, **dict(OPTIONS, resamples=4))
     best = cj.optimize_mixture(fitted.losses_at(size=3e7, tokens=float(np.asarray(runs.recipe.tokens)[0])))
     grid = np.random.default_rng(0).dirichlet(np.ones(4), 2000)
     size, tokens = 3e7, float(np.asarray(runs.recipe.tokens)[0])

@@ -119,6 +119,7 @@ def test_structure_and_prediction_agree_row_by_row(name, upgraded, scaled):
     raw = law.init(jax.random.key(4), scaled)
     assert law.structure is not None
     shape = law.structure(raw, scaled.recipe)
+    assert shape is not None
 
     @jax.jit
     def both(raw):

@@ -13,7 +13,8 @@ from camel_jax import laws
 from camel_jax.evaluation import simulate
 from camel_jax.laws.law import predict_rows, scale_runs, table_units
 from camel_jax.laws.repetition import LEAVES, effective_data, effective_size, overfitting
-from camel_jax.recipes.recipe import Recipe
+from camel_jax.recipes.recipe import Recipe, select_recipe
+from camel_jax.tables.runs import select
 
 TABLES = pathlib.Path(__file__).parents[3] / "shared" / "data"
 NAMES = ("camel", "camel_paper", "chinchilla", "concave", "dml", "sodm", "sodm_joint")
@@ -153,10 +154,10 @@ def test_a_planted_rise_is_found_and_predicted_at_a_larger_size():
     planted |= {"overfit_size": jnp.array([300.0]), "overfit_epochs": jnp.array([30.0]), "repeat": jnp.array([20.0])}
     clean = np.asarray(predict_rows(law, planted, scaled.recipe))
     runs = dataclasses.replace(runs, losses=clean * np.exp(0.002 * rng.standard_normal(clean.shape)))
-    below = cj.tables.runs.select(runs, size < 5e8)
+    below = select(runs, size < 5e8)
     fitted = cj.fit(law, below, key=jax.random.key(0), starts=4, backtests=0, field=False)
     there = size > 5e8
-    predicted = np.asarray(fitted.predict(cj.recipes.recipe.select_recipe(recipe, there)))
+    predicted = np.asarray(fitted.predict(select_recipe(recipe, there)))
     error = np.abs(predicted / clean[there] - 1)
     assert np.mean(error) < 0.01
     assert np.ptp(clean[there]) > 0.5  # there was something to say
@@ -167,13 +168,9 @@ def test_a_planted_rise_is_found_and_predicted_at_a_larger_size():
 def test_repeated_runs_of_a_public_table_are_predicted_at_larger_sizes():
     runs = cj.read_runs(TABLES / "datablations.csv")
     active, r = np.asarray(runs.recipe.n_active), runs.recipe
-    fitted = cj.fit(
-        build("sodm"), cj.tables.runs.select(runs, active < 1e9), key=jax.random.key(0), starts=8, backtests=0
-    )
+    fitted = cj.fit(build("sodm"), select(runs, active < 1e9), key=jax.random.key(0), starts=8, backtests=0)
     there = (active > 1e9) & (active < 2e9)
-    error = np.abs(
-        np.asarray(fitted.predict(cj.recipes.recipe.select_recipe(r, there))) / np.asarray(runs.losses)[there] - 1
-    )
+    error = np.abs(np.asarray(fitted.predict(select_recipe(r, there))) / np.asarray(runs.losses)[there] - 1)
     epochs = (np.asarray(r.tokens) / np.asarray(r.supply)[:, 0])[there]
     assert error.mean() < 0.07 and error[epochs <= 16].mean() < 0.03
 
@@ -190,10 +187,8 @@ def test_capacity_of_routed_models_is_learnt_from_smaller_ones():
         table = (
             runs if share is None else dataclasses.replace(runs, recipe=dataclasses.replace(r, n_active=n, n_total=n))
         )
-        fitted = cj.fit(
-            build("camel"), cj.tables.runs.select(table, active < 3e8), key=jax.random.key(0), starts=2, backtests=0
-        )
-        there = cj.tables.runs.select(table, active > 3e8)
+        fitted = cj.fit(build("camel"), select(table, active < 3e8), key=jax.random.key(0), starts=2, backtests=0)
+        there = select(table, active > 3e8)
         errors.append(np.abs(np.asarray(fitted.predict(there.recipe)) / np.asarray(there.losses) - 1).mean())
         if share is None:
             assert 0.4 < float(fitted.best().active_share) < 0.65

@@ -1,5 +1,7 @@
 """Objectives and limits that are functions of one's own: known optima, everywhere decisions are made, and errors that name them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,9 +61,16 @@ def test_an_objective_of_ones_own_is_minimised():
 @pytest.mark.parametrize("kind", ["of the weights", "of the outcome"])
 def test_a_limit_of_ones_own_is_met_and_binds(kind):
     ceiling = float(losses(jnp.array([0.4, 0.3, 0.3]))[1])
-    room = entropy if kind == "of the weights" else (lambda weights, outcome: ceiling - outcome.losses[1])
+
+    def room(slack):
+        if kind == "of the weights":
+            return lambda weights: entropy(weights) + slack
+        return lambda weights, outcome: ceiling - outcome.losses[1] + slack
+
     of = entropy if kind == "of the weights" else (lambda w: ceiling - losses(w)[1])
-    best = cj.optimize_mixture(losses, objective=cj.single_set(0), domains=NAMES, constraints={kind: room}, starts=8)
+    best = cj.optimize_mixture(
+        losses, objective=cj.single_set(0), domains=NAMES, constraints={kind: room(0.0)}, starts=8
+    )
     other = by_slsqp(lambda w: losses(w)[0], [of])
     np.testing.assert_allclose(best.weights, other.x, atol=1e-4)
     assert best.value.point <= other.fun + 1e-8 and float(of(best.weights)) > -1e-8 and best.violation == 0.0
@@ -69,20 +78,14 @@ def test_a_limit_of_ones_own_is_met_and_binds(kind):
     assert binding.name == kind and binding.binds and binding.multiplier > 0
     assert best.certificate.convex and best.certificate.gap < 1e-4 and best.certificate.residual < 1e-3
     relaxed = cj.optimize_mixture(
-        losses,
-        objective=cj.single_set(0),
-        domains=NAMES,
-        starts=8,
-        constraints={
-            kind: (lambda w, o: room(w, o) + 1e-3) if kind == "of the outcome" else (lambda w: room(w) + 1e-3)
-        },
+        losses, objective=cj.single_set(0), domains=NAMES, constraints={kind: room(1e-3)}, starts=8
     )
     gained = best.value.point - relaxed.value.point
     assert gained == pytest.approx(1e-3 * binding.multiplier, rel=0.05)
 
 
 def test_own_limits_join_named_ones_and_leave_others_alone():
-    limits = {"bounds": {"code": (0.3, None)}}
+    limits: dict[str, Any] = {"bounds": {"code": (0.3, None)}}
     best = cj.optimize_mixture(losses, domains=NAMES, constraints={"spread": entropy}, starts=4, **limits)
     assert best.weights[1] >= 0.3 and entropy(best.weights) > -1e-8
     free = cj.optimize_mixture(losses, domains=NAMES, starts=4, **limits)

@@ -35,10 +35,10 @@ def at(scale):
 def least(scale, lower, upper):
     """The least loss within floors and caps, by bisection on the level of the slopes."""
     pull = scale ** (1 / 1.3)
-    low, high = 1e-9, 1e9
+    low, high, level = 1e-9, 1e9, 1.0
     for _ in range(200):
-        level = np.sqrt(low * high)
         low, high = (level, high) if np.clip(level * pull - OFFSET, lower, upper).sum() < 1 else (low, level)
+        level = np.sqrt(low * high)
     w = np.clip(level * pull - OFFSET, lower, upper)
     return np.sum(scale * (w + OFFSET) ** -0.3)
 
@@ -191,6 +191,7 @@ def test_a_law_that_is_steep_at_zero_has_its_multipliers_and_its_certificate():
 def test_random_limits_on_planted_laws():
     path = pathlib.Path(__file__).parents[2] / "benchmarks" / "decisions" / "multipliers.py"
     spec = importlib.util.spec_from_file_location("multipliers_study", path)
+    assert spec is not None and spec.loader is not None
     study = importlib.util.module_from_spec(spec)
     before = list(sys.path)
     try:

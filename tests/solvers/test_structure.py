@@ -110,7 +110,7 @@ def test_structure_is_found_in_a_plain_function(problem, structured):
     found = discover(lambda x, row: model.scalar(tuple(x), row), rows, points)
     assert {frozenset(g) for g in found.groups} == {frozenset({1}), frozenset({2, 4, 5, 6}), frozenset({0, 3})}
     assert found.amplitudes == (1, 2, 3)
-    owners = [{i for g in groups for i in found.groups[g]} for groups in found.scaled]
+    owners = [{i for g in groups or () for i in found.groups[g]} for groups in found.scaled]
     assert owners == [{1}, {2, 4, 5, 6}, {0, 3}]
 
     def curved(x, row):  # no two slopes are proportional, nothing is an amplitude

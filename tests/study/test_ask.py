@@ -1,6 +1,7 @@
 """What a study asks for: within its limits and budget, new mixtures, what is under way counted, names of their own."""
 
 import multiprocessing
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from camel_jax.study.mixtures import SAME, every_run_its_own, feasible_mixtures,
 from camel_jax.study.store import Store
 from camel_jax.tables.read import read_recipes
 
-SETTINGS = {"domains": DOMAINS, "target": "1B", "ladder": ["10M", "30M", "100M"], "law": "dml"}
+SETTINGS: dict[str, Any] = {"domains": DOMAINS, "target": "1B", "ladder": ["10M", "30M", "100M"], "law": "dml"}
 
 
 def apart(mixtures):
@@ -27,7 +28,7 @@ def apart(mixtures):
 def two_asks(tmp_path_factory):
     """A study with limits after two asks of which the first was told, and both proposals."""
     path = tmp_path_factory.mktemp("study") / "study.db"
-    limits = {"bounds": {"books": (0.1, 0.4)}, "groups": {"text": (["web", "books"], None, 0.8)}}
+    limits: dict[str, Any] = {"bounds": {"books": (0.1, 0.4)}, "groups": {"text": (["web", "books"], None, 0.8)}}
     study = cj.Study(path, **SETTINGS, **limits)
     first = study.ask(5e18, max_runs=14)
     for run in first.runs:
@@ -64,13 +65,16 @@ def test_runs_under_way_are_counted(two_asks):
     study, _, second = two_asks
     now = study._store.read()
     s, table = study.settings, asking.table_of(now, study.settings)
+    assert table is not None
     fitted = asking.fit_table(s, table)
     target = cj.target_region("1B", None, np.full((1, 3), 1 / 3))
     with_them = asking.knowledge_of(now, s, s.rungs(), target, fitted, table)
     gone = now._replace(runs=tuple(run for run in now.runs if run.run not in {one.run for one in second.runs}))
     without = asking.knowledge_of(gone, s, s.rungs(), target, fitted, table)
     difference = np.asarray(with_them.precision - without.precision)
-    slopes = np.asarray(without.slopes(asking.waiting_recipe(now)))
+    waiting = asking.waiting_recipe(now)
+    assert waiting is not None
+    slopes = np.asarray(without.slopes(waiting))
     np.testing.assert_allclose(difference, np.einsum("mrvp,mrvq->mpq", slopes, slopes), rtol=1e-6, atol=1e-6)
     assert asking.waiting_recipe(gone) is None
 

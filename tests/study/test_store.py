@@ -1,6 +1,7 @@
 """The database of a study: what is told once is there once, contradictions are refused, killed writers lose nothing."""
 
 import sqlite3
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import camel_jax as cj
 from camel_jax.study.store import Store, StudyError
 
-SETTINGS = {"domains": ["web", "code"], "target": ("1B", "20B"), "ladder": ["10M", "30M"], "law": "dml"}
+SETTINGS: dict[str, Any] = {"domains": ["web", "code"], "target": ("1B", "20B"), "ladder": ["10M", "30M"], "law": "dml"}
 
 
 @pytest.fixture
@@ -25,10 +26,10 @@ def test_a_study_opens_as_it_was_begun(study, tmp_path):
     assert again.settings == study.settings and again.settings.tokens == 20e9
     cj.Study(tmp_path / "study.db", **SETTINGS)  # the same settings again
     with pytest.raises(StudyError, match="another ladder, law"):
-        cj.Study(tmp_path / "study.db", **(SETTINGS | {"ladder": ["10M"], "law": "sodm"}))
+        cj.Study(tmp_path / "study.db", **dict(SETTINGS, ladder=["10M"], law="sodm"))
     with pytest.raises(StudyError, match="another bounds"):
         cj.Study(tmp_path / "study.db", bounds={"web": (0.1, None)})
-    other = cj.Study(tmp_path / "study.db", **(SETTINGS | {"name": "second", "law": "sodm"}))
+    other = cj.Study(tmp_path / "study.db", **dict(SETTINGS, name="second", law="sodm"))
     assert other.settings.law == "sodm" and cj.Study(tmp_path / "study.db").settings.law == "dml"
 
 
@@ -90,7 +91,8 @@ def test_a_table_is_taken_whole_or_not_at_all(study):
 
 
 def test_dropped_runs_are_left_out(study):
-    given(study, "a"), given(study, "b", 2.5)
+    given(study, "a")
+    given(study, "b", 2.5)
     study.drop("a")
     assert study.runs().run_names == ("b",) and study.states()["dropped"] == 1
     with pytest.raises(StudyError, match="no run 'c'"):

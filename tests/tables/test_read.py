@@ -63,7 +63,7 @@ def test_folder_and_absent_file(tmp_path):
     with pytest.raises(TableError, match="no such file"):
         read.read_runs(tmp_path / "none.csv")
     with pytest.raises(TypeError, match="path or a DataFrame"):
-        read.read_runs(3)  # type: ignore[arg-type]
+        read.read_runs(3)  # pyright: ignore[reportArgumentType]
 
 
 def test_all_problems_in_one_message():

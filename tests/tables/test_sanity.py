@@ -74,7 +74,7 @@ def twice(runs, n, noise=0.0):
     return dataclasses.replace(take, run=run, run_names=names, losses=losses)
 
 
-def dealt(runs, what, sets=slice(None), seed=0):
+def dealt(runs, what, sets: slice | list[int] = slice(None), seed=0):
     """Losses or mixtures of runs dealt out anew."""
     run, generator = np.asarray(runs.run), np.random.default_rng(seed)
     each = np.bincount(run).max()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html.parser
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,16 +55,18 @@ def shown():
     shape = (2, 5)
     noise = Noise(*(np.ones((*shape, 3)) if name == "scale" else np.ones(shape) for name in Noise._fields))
     raw = {name: np.random.default_rng(0).normal(size=(*shape, *np.shape(x)[1:])) for name, x in fit.raw.items()}
+    unread: Any = None  # the plan and the table, of which nothing is shown
     posterior = cj.Posterior(
         many(fit, diagnostics=Diagnostics("nuts", *shape, 1.0, 500.0, 500.0)),
         raw,
         noise,
         np.zeros((*shape, 7)),
         np.zeros(shape),
-        None,
-        None,
+        unread,
+        unread,
     )
-    table = [Row(NASTY, name, 10, 4, *np.linspace(0.1, 1, 10), 5, 1.0) for name in ("camel", "dml")]
+    scored: dict[str, Any] = dict(zip(Row._fields[4:14], np.linspace(0.1, 1, 10), strict=True))
+    table = [Row(NASTY, name, 10, 4, **scored, parameters=5, seconds=1.0) for name in ("camel", "dml")]
     power = {"sizes": ("10M", "10B"), "starts": 2, "domains": ["web", "code"]}
 
     def curve(n, d):
