@@ -2,9 +2,11 @@
 
 With objective cost F(N, D, w) at size N, tokens D and mixture w, the equivalent compute is the ratio s that solves
 
-    F(s^a N, s^b D, w) = F(N, D, reference),   a = b = 1/2 (as many tokens a parameter), or one of the two held
+    F(s^a N, s^b D, w) = F(N, D, w) + gain,   a = b = 1/2 (as many tokens a parameter), or one of the two held
 
-Draws of the outcome give draws of s: each is solved with its own losses, the same errors on both sides.
+where the gain is F(N, D, reference) - F(N, D, w). Draws of the gain give draws of s, read off the curve of the point. Errors of a law
+at a size it has not seen are mostly the same for both mixtures and for budgets near each other, and cancel; draws of whole curves
+would count them. benchmarks/decisions/equivalent_compute.py measures what the intervals cover.
 """
 
 from __future__ import annotations
@@ -123,42 +125,44 @@ def equivalent_compute(
     goal = as_objective(objective)
     goal = goal.bind(named, tasks) if named else goal
 
-    def seen(ratio: float, mixture: np.ndarray) -> np.ndarray:
-        """Costs of the point and of every draw at a ratio, (1 + M,)."""
+    def point(ratio: float) -> float:
+        """Cost of the mixture at a ratio."""
         powers = POWERS[vary]
         total, active = (n * ratio ** powers[0] for n in (n_total, n_active))
         text = f"{total:.17g}-A{active:.17g}" if n_total > n_active else active
         outcomes = at(text, n_tokens * ratio ** powers[1])
-        return np.asarray(_costs(*split_function(outcomes), goal, jnp.asarray(mixture)))
+        return float(_costs(*split_function(outcomes), goal, jnp.asarray(here), drawn=False)[0])
 
-    wanted = seen(1.0, there)
-    low, high = _span(*_search(seen, here, wanted, np.geomspace(1.0 / REACH, REACH, COARSE)))
-    ratios = _crossings(*_search(seen, here, wanted, np.geomspace(low, high, FINE)))
+    ours, theirs = (np.asarray(_costs(*split_function(first), goal, jnp.asarray(w), drawn=True)) for w in (here, there))
+    wanted = ours[0] + theirs - ours
+    low, high = _span(*_search(point, wanted, np.geomspace(1.0 / REACH, REACH, COARSE)))
+    ratios = _crossings(*_search(point, wanted, np.geomspace(low, high, FINE)))
     costs = _relative_cost(cost, (n_total, n_active, n_tokens), POWERS[vary], here, ratios)
-    point, drawn = float(costs[0]), costs[1:]
+    drawn = costs[1:]
     ends = (math.nan, math.nan)
     if len(drawn) > 1:
         ends = tuple(float(x) for x in np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2], method="nearest"))
     target = float(cost(Recipe(n_total, n_active, n_tokens, here)))
-    return EquivalentCompute(Interval(point, *ends), target, vary, drawn, level)
+    return EquivalentCompute(Interval(float(costs[0]), *ends), target, vary, drawn, level)
 
 
-@functools.partial(jax.jit, static_argnames=("still", "objective"))
-def _costs(still: Any, moving: Any, objective: Objective, weights: Array) -> Array:
+@functools.partial(jax.jit, static_argnames=("still", "objective", "drawn"))
+def _costs(still: Any, moving: Any, objective: Objective, weights: Array, drawn: bool) -> Array:
+    """Cost of the point, and with ``drawn`` of every draw, (1,) or (1 + M,)."""
     outcomes = moving if still is None else still
     point = as_outcome(outcomes(weights))
     if point.losses.ndim == 2:
-        drawn = jax.vmap(objective.cost)(point)
-        return jnp.append(jnp.mean(drawn), drawn)
+        each = jax.vmap(objective.cost)(point)
+        return jnp.append(jnp.mean(each), each if drawn else each[:0])
     cost = objective.cost(point)[None]
-    if not hasattr(outcomes, "draws"):
+    if not (drawn and hasattr(outcomes, "draws")):
         return cost
     return jnp.append(cost, jax.vmap(objective.cost)(draws_of(outcomes, weights)))
 
 
-def _search(seen: Any, mixture: np.ndarray, wanted: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _search(point: Callable[[float], float], wanted: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Logarithms of ratios (n,), and how much worse than wanted the mixture is there, (n, 1 + M)."""
-    return np.log(ratios), np.stack([seen(float(ratio), mixture) for ratio in ratios]) - wanted
+    return np.log(ratios), np.array([point(float(ratio)) for ratio in ratios])[:, None] - wanted
 
 
 def _crossings(logs: np.ndarray, excess: np.ndarray) -> np.ndarray:

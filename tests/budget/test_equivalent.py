@@ -46,10 +46,22 @@ def test_draws_are_solved_one_by_one():
         return lambda w: (2.0 + scale + slopes * w[1])[:, None]
 
     found = equivalent_compute(at, [1.0, 0.0], [0.0, 1.0], 1e9, 1e9)
-    each = (1 + slopes) ** (-1 / 0.2)
+    each = (1 + slopes) ** (-1 / 0.2)  # the scale of the rest is the same in all draws, so each is solved by hand
     np.testing.assert_allclose(found.draws, each, rtol=2e-3)
     assert found.ratio.low == pytest.approx(np.quantile(each, 0.05), rel=0.02)
     assert found.ratio.high == pytest.approx(np.quantile(each, 0.95), rel=0.02)
+
+
+def test_errors_that_both_mixtures_share_cancel():
+    """Draws that differ by a level, even one that grows with the size, say nothing about the mixture."""
+    levels = jnp.linspace(-0.3, 0.3, 41)
+
+    def at(size, tokens):
+        clean = law()(size, tokens)
+        return lambda w: (clean(w) + levels * jnp.log(size / 1e7))[:, None]
+
+    found = equivalent_compute(at, [1.0, 0.0], [0.0, 1.0], 1e9, 1e9)
+    assert found.ratio.high - found.ratio.low < 1e-9 and found.ratio.point == pytest.approx(1.1**-5, rel=2e-3)
 
 
 def test_other_costs_and_accuracies():
