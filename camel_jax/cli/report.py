@@ -238,7 +238,9 @@ def make_page(
             from camel_jax.design.request import compare_designs
 
             with working("designing the next runs"):
-                each = compare_designs(budget, (request.size, request.tokens), table=table, fitted=fitted)
+                ratio = found.target[2] / found.target[1]
+                aim = request.size, request.tokens
+                each = compare_designs(budget, aim, table=table, fitted=fitted, tokens_per_parameter=(ratio,))
             designs = min(each, key=lambda one: one.error_after)
     page = write_page(fitted, found, held=held, moved=moved, designs=designs, facts=provenance(request, files))
     told = {

@@ -68,6 +68,11 @@ def losses_along(
             ax.scatter(moved.sizes, np.asarray(moved.losses)[:, v], s=7, color=color_of(i), alpha=0.35, lw=0, zorder=1)
         ax.fill_between(sizes, low[:, v], high[:, v], color=color_of(i), alpha=0.18, lw=0)
         ax.plot(sizes, point[:, v], color=color_of(i), lw=1.7, zorder=3)
+    if point[:, shown].max() > 3 * point[:, shown].min():
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+        ax.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else "")
+        ax.tick_params(axis="y", which="minor", labelsize=8.5)
     label_ends(ax, sizes[-1], point[-1, shown], [names[v] for v in shown])
     ax.set(ylabel="loss (nats per token)")
     told = "bands: 90 % intervals" + (

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from camel_jax.recipes.names import plain
 from camel_jax.recipes.sizes import format_count, format_size
 from camel_jax.reports.page_parts import text
 
@@ -72,7 +73,7 @@ def write_page(
         bodies["else"] += f'<p class="note">This page does not move: {text(reason)}.</p>'
     else:
         script = f'(() => {{\n"use strict";\n{"".join(_file(name) for name in SCRIPTS)}}})();\n'
-        data = json.dumps(page_data(fitted, decision), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+        data = json.dumps(page_data(fitted, decision), allow_nan=False).replace("<", "\\u003c")
         scripts = f'<script type="application/json" id="data">{data}</script>\n<script>{script}</script>'
         policy_scripts, play = f"'sha256-{_hash(script)}'", _file("play.html")
     links = SECTIONS if reason else {"mixture": SECTIONS["mixture"], "play": "Try another"} | SECTIONS
@@ -106,6 +107,11 @@ def page_data(fitted: Any, decision: Any) -> dict[str, Any]:
     supply = dict(request.limits).get("supply")
     known = np.asarray(fitted.discrepancy.mixtures)
     told: dict[str, Any] = {
+        "shown": {
+            "domains": [plain(name) for name in fitted.domains],
+            "sets": [plain(name) for name in fitted.sets],
+            "tasks": [] if fitted.benchmarks is None else [plain(name) for name in fitted.benchmarks.tasks],
+        },
         "target": {"total": n_total, "active": n_active, "tokens": n_tokens},
         "size_range": fitted.size_range,
         "tokens_range": fitted.tokens_range,
@@ -124,7 +130,7 @@ def page_data(fitted: Any, decision: Any) -> dict[str, Any]:
             "weights": decision.trade.front.weights,
             "gains": decision.trade.gains,
             "chosen": decision.trade.chosen,
-            "labels": list(decision.trade.labels),
+            "labels": [plain(label) for label in decision.trade.labels],
         }
     return {"fit": export_fit(fitted, parse_objective(request.objective)), "decision": as_plain_data(told)}
 

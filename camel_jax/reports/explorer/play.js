@@ -6,9 +6,10 @@ class Play {
   constructor(told) {
     this.told = told.decision;
     this.outlook = new Outlook(unpackAll(told.fit));
-    this.domains = told.fit.domains;
-    this.sets = told.fit.sets;
     const d = this.told;
+    this.named = told.fit.domains; // as the table has them; what is shown has nothing that acts on a page
+    this.domains = d.shown.domains;
+    this.sets = d.shown.sets;
     this.supply = d.supply ? d.supply.map((x) => (x === null ? Infinity : x)) : null;
     this.ratio = d.target.total / d.target.active;
     this.weights = Float64Array.from(d.best);
@@ -264,7 +265,7 @@ class Play {
   }
 
   showGain(all, recipe) {
-    const { label, kind, maximize } = this.outlook.objective;
+    const { label, kind } = this.outlook.objective;
     const unit = kind === "accuracies" ? "share of 1" : "nats";
     const { gain } = all;
     byId("gain-label").textContent = `Gain in ${label} over the reference, ${unit}`;
@@ -286,7 +287,6 @@ class Play {
     const few = outside.slice(0, 3).join(", ") + (outside.length > 3 ? ` and ${outside.length - 3} more` : "");
     byId("distance").textContent = `Nearest measured mixture: ${this.outlook.nearest(recipe.weights).toFixed(3)} away (distance of shares)`
       + (outside.length ? `; beyond measured shares: ${few}` : "");
-    void maximize;
   }
 
   showOutcomes(all, recipe) {
@@ -299,13 +299,13 @@ class Play {
     byId("accuracy-part").hidden = false;
     const accuracies = this.corrected ? this.outlook.accuracyForecast(recipe) : all.accuracies;
     const flags = this.outlook.accuracy.flags;
-    const names = this.outlook.accuracy.tasks.map((task) => (flags[task] === "ok" ? task : `${task} (${flags[task]})`));
+    const names = this.outlook.accuracy.tasks.map((task, t) => this.told.shown.tasks[t] + (flags[task] === "ok" ? "" : ` (${flags[task]})`));
     fillTable(byId("accuracies"), "task", names, accuracies, all.accuracyDifference, 3, 1);
   }
 
   copy() {
     const scale = { total: this.scale.active * this.ratio, ...this.scale };
-    const text = asCommand(this.domains, this.weights, scale, this.told.request.objective);
+    const text = asCommand(this.named, this.weights, scale, this.told.request.objective);
     const done = () => { byId("copied").textContent = "Copied: it asks for this mixture's prediction."; };
     const shown = () => { byId("copied").replaceChildren(element("code", {}, text)); };
     this.command = text;
@@ -314,8 +314,8 @@ class Play {
   }
 
   download() {
-    const weights = Object.fromEntries(roundShares(this.weights, 6).map((w, k) => [this.domains[k], w]));
-    const told = { size: this.scale.active, tokens: this.scale.tokens, domains: this.domains, weights };
+    const weights = Object.fromEntries(roundShares(this.weights, 6).map((w, k) => [this.named[k], w]));
+    const told = { size: this.scale.active, tokens: this.scale.tokens, domains: this.named, weights };
     const link = element("a", { href: URL.createObjectURL(new Blob([`${JSON.stringify(told, null, 2)}\n`], { type: "application/json" })), download: "mixture.json" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
@@ -340,4 +340,4 @@ function fillTable(table, what, names, values, differences, digits, good) {
 const play = new Play(JSON.parse(byId("data").textContent));
 if (play.difference() < 1e-6) play.start();
 else byId("play").replaceWith(element("p", { class: "warn" }, "This browser computes other numbers than those that this page was made with, so it does not move."));
-window.decisionPage = play;
+window.decisionPage = Object.assign(play, { tools: { Outlook, unpackAll } });
