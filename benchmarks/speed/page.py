@@ -30,7 +30,8 @@ MOVE = """(i) => {
   input.value = (137 * i) % 600;
   const began = performance.now();
   input.dispatchEvent(new Event("input"));
-  return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done([performance.now() - began, play.milliseconds]))));
+  const drawn = (done) => done([performance.now() - began, play.milliseconds]);
+  return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(done))));
 }"""
 
 

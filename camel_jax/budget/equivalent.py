@@ -47,6 +47,10 @@ class EquivalentCompute(Readable):
       draws: (M,) ratios of the draws; infinite where no budget up to 1000 times the target's suffices, and 0 where a
         thousandth of it is more than enough. Empty without draws.
       level: probability of the interval.
+
+    >>> found = EquivalentCompute(Interval(0.8, 0.7, 0.92), 1e21, "both", np.zeros(0))
+    >>> [round(float(x), 2) for x in found.saving]
+    [0.2, 0.08, 0.3]
     """
 
     ratio: Interval

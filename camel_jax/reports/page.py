@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import importlib.metadata
 import importlib.resources
 import json
 import math
@@ -79,11 +80,9 @@ def write_page(
     links = SECTIONS if reason else {"mixture": SECTIONS["mixture"], "play": "Try another"} | SECTIONS
     first = ("mixture", "worth")
     made = {key: f'<section id="{key}"><h2>{SECTIONS[key]}</h2>{body}</section>' for key, body in bodies.items()}
-    from camel_jax import __version__
-
     return string.Template(_file("template.html")).substitute(
         policy=html.escape(POLICY.format(script=policy_scripts, style=f"'sha256-{_hash(style)}'")),
-        version=__version__,
+        version=importlib.metadata.version("camel-jax"),
         title=text(title),
         style=style,
         answer=sections.answer(fitted, decision),
