@@ -1,9 +1,10 @@
 """How large the page of a decision is, and how long a slider's answer takes in a browser without a window.
 
-    python benchmarks/speed/page.py [FIT ...] [--domains 100] [--sets 50] [--moves 60] [--out PATH]
+    python benchmarks/speed/page.py FIT [FIT ...] [--domains 100] [--sets 50] [--moves 60] [--out PATH]
 
-For every file of a fit, and for a law with random parameters of many domains and sets (32 refits, 128 draws): bytes of the page, and
-milliseconds from a slider's event to the numbers that follow from it, median and largest over moves. Needs playwright and Chromium.
+For every file of a fit: bytes of its page, and milliseconds from a slider's event to the second frame after it, of which two frames
+are waiting, and of the computing alone; median and largest over moves. For a law with random parameters of many domains and sets (32
+refits, 128 draws), the bytes of its numbers and the computing alone, in the page of the first fit. Needs playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +34,22 @@ MOVE = """(i) => {
   input.dispatchEvent(new Event("input"));
   const drawn = (done) => done([performance.now() - began, play.milliseconds]);
   return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(done))));
+}"""
+
+COMPUTE = """([told, moves]) => {
+  const { Outlook, unpackAll } = decisionPage.tools;
+  const outlook = new Outlook(unpackAll(told));
+  const recipe = (i) => {
+    const raw = told.domains.map((_, k) => 1 + Math.sin(k * (i + 1)) ** 2);
+    const sum = raw.reduce((a, b) => a + b, 0);
+    return { total: 1e9, active: 1e9, tokens: 3e10, weights: Float64Array.from(raw, (x) => x / sum), supply: null };
+  };
+  const other = outlook.seen(recipe(-2));
+  return Array.from({ length: moves }, (_, i) => {
+    const began = performance.now();
+    outlook.compare(outlook.seen(recipe(i)), other);
+    return [0, performance.now() - began];
+  });
 }"""
 
 
@@ -68,8 +86,8 @@ def page_of(fitted, starts: int) -> str:
     return write_page(fitted, tell(fitted, Request(size, tokens, starts=starts)))
 
 
-def measure(page: str, moves: int) -> dict[str, float]:
-    """Bytes and milliseconds of one page."""
+def measure(page: str, moves: int, other: dict[str, Any] | None = None) -> dict[str, float]:
+    """Bytes and milliseconds of one page, or of the numbers of another fit in it."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -79,22 +97,22 @@ def measure(page: str, moves: int) -> dict[str, float]:
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
         tab.goto(path.as_uri())
         tab.wait_for_function("window.decisionPage !== undefined")
-        told = np.array([tab.evaluate(MOVE, i) for i in range(moves + 5)])[5:]
+        if other is None:
+            told = np.array([tab.evaluate(MOVE, i) for i in range(moves + 5)])[5:]
+        else:
+            told = np.array(tab.evaluate(COMPUTE, [other, moves + 5]))[5:]
         browser.close()
     whole, own = told.T
-    return {
-        "bytes": len(page.encode()),
-        "answer_ms_median": float(np.median(whole)),
-        "answer_ms_largest": float(whole.max()),
-        "computed_ms_median": float(np.median(own)),
-        "computed_ms_largest": float(own.max()),
-    }
+    out = {"bytes": len(page.encode()) if other is None else len(json.dumps(other))}
+    if other is None:
+        out |= {"answer_ms_median": float(np.median(whole)), "answer_ms_largest": float(whole.max())}
+    return out | {"computed_ms_median": float(np.median(own)), "computed_ms_largest": float(own.max())}
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fits", nargs="*", type=pathlib.Path)
+    parser.add_argument("fits", nargs="+", type=pathlib.Path)
     parser.add_argument("--domains", type=int, default=100)
     parser.add_argument("--sets", type=int, default=50)
     parser.add_argument("--moves", type=int, default=60)
@@ -104,16 +122,20 @@ def main() -> None:
 
     start_engine()
     from camel_jax.fitting.result import load_fit
+    from camel_jax.mixture.objectives import mean_loss
+    from camel_jax.reports.export_laws import export_fit
 
     result = provenance(*TESTED) | {"pages": []}
+    page = ""
     for path in [*args.fits, None]:
         fitted = many_domains(args.domains, args.sets) if path is None else load_fit(path)
-        told = {
-            "name": "random parameters" if path is None else path.stem,
-            "domains": len(fitted.domains),
-            "sets": len(fitted.sets),
-        }
-        told |= measure(page_of(fitted, 16 if path else 2), args.moves)
+        told: dict[str, Any] = {"name": "random parameters" if path is None else path.stem}
+        told |= {"domains": len(fitted.domains), "sets": len(fitted.sets)}
+        if path is None:
+            told |= measure(page, args.moves, export_fit(fitted, mean_loss()))
+        else:
+            page = page_of(fitted, 16)
+            told |= measure(page, args.moves)
         result["pages"].append(told)
         write(args.out, result)
         print(json.dumps(told), flush=True)

@@ -48,9 +48,11 @@ class EquivalentCompute(Readable):
         thousandth of it is more than enough. Empty without draws.
       level: probability of the interval.
 
-    >>> found = EquivalentCompute(Interval(0.8, 0.7, 0.92), 1e21, "both", np.zeros(0))
-    >>> [round(float(x), 2) for x in found.saving]
-    [0.2, 0.08, 0.3]
+    >>> import camel_jax as cj
+    >>> at = lambda n, d: lambda w: (1.0 + (n / 1e9) ** -0.2 + (d / 1e9) ** -0.2 + w[0])[None]
+    >>> better = cj.equivalent_compute(at, [0.0, 1.0], [0.2, 0.8], 1e9, 1e9)
+    >>> round(float(better.saving.point), 2), better.vary
+    (0.61, 'both')
     """
 
     ratio: Interval

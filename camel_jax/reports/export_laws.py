@@ -23,7 +23,7 @@ from camel_jax.prediction.residual_field import FADE, STEADY
 EVALUATORS = ("camel", "camel_paper", "chinchilla", "concave", "dml", "sodm", "sodm_joint")
 LEVEL = 0.9  # of all intervals
 LARGEST = 2_000_000  # bytes of numbers in a page
-FEW_DRAWS = 16  # members that the smallest version keeps
+FEW_DRAWS = 16  # members that small versions keep
 
 
 class Digits(NamedTuple):
@@ -40,6 +40,7 @@ TIERS = (
     Digits("f48", "f48", 64),
     Digits("f48", "f32", 32),
     Digits("f48", "f32", FEW_DRAWS),
+    Digits("f32", "f32", FEW_DRAWS // 2),
 )
 TOLD = {"f64": "double precision", "f48": "36 binary digits", "f32": "24 binary digits"}
 
@@ -111,6 +112,8 @@ def export_fit(fit: Any, objective: Any, largest: int = LARGEST) -> dict[str, An
 def _size(told: Any) -> int:
     if isinstance(told, Mapping):
         return sum(_size(x) for x in told.values())
+    if isinstance(told, list):
+        return sum(_size(x) for x in told)
     return len(told) if isinstance(told, str) else 12
 
 
