@@ -67,8 +67,10 @@ def with_law(runs, fitted, law, supply=None):
         keys = [jax.random.key(first + i) for i in range(n)]
         return jax.tree.map(lambda *x: np.stack(x), *(law.init(key, inside) for key in keys))
 
+    slowing = np.linspace(0.4, -0.5, len(runs.sets))  # beyond the table, shares of what the law falls there
+    again = {"discrepancy": fitted.discrepancy._replace(slowing=slowing)}
     lanes = {name: np.zeros(2, getattr(fitted, name).dtype) for name in ("objective", "status", "steps")}
-    again = {"resampled": some(10, 3), "resampled_objective": np.zeros(3), "resampled_status": np.zeros(3, int)}
+    again |= {"resampled": some(10, 3), "resampled_objective": np.zeros(3), "resampled_status": np.zeros(3, int)}
     return dataclasses.replace(
         fitted, law=in_units(law, fitted.units), inner_law=law, raw=some(0, 2), **lanes, **again, seed=7
     )

@@ -257,6 +257,35 @@ function camelPaper(p) {
   };
 }
 
+// The recipe at which a part is compared with the first: that of the table where the part has no term of size or of tokens.
+function asKnown(params, recipe) {
+  if (!params.floor) return recipe;
+  const out = { ...recipe };
+  if (!params.size_scale && !params.size_mixture) {
+    out.total = recipe.total / recipe.active;
+    out.active = 1;
+  }
+  if (!params.data_scale && !params.data_mixture) out.tokens = 1;
+  return out;
+}
+
+function blend(law) {
+  const [first, ...others] = law.parts.map(makeLaw);
+  const count = others.length;
+  return (recipe, member) => {
+    const logs = first(recipe, member).map(Math.log);
+    const said = Float64Array.from(logs);
+    others.forEach((other, i) => {
+      const share = law.params.share.data[member * count + i];
+      if (share === 0) return;
+      const near = asKnown(law.parts[i + 1].params, recipe);
+      const base = near.active === recipe.active && near.tokens === recipe.tokens ? logs : first(near, member).map(Math.log);
+      other(near, member).forEach((loss, v) => { said[v] += share * (Math.log(loss) - base[v]); });
+    });
+    return said.map(Math.exp);
+  };
+}
+
 // A law from its description {name, settings, params, parts}.
 function makeLaw(law) {
   const p = law.params;
@@ -278,15 +307,8 @@ function makeLaw(law) {
       });
     case "concave":
       return separable(p, { finish: (sum, at, recipe) => concaveFactor(sum, p, at, recipe) });
-    case "blend": {
-      const [first, second] = law.parts.map(makeLaw);
-      return (recipe, member) => {
-        const one = first(recipe, member);
-        const other = second(recipe, member);
-        const share = p.share.data[member];
-        return one.map((loss, v) => Math.exp(Math.log(loss) + share * (Math.log(other[v]) - Math.log(loss))));
-      };
-    }
+    case "blend":
+      return blend(law);
     default:
       throw new Error(`no evaluator of the law ${law.name}`);
   }

@@ -93,14 +93,31 @@ class Outlook {
     return out;
   }
 
-  // Predicted losses, (V,): as decisions see them, or with the correction near measured mixtures as forecasts do
-  point(recipe, corrected) {
+  // Mean over the center's members of the log losses, (V,)
+  logCenter(recipe) {
     const logs = this.memberLogs(this.center, this.law.center_count, recipe);
-    const field = corrected ? this.fieldCorrection(recipe) : null;
-    const reach = this.leverage(recipe);
-    return Float64Array.from(this.sets, (_, v) => {
-      const mean = logs.reduce((sum, one) => sum + one[v], 0) / logs.length;
-      return Math.exp(mean + reach * this.discrepancy.expected_slope.data[v] + (field ? field[v] : 0));
+    return Float64Array.from(this.sets, (_, v) => logs.reduce((sum, one) => sum + one[v], 0) / logs.length);
+  }
+
+  // Predicted losses, (V,): as decisions see them, or with the correction near measured mixtures as forecasts do. Beyond the table
+  // corrections are shares of what the law falls there.
+  point(recipe, corrected) {
+    const d = this.discrepancy;
+    const logs = this.logCenter(recipe);
+    const beyond = recipe.active > d.size || recipe.tokens > d.tokens;
+    const active = Math.min(recipe.active, d.size);
+    const near = { ...recipe, total: recipe.total * (active / recipe.active), active, tokens: Math.min(recipe.tokens, d.tokens), supply: null };
+    let fall = new Float64Array(logs.length);
+    if (beyond) {
+      const inside = this.logCenter(near);
+      const fresh = recipe.supply ? this.logCenter({ ...recipe, supply: null }) : logs;
+      fall = inside.map((x, v) => Math.max(x - fresh[v], 0));
+    }
+    const at = corrected ? this.fieldCorrection(recipe) : null;
+    const inside = corrected && beyond ? this.fieldCorrection(near) : at;
+    return logs.map((x, v) => {
+      const field = corrected ? Math.min(at[v], inside[v] + d.field_share * fall[v]) : 0;
+      return Math.exp(x + field + d.slowing.data[v] * fall[v]);
     });
   }
 
