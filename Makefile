@@ -19,7 +19,7 @@ PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 INTEROP ?= .venv-interop
 PARSERS ?= torch tensorboard ai2-olmo-core megatron-core torchtitan
 
-.PHONY: install lint test test-all test-interop format demo notebooks docs wheel audit licences lowest release-check proxies clean
+.PHONY: install lint test test-all browser test-interop format demo notebooks docs wheel audit licences lowest release-check proxies clean
 .DEFAULT_GOAL := test
 
 install: .venv/.installed
@@ -41,8 +41,13 @@ test: lint
 	$(PYTEST) -m "not slow"
 
 # studies, many processes, notebooks; with `make test`, every test there is
-test-all: install
+test-all: install browser
 	$(PYTEST) -m "$(SLOW)"
+
+# a browser for the tests of pages: the system's Chromium, or playwright's own (CAMEL_JAX_BROWSER names another)
+browser: install
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || test -n "$$CAMEL_JAX_BROWSER" || \
+	  $(PY) -m playwright install chromium || echo "no browser: the tests of pages are skipped" >&2
 
 test-interop:
 	@test -x $(INTEROP)/bin/python || $(PYTHON) -m venv $(INTEROP)

@@ -5,6 +5,8 @@ from .bayes.posterior import Posterior as Posterior
 from .bayes.sampling import sample_posterior as sample_posterior
 from .budget.best_recipe import best_recipe as best_recipe
 from .budget.best_recipe import budget_path as budget_path
+from .budget.equivalent import EquivalentCompute as EquivalentCompute
+from .budget.equivalent import equivalent_compute as equivalent_compute
 from .design.candidates import mixtures_around as mixtures_around
 from .design.candidates import target_region as target_region
 from .design.knowledge import know_nothing as know_nothing
@@ -78,6 +80,7 @@ __all__ = [
     "AccuracyFit",
     "Discrepancy",
     "Draws",
+    "EquivalentCompute",
     "Fit",
     "FitError",
     "InfeasibleError",
@@ -108,6 +111,7 @@ __all__ = [
     "concat",
     "custom",
     "dense",
+    "equivalent_compute",
     "evidence_card",
     "fit",
     "fit_accuracies",

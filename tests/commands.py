@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 
+import numpy as np
 import pytest
 
 from camel_jax import cli
@@ -48,3 +49,23 @@ def refusal(load, path):
     line = str(error.value)
     assert "\n" not in line and str(path) in line and len(line) < 400 + len(str(path))
     return line
+
+
+def small_table():
+    """Nine runs at three sizes, three domains, two sets, smooth losses."""
+    rng = np.random.default_rng(5)
+    lines = ["run,size,tokens,mix/web,mix/code,mix/wiki,loss/web,loss/code"]
+    for i in range(12):
+        size = (2e7, 8e7, 3e8)[i % 3]
+        w = np.round(rng.dirichlet([4, 2, 2]), 3)
+        w[0] = round(1 - w[1] - w[2], 3)
+        scale = (size / 1e8) ** -0.2
+        losses = 1.8 + 0.9 * scale * (w[0] + 0.1) ** -0.15, 0.7 + 0.6 * scale * (w[1] + 0.05) ** -0.25
+        noise = 1 + 0.002 * rng.standard_normal(2)
+        lines.append(
+            f"r{i},{size:.0f},{20 * size:.0f},{w[0]},{w[1]},{w[2]},{losses[0] * noise[0]},{losses[1] * noise[1]}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+SMALL = ("--skills", 2, "--starts", 1, "--resamples", 2)

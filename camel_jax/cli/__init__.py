@@ -21,6 +21,7 @@ from camel_jax.cli import (
     demo,
     design,
     example,
+    explore,
     export,
     fit,
     front,
@@ -42,7 +43,13 @@ from camel_jax.storage import discard_unfinished
 
 COMMANDS = {
     "Start here": {"demo": demo.demo, "example": example.example},
-    "From runs to a mixture": {"fit": fit.fit, "predict": predict.predict, "mix": mix.mix, "report": report.report},
+    "From runs to a mixture": {
+        "fit": fit.fit,
+        "predict": predict.predict,
+        "mix": mix.mix,
+        "report": report.report,
+        "explore": explore.explore,
+    },
     "Other decisions": {"front": front.front, "path": path.path, "budget": budget.budget, "design": design.design},
     "A study that is kept": {f"study {name}": command for name, command in study.COMMANDS.items()},
     "In and out": {"import": import_runs.import_runs, "export": export.export},

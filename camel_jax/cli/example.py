@@ -14,7 +14,7 @@ NEXT = (
     "camel-jax fit runs.csv --tasks tasks.csv --out fit.npz",
     "camel-jax predict fit.npz --recipes recipes.csv --out predictions.csv",
     "camel-jax mix fit.npz --size 400K --tokens 2M --limits limits.toml --out mixture.json",
-    "camel-jax report fit.npz --runs runs.csv --out report.html",
+    "camel-jax report fit.npz --from mixture.json --runs runs.csv --out report.html",
 )
 
 

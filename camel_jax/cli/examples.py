@@ -21,7 +21,11 @@ EXAMPLES = {
         "camel-jax leaderboard runs.csv --laws camel,dml --out board.csv",
         "camel-jax leaderboard runs.csv --holdout mixtures=0.25 --laws ridge,loglinear --out board.csv",
     ),
-    "report": ("camel-jax report fit.npz --runs runs.csv --out report.html",),
+    "report": (
+        "camel-jax report fit.npz --from mixture.json --runs runs.csv --out report.html",
+        "camel-jax report fit.npz --size 7B --tokens 1T --max code=0.3 --out report.html",
+    ),
+    "explore": ("camel-jax explore fit.npz --size 7B --tokens 1T",),
     "import": (
         "camel-jax import wandb/ --domain-column corpus --out runs.csv",
         "camel-jax import ratios.csv metrics.csv --yes --out runs.csv",

@@ -12,22 +12,33 @@ from camel_jax.cli.inputs import open_fit, read_mixture
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
     Caps,
+    CostBudget,
+    Costs,
+    Distance,
     Fixed,
     Floors,
     Json,
+    Kl,
     LimitsFile,
+    MaxDomains,
     MaxEpochs,
+    Near,
     Objective,
-    Pairs,
+    PriorMixture,
+    Reference,
+    Risk,
     Seed,
     Size,
+    Starts,
     Supply,
+    Tail,
     Tokens,
     WithinMeasured,
 )
 from camel_jax.cli.output import check_files, write_json
 from camel_jax.recipes.sizes import format_count, format_size, parse_size, parse_tokens
 from camel_jax.reports.recommend import as_dict, recommend
+from camel_jax.reports.request import Request
 
 
 def mix(
@@ -42,33 +53,17 @@ def mix(
     supply: Supply = None,
     max_epochs: MaxEpochs = None,
     measured: WithinMeasured = False,
-    costs: Annotated[Pairs, typer.Option("--cost", help="What a share of 1 of a domain costs: code=3.")] = None,
-    cost_budget: Annotated[
-        float | None, typer.Option(help="What the mixture may cost, in the unit of --cost.", show_default=False)
-    ] = None,
-    prior: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Mixture to stay near: a table with mix/ columns or a mixture.json.", show_default=False),
-    ] = None,
-    kl: Annotated[
-        float | None, typer.Option(min=0.0, help="How near: Kullback-Leibler limit, nats.", show_default=False)
-    ] = None,
-    distance: Annotated[
-        float | None, typer.Option(min=0.0, help="How near: Euclidean distance of the shares.", show_default=False)
-    ] = None,
-    max_domains: Annotated[
-        int | None, typer.Option(min=1, help="Most domains with a share above zero.", show_default=False)
-    ] = None,
-    reference: Annotated[
-        pathlib.Path | None, typer.Option(help="Mixture to compare with; the mean of the fitted table if absent.")
-    ] = None,
-    risk: Annotated[str, typer.Option(help="mean, cvar (mean of the worst --tail of draws) or worst.")] = "mean",
-    tail: Annotated[float, typer.Option(help="Share of draws that cvar averages.")] = 0.1,
-    near: Annotated[
-        float,
-        typer.Option(min=0.0, help="Show how far shares may move within this many percent of the best objective."),
-    ] = 0.1,
-    starts: Annotated[int, typer.Option(min=1, help="Starts of the search.")] = 16,
+    costs: Costs = None,
+    cost_budget: CostBudget = None,
+    prior: PriorMixture = None,
+    kl: Kl = None,
+    distance: Distance = None,
+    max_domains: MaxDomains = None,
+    reference: Reference = None,
+    risk: Risk = "mean",
+    tail: Tail = 0.1,
+    near: Near = 0.1,
+    starts: Starts = 16,
     seed: Seed = 0,
     out: Annotated[pathlib.Path | None, typer.Option(help="Where to write, .json.", show_default=False)] = None,
     json: Json = False,
@@ -93,22 +88,12 @@ def mix(
         max_domains=max_domains,
         within=fitted if measured else None,
     )
-    if reference is not None:
-        options["reference"] = read_mixture(reference, fitted.domains)
+    compared = None if reference is None else read_mixture(reference, fitted.domains)
+    request = Request(size, tokens, objective, near, risk, tail, starts, seed, options, compared)
     with working("choosing a mixture"):
-        result, ranges = recommend(
-            fitted,
-            size,
-            tokens,
-            objective=objective,
-            near=near,
-            risk=risk,
-            tail=tail,
-            starts=starts,
-            seed=seed,
-            **options,
-        )
+        result, ranges = recommend(fitted, size, tokens, **request.options())
     told = {"fit": fitted.law.name, "size": size, "tokens": n_tokens, **as_dict(result, ranges, near)}
+    told["request"] = request.to_dict()
     from camel_jax.reports.card import evidence_card
 
     card = evidence_card(fitted, size, tokens, results=[result])

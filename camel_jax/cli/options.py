@@ -21,6 +21,7 @@ TOPICS = {
         "recipes",
         "runs",
         "fit",
+        "decision",
         "columns",
         "benchmarks",
         "benchmark_columns",
@@ -50,7 +51,8 @@ TOPICS = {
     ),
     "Which runs": ("checkpoints", "unfinished", "drop_incomplete"),
     "Trainer": ("to", "paths", "lattice", "sequence_length", "batch_tokens", "documents"),
-    "Output": ("out", "out_dir", "figure", "curves", "template", "launch", "under_way", "json"),
+    "Evidence": ("baselines", "next_budget"),
+    "Output": ("out", "out_dir", "browser", "figure", "curves", "template", "launch", "under_way", "json"),
 }
 
 
@@ -153,3 +155,38 @@ CostName = Annotated[
 ]
 Size = Annotated[str, typer.Option(help="Size of the target: 7B, or 55B-A1.2B (active).", show_default=False)]
 Tokens = Annotated[str, typer.Option(help="Its training tokens, as in 1T.", show_default=False)]
+Costs = Annotated[Pairs, typer.Option("--cost", help="What a share of 1 of a domain costs: code=3.")]
+CostBudget = Annotated[
+    float | None, typer.Option(help="What the mixture may cost, in the unit of --cost.", show_default=False)
+]
+PriorMixture = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Mixture to stay near: a table with mix/ columns or a mixture.json.", show_default=False),
+]
+Kl = Annotated[float | None, typer.Option(min=0.0, help="How near: Kullback-Leibler limit, nats.", show_default=False)]
+Distance = Annotated[
+    float | None, typer.Option(min=0.0, help="How near: Euclidean distance of the shares.", show_default=False)
+]
+MaxDomains = Annotated[
+    int | None, typer.Option(min=1, help="Most domains with a share above zero.", show_default=False)
+]
+Reference = Annotated[
+    pathlib.Path | None, typer.Option(help="Mixture to compare with; the mean of the fitted table if absent.")
+]
+Risk = Annotated[str, typer.Option(help="mean, cvar (mean of the worst --tail of draws) or worst.")]
+Tail = Annotated[float, typer.Option(help="Share of draws that cvar averages.")]
+Near = Annotated[
+    float,
+    typer.Option(min=0.0, help="Show how far shares may move within this many percent of the best objective."),
+]
+Starts = Annotated[int, typer.Option(min=1, help="Starts of the search.")]
+TargetSize = Annotated[
+    str | None,
+    typer.Option("--size", help="Size of the target; ten times the largest fitted one if absent.", show_default=False),
+]
+TargetTokens = Annotated[
+    str | None,
+    typer.Option(
+        "--tokens", help="Its training tokens; the ratio to size of the largest fitted if absent.", show_default=False
+    ),
+]

@@ -1,71 +1,267 @@
-"""``camel-jax report``: one self-contained page on a fit: what it recommends, what it predicts, how sure it is."""
+"""``camel-jax report``: one page that can be handed around on a decision: what it is, what it is worth, how sure that is."""
 
 from __future__ import annotations
 
-import io
+import hashlib
 import pathlib
-from typing import Annotated
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from camel_jax.cli.console import print_json, say, tell_ignored, working
-from camel_jax.cli.inputs import open_fit
-from camel_jax.cli.options import Json, Map, Seed, parse_map
+from camel_jax.cli.inputs import open_fit, read_mixture
+from camel_jax.cli.limits import gather
+from camel_jax.cli.options import (
+    Caps,
+    CostBudget,
+    Costs,
+    Distance,
+    Fixed,
+    Floors,
+    Json,
+    Kl,
+    LimitsFile,
+    Map,
+    MaxDomains,
+    MaxEpochs,
+    Near,
+    Objective,
+    PriorMixture,
+    Reference,
+    Risk,
+    Seed,
+    Starts,
+    Supply,
+    Tail,
+    TargetSize,
+    TargetTokens,
+    WithinMeasured,
+    parse_map,
+    split_names,
+)
 from camel_jax.cli.output import check_files
-from camel_jax.recipes.sizes import parse_size, parse_tokens
-from camel_jax.reports.page import write_page
-from camel_jax.reports.panels import NEAR, STARTS, draw
-from camel_jax.reports.recommend import as_dict, default_target, recommend
+from camel_jax.recipes.sizes import parse_amount, parse_size, parse_tokens
+from camel_jax.reports.recommend import as_dict, default_target
+from camel_jax.reports.request import Request, read_request
 from camel_jax.storage import replacing
+
+Decided = Annotated[
+    pathlib.Path | None,
+    typer.Option("--from", help="A decision that mix wrote, in place of the options of mix.", show_default=False),
+]
+Table = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        "--runs",
+        help="The run table: shows its runs, and predicts its largest size from the others.",
+        show_default=False,
+    ),
+]
+Baselines = Annotated[
+    str,
+    typer.Option(
+        help="With --runs: methods of the leaderboard to hold the law against at the largest size; 'none' for no such test."
+    ),
+]
+NextBudget = Annotated[
+    str | None,
+    typer.Option(help="With --runs: design the next runs for that many FLOPs, as in 1e18.", show_default=False),
+]
+USUAL = "chinchilla,nearest_run,loglinear"
 
 
 def report(
     fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
     out: Annotated[pathlib.Path, typer.Option(help="Where to write the page, .html.", show_default=False)],
-    size: Annotated[
-        str | None, typer.Option(help="Size of the target; ten times the largest fitted one if absent.")
-    ] = None,
-    tokens: Annotated[
-        str | None, typer.Option(help="Its training tokens; the ratio to size of the largest fitted if absent.")
-    ] = None,
-    runs: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="The run table, to show measured losses beside the curves.", show_default=False),
-    ] = None,
+    decision: Decided = None,
+    size: TargetSize = None,
+    tokens: TargetTokens = None,
+    objective: Objective = "mean-loss",
+    limits: LimitsFile = None,
+    floors: Floors = None,
+    caps: Caps = None,
+    fixed: Fixed = None,
+    supply: Supply = None,
+    max_epochs: MaxEpochs = None,
+    measured: WithinMeasured = False,
+    costs: Costs = None,
+    cost_budget: CostBudget = None,
+    prior: PriorMixture = None,
+    kl: Kl = None,
+    distance: Distance = None,
+    max_domains: MaxDomains = None,
+    reference: Reference = None,
+    risk: Risk = "mean",
+    tail: Tail = 0.1,
+    near: Near = 0.1,
+    starts: Starts = 16,
+    runs: Table = None,
+    baselines: Baselines = USUAL,
+    next_budget: NextBudget = None,
     seed: Seed = 0,
     columns: Map = None,
     json: Json = False,
 ) -> None:
-    """Write one page with figures: the recommended mixture, predicted losses, the path of the optimum, and the evidence."""
+    """Write one page on a decision: the mixture, its worth, the evidence, and sliders to try others; it needs no network."""
     check_files(out, kinds=(".html", ".htm"))
-    if size is not None:
-        parse_size(size)
-    if tokens is not None:
-        parse_tokens(tokens)
-    fitted = open_fit(fit)
-    target = n_total, n_active, n_tokens = default_target(fitted, size, tokens)
-    measured = None
-    if runs is not None:
-        from camel_jax.reports.evidence import measured_ends
-        from camel_jax.tables.read import read_runs
-
-        table = read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
-        measured = measured_ends(fitted, table, runs)
-    size = f"{n_active:.17g}" if n_total == n_active else f"{n_total:.17g}-A{n_active:.17g}"
-    with working("choosing a mixture"):
-        result, ranges = recommend(fitted, size, f"{n_tokens:.17g}", near=NEAR, starts=STARTS, seed=seed)
-    from camel_jax.figures.style import save_figure
-
-    with working("drawing"):
-        figure = draw(fitted, result, ranges, target, measured)
-        picture = io.BytesIO()
-        save_figure(figure, picture, format="png", dpi=130)
-    page = write_page(fitted, result, ranges, target, picture.getvalue())
+    given = {name: value for name, value in locals().items() if name in ASKED}
+    fitted, request, result = asked(fit, decision, given)
+    table = read_table(runs, columns)
+    page, told = make_page(
+        fitted, request, result, files={"fit": fit, "decision": decision, "table": runs}, table=table, baselines=baselines,
+        next_budget=next_budget,
+    )  # fmt: skip
     with replacing(out) as part:
         part.write_text(page, encoding="utf-8")
     say(f"wrote {out}")
     if json:
-        from camel_jax.reports.card import evidence_card
+        print_json({"report": str(out), **told})
 
-        told = {"report": str(out), "size": n_active, "tokens": n_tokens, **as_dict(result, ranges, NEAR)}
-        print_json({**told, "evidence": evidence_card(fitted, n_active, n_tokens, results=[result])})
+
+# options of ``mix``, with what they are where they were not given
+ASKED: dict[str, Any] = {
+    **dict.fromkeys(("size", "tokens", "limits", "floors", "caps", "fixed", "supply", "max_epochs", "costs")),
+    **dict.fromkeys(("cost_budget", "prior", "kl", "distance", "max_domains", "reference")),
+    **{"objective": "mean-loss", "measured": False, "risk": "mean", "tail": 0.1, "near": 0.1, "starts": 16, "seed": 0},
+}
+NAMES = {"floors": "--min", "caps": "--max", "fixed": "--fix", "measured": "--within-measured", "costs": "--cost"}
+
+
+def asked(path: pathlib.Path, decision: pathlib.Path | None, given: Mapping[str, Any]) -> tuple[Any, Request, Any]:
+    """The fit, what is asked of it, and the decision that a file holds (None where it is still to be made).
+
+    Args:
+      path: of the fit. decision: a file of ``mix``. given: options of ``mix``.
+
+    Raises:
+      ValueError: options beside a file that has its own, or anything that makes no sense.
+    """
+    for parse, name in ((parse_size, "size"), (parse_tokens, "tokens")):
+        if given[name] is not None:
+            parse(given[name])
+    known = None if decision is None else read_request(decision)
+    more = [NAMES.get(name, f"--{name.replace('_', '-')}") for name, value in given.items() if value != ASKED[name]]
+    if known is not None and more:
+        raise ValueError(
+            f"{more[0]} belongs to the decision, which --from {decision} brings with it; give one of the two"
+        )
+    fitted = open_fit(path)
+    result = None
+    if decision is not None:
+        from camel_jax.mixture.result import MixtureResult
+
+        result = MixtureResult.load(decision)
+    return fitted, known or request_of(fitted, given), result
+
+
+def request_of(fitted: Any, given: Mapping[str, Any]) -> Request:
+    """What options of ``mix`` ask of a fit."""
+    limits = (
+        "floors",
+        "caps",
+        "fixed",
+        "supply",
+        "max_epochs",
+        "costs",
+        "cost_budget",
+        "prior",
+        "kl",
+        "distance",
+        "max_domains",
+    )
+    options = gather(
+        fitted.domains,
+        file=given["limits"],
+        within=fitted if given["measured"] else None,
+        **{x: given[x] for x in limits},
+    )
+    _, n_active, n_tokens = default_target(fitted, given["size"], given["tokens"])
+    size, tokens = given["size"] or f"{n_active:.17g}", given["tokens"] or f"{n_tokens:.17g}"
+    compared = None if given["reference"] is None else read_mixture(given["reference"], fitted.domains)
+    own = {name: given[name] for name in ("objective", "near", "risk", "tail", "starts", "seed")}
+    return Request(size, tokens, **own, limits=options, reference=compared)
+
+
+def read_table(runs: pathlib.Path | None, columns: Any) -> Any:
+    """The run table, where one is given."""
+    if runs is None:
+        return None
+    from camel_jax.tables.read import read_runs
+
+    return read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
+
+
+def make_page(
+    fitted: Any,
+    request: Request,
+    result: Any,
+    *,
+    files: Mapping[str, pathlib.Path | None],
+    table: Any = None,
+    baselines: str = USUAL,
+    next_budget: str | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """The page, and what it tells as data.
+
+    Args:
+      fitted: the fit. request: what is asked. result: the decision, None where it is still to be made.
+      files: what was read, by what it is. table: the runs. baselines, next_budget: as the options.
+    """
+    import jax
+
+    from camel_jax.reports.decision import tell
+    from camel_jax.reports.moved import curve_and_runs
+    from camel_jax.reports.page import write_page
+
+    if next_budget is not None and table is None:
+        raise ValueError("--next-budget needs the table: give --runs")
+    held = moved = designs = None
+    budget = None if next_budget is None else parse_amount("--next-budget", next_budget)
+    names = split_names(baselines) if baselines != "none" else []
+    if table is not None:
+        from camel_jax.reports.evidence import measured_rows
+
+        measured_rows(fitted, table, files["table"])
+    found = tell(fitted, request, result, working)
+    if table is not None:
+        with working("bringing the runs to the curve"):
+            moved = curve_and_runs(fitted, found, table, files["table"])
+        if names and len(set(table.recipe.n_active.tolist())) > 1:
+            from camel_jax.evaluation.held_out import hold_out_largest
+
+            with working("predicting the largest size from the others"):
+                held = hold_out_largest(table, fitted.inner_law, key=jax.random.key(request.seed), baselines=names)
+        if budget is not None:
+            from camel_jax.design.request import compare_designs
+
+            with working("designing the next runs"):
+                ratio = found.target[2] / found.target[1]
+                aim = request.size, request.tokens
+                each = compare_designs(budget, aim, table=table, fitted=fitted, tokens_per_parameter=(ratio,))
+            designs = min(each, key=lambda one: one.error_after)
+    page = write_page(fitted, found, held=held, moved=moved, designs=designs, facts=provenance(request, files))
+    told = {
+        "size": found.target[1],
+        "tokens": found.target[2],
+        **as_dict(found.result, found.ranges, request.near),
+        "equivalent_compute": found.equivalent.ratio._asdict(),
+        "evidence": list(found.evidence),
+        "notes": list(found.notes),
+    }
+    return page, told
+
+
+def provenance(request: Request, files: Mapping[str, pathlib.Path | None]) -> dict[str, str]:
+    """Where a page comes from: files with their hashes, version, command, seed."""
+    from camel_jax import __version__
+
+    told = {}
+    for what, path in files.items():
+        if path is not None:
+            with path.open("rb") as file:
+                told[f"{what} file"] = f"{path.name}, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    command = shlex.join(["camel-jax", *(pathlib.Path(x).name if "/" in x else x for x in sys.argv[1:])])
+    return told | {"seed": str(request.seed), "command": command, "version": f"camel_jax {__version__}"}

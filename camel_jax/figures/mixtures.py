@@ -54,10 +54,15 @@ def mixture(
         ax.scatter(reference, where, marker="D", s=34, facecolor="white", edgecolor=INK, zorder=4, label="reference")
         ends = np.maximum(ends, reference)
     top = ends.max()
-    for y, share, end in zip(where, weights, ends, strict=True):
-        ax.text(end + 0.025 * top, y, f"{100 * share:.1f} %", va="center", fontsize=9, color=INK, fontweight="bold")
+    for i, (y, share) in enumerate(
+        zip(where, weights, strict=True)
+    ):  # a column of their own, so that no value is read as another's
+        ax.text(1.3 * top, y, f"{100 * share:.1f} %", ha="right", va="center", fontsize=9, color=INK, fontweight="bold")
+        if reference is not None:
+            told = f"reference {100 * reference[i]:.1f} %"
+            ax.text(1.3 * top, y - 0.3, told, ha="right", va="center", fontsize=7, color="#777777")
     ax.set_yticks(where, [as_label(name) for name in domains], fontsize=9.5)
-    ax.set_xlim(0, top * 1.2)
+    ax.set_xlim(0, top * 1.31)
     ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("share of training tokens", loc="left")

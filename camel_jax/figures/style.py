@@ -84,13 +84,15 @@ def color_of(i: int) -> str:
 
 def label_ends(ax: Any, x: float, ends: Array, names: Sequence[str]) -> None:
     """Names at the right ends of curves, pushed apart so that they do not overlap."""
-    low, high = ax.get_ylim()
+    scaled = ax.get_yscale() == "log"
+    low, high = np.log(ax.get_ylim()) if scaled else ax.get_ylim()
     gap = 0.052 * (high - low)
-    order = np.argsort(ends)
-    at = np.array(ends, float)
+    order, start = np.argsort(ends), np.log(np.array(ends, float)) if scaled else np.array(ends, float)
+    at = start.copy()
     for before, now in itertools.pairwise(order):
         at[now] = max(at[now], at[before] + gap)
-    at -= (at - ends).mean()
+    at -= (at - start).mean()
+    at = np.exp(at) if scaled else at
     for v, name in enumerate(names):
         ax.annotate(
             as_label(name),

@@ -56,11 +56,16 @@ class NearOptimal(Readable):
 
         return to_frame(near_columns(self))
 
-    def plot(self, ax: Any = None) -> Any:
-        """The best mixture as bars with the range of every share; returns the Axes."""
+    def plot(self, ax: Any = None, kind: str = "shares") -> Any:
+        """The best mixture as bars with the range of every share, or the sample itself; returns the Axes.
+
+        Args:
+          ax: Axes to draw on; a new figure if None.
+          kind: "shares", or "mixtures" for the sample on a triangle (three domains) or on parallel axes.
+        """
         from camel_jax.views.decisions import plot_near
 
-        return plot_near(self, ax)
+        return plot_near(self, ax, kind)
 
 
 def near_optimal(

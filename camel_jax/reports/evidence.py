@@ -72,8 +72,8 @@ def summarize_benchmarks(law: Any, table: Any) -> dict[str, Any]:
     }
 
 
-def measured_ends(fitted: Any, table: Any, source: pathlib.Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes (R,) and losses (R, V) of the final checkpoints of a run table, sets in the order of the fit.
+def measured_rows(fitted: Any, table: Any, source: pathlib.Path | str) -> tuple[Any, np.ndarray]:
+    """Recipes and losses (R, V) of the final checkpoints of a run table, sets in the order of the fit.
 
     Args:
       fitted: the fit.
@@ -81,13 +81,17 @@ def measured_ends(fitted: Any, table: Any, source: pathlib.Path | str) -> tuple[
       source: what to call the table in a message.
 
     Raises:
-      ValueError: a set of the fit is not in the table.
+      ValueError: the table has other domains, or a set of the fit is not in it.
     """
     from camel_jax.tables.runs import final_rows, select
 
     missing = [name for name in fitted.sets if name not in table.sets]
     if missing:
         raise ValueError(f"{source}: no loss/ column for {', '.join(missing)}, which the fit predicts")
+    if tuple(table.domains) != tuple(fitted.domains):
+        raise ValueError(
+            f"{source}: its domains are {', '.join(table.domains)}; those of the fit are {', '.join(fitted.domains)}"
+        )
     ends = select(table, final_rows(table))
     order = [table.sets.index(name) for name in fitted.sets]
-    return np.asarray(ends.recipe.n_active), np.asarray(ends.losses)[:, order]
+    return ends.recipe, np.asarray(ends.losses)[:, order]

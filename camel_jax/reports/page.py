@@ -1,108 +1,174 @@
-"""A recommendation as one self-contained HTML page."""
+"""A decision as one HTML file that can be handed around: it fetches nothing, and says the same with and without scripts."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
-from collections.abc import Sequence
+import importlib.metadata
+import importlib.resources
+import json
+import math
+import string
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from camel_jax.recipes.names import plain
 from camel_jax.recipes.sizes import format_count, format_size
-from camel_jax.reports.panels import NEAR
+from camel_jax.reports.page_parts import text
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 64rem; margin: 2.5rem auto; padding: 0 1.2rem; }
-h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; margin: .8rem 0; } td, th { padding: .28rem .9rem .28rem 0; text-align: right; }
-th { border-bottom: 1px solid #999; font-weight: 600; } td { border-bottom: 1px solid #eee; }
-td:first-child, th:first-child { text-align: left; } img { width: 100%; } .lead { color: #555; } .note { color: #8a5a00; }
-"""
+SCRIPTS = ("numbers.js", "laws.js", "outlook.js", "sheet.js", "charts.js", "play.js")
+POLICY = (
+    "default-src 'none'; script-src {script}; style-src {style}; img-src data:; connect-src 'none'; base-uri 'none';"
+    " form-action 'none'"
+)
+SECTIONS = {
+    "mixture": "The mixture",
+    "worth": "What it is worth",
+    "sure": "How sure that is",
+    "else": "What else would do",
+    "sizes": "How it moves with size",
+    "next": "What to run next",
+    "source": "Where this comes from",
+}
 
 
-def write_page(fitted: Any, result: Any, ranges: Any, target: tuple[float, float, float], picture: bytes) -> str:
-    """The page as HTML; everything it shows is inside it."""
-    from camel_jax.reports.card import better_in_draws, evidence_card
+def write_page(
+    fitted: Any,
+    decision: Any,
+    *,
+    held: Any = None,
+    moved: Any = None,
+    designs: Any = None,
+    facts: Mapping[str, str] | None = None,
+) -> str:
+    """The page of a decision.
 
-    n_total, n_active, n_tokens = target
-    sizes, seen = ([format_count(x) for x in pair] for pair in (fitted.size_range, fitted.tokens_range))
-    title = f"{fitted.law.name}: mixture for {format_size(n_total, n_active)} on {format_count(n_tokens)} tokens"
-    gain = result.gain
-    lanes = (
-        f" {_text(fitted.check())}." if fitted.diagnostics is None else ""
-    )  # the evidence has the verdict on a posterior
-    better = better_in_draws(result.probability_better)
-    parts = [
-        f"<h1>{_text(title)}</h1>",
-        f'<p class="lead">Fitted on {sizes[0]} to {sizes[1]} parameters and {seen[0]} to {seen[1]} tokens, '
-        f"{len(fitted.domains)} training domains, {len(fitted.sets)} validation sets.{lanes}</p>",
-        f"<p>{_text(result.objective)}: {result.value.point:.4f}, {gain.point:.4f} better than the reference "
-        f"(90 % interval {gain.low:.4f} to {gain.high:.4f}; {better}). "
-        "The reference is the mean mixture of the fitted table.</p>",
-        "<h2>Recommended mixture</h2>",
-        _table(
-            ["domain", "share", f"within {NEAR:g} % of the best", "reference"],
-            [
-                [name, f"{100 * w:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %", f"{100 * r:.1f} %"]
-                for name, w, low, high, r in zip(
-                    result.domains, result.weights, ranges.low, ranges.high, result.reference, strict=True
-                )
-            ],
-        ),
-        f'<img alt="recommended mixture, loss curves, path of the optimum" src="data:image/png;base64,'
-        f'{base64.b64encode(picture).decode()}">',
-        "<h2>Predicted losses, nats per token</h2>",
-        _table(
-            ["validation set", "loss", "90 % interval", "reference", "difference", "90 % interval"],
-            _rows(result.sets, result.losses, result.reference_losses, result.loss_difference),
-        ),
-    ]
-    if result.accuracies is not None:
-        rows = _rows(result.tasks, result.accuracies, result.reference_accuracies, result.accuracy_difference)
-        header = ["task", "accuracy", "90 % interval", "reference", "difference", "90 % interval"]
-        parts += ["<h2>Predicted benchmark accuracies</h2>", _table(header, rows)]
-    parts += ["<h2>Evidence</h2>", _list(evidence_card(fitted, n_active, n_tokens, results=[result]))]
-    from camel_jax.downstream.result import flagged
+    Args:
+      fitted: the fit.
+      decision: what ``decision.tell`` gathered.
+      held: the largest size predicted from the smaller ones, a ``HeldOut``; None where there was no table to do it with.
+      moved: runs brought to the recommended mixture, a ``Moved``; None for none.
+      designs: a ``Design`` of runs to buy next; None for none.
+      facts: where everything comes from: words to words.
+    """
+    from camel_jax.reports import page_sections as sections
+    from camel_jax.reports.export_laws import why_not
 
-    notes = [*fitted.notes, *(f"{task}: {why}" for task, why in flagged(fitted.benchmarks).items())]
-    if result.status != "converged":
-        notes.append(result.status)
-    if notes:
-        parts += ["<h2>To know</h2>", _list(notes, ' class="note"')]
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    n_total, n_active, n_tokens = decision.target
+    title = f"Mixture for {format_size(n_total, n_active)} on {format_count(n_tokens)} tokens"
+    bodies = {
+        "mixture": sections.mixture(fitted, decision),
+        "worth": sections.worth(decision),
+        "sure": sections.sure(fitted, decision, held),
+        "else": sections.also(fitted, decision),
+        "sizes": sections.along(fitted, decision, moved),
+        "next": sections.next_runs(fitted, decision, designs),
+        "source": sections.source(fitted, facts or {}),
+    }
+    reason = why_not(fitted.inner_law)
+    style, policy_scripts, scripts, play = _file("page.css"), "'none'", "", ""
+    if reason:
+        bodies["else"] += f'<p class="note">This page does not move: {text(reason)}.</p>'
+    else:
+        script = f'(() => {{\n"use strict";\n{"".join(_file(name) for name in SCRIPTS)}}})();\n'
+        data = json.dumps(page_data(fitted, decision), allow_nan=False).replace("<", "\\u003c")
+        scripts = f'<script type="application/json" id="data">{data}</script>\n<script>{script}</script>'
+        policy_scripts, play = f"'sha256-{_hash(script)}'", _file("play.html")
+    links = SECTIONS if reason else {"mixture": SECTIONS["mixture"], "play": "Try another"} | SECTIONS
+    first = ("mixture", "worth")
+    made = {key: f'<section id="{key}"><h2>{SECTIONS[key]}</h2>{body}</section>' for key, body in bodies.items()}
+    return string.Template(_file("template.html")).substitute(
+        policy=html.escape(POLICY.format(script=policy_scripts, style=f"'sha256-{_hash(style)}'")),
+        version=importlib.metadata.version("camel-jax"),
+        title=text(title),
+        style=style,
+        answer=sections.answer(fitted, decision),
+        links="".join(f'<li><a href="#{key}">{words}</a></li>' for key, words in links.items()),
+        first="\n".join(made[key] for key in first),
+        more="\n".join(made[key] for key in made if key not in first),
+        play=play,
+        scripts=scripts,
+        footer="One file, made by camel_jax; it opens without a network and sends nothing. Intervals hold 90 %.",
     )
 
 
-def _text(text: str) -> str:
-    """Text of a page: no markup, and no character that acts on what shows it."""
-    return html.escape(plain(text))
+def page_data(fitted: Any, decision: Any) -> dict[str, Any]:
+    """What the scripts of a page read: the fit as numbers, the decision, and what the charts show."""
+    from camel_jax.mixture.objectives import parse_objective
+    from camel_jax.recipes.plain_data import as_plain_data
+    from camel_jax.reports.export_laws import export_fit
+
+    result, request = decision.result, decision.request
+    n_total, n_active, n_tokens = decision.target
+    supply = dict(request.limits).get("supply")
+    known = np.asarray(fitted.discrepancy.mixtures)
+    told: dict[str, Any] = {
+        "shown": {
+            "domains": [plain(name) for name in fitted.domains],
+            "sets": [plain(name) for name in fitted.sets],
+            "tasks": [] if fitted.benchmarks is None else [plain(name) for name in fitted.benchmarks.tasks],
+        },
+        "target": {"total": n_total, "active": n_active, "tokens": n_tokens},
+        "size_range": fitted.size_range,
+        "tokens_range": fitted.tokens_range,
+        "best": result.weights,
+        "reference": result.reference,
+        "supply": None if not supply else [float(supply.get(name, math.inf)) for name in fitted.domains],
+        "measured": [known.min(0), known.max(0)],
+        "limits": share_limits(fitted.domains, request),
+        "others": [limit.name for limit in result.limits],
+        "samples": [] if decision.ranges is None else np.round(decision.ranges.samples, 5),
+        "checks": _checks(fitted, decision),
+        "request": {"objective": request.objective, "risk": request.risk},
+    }
+    if decision.trade is not None:
+        told["trade"] = {
+            "weights": decision.trade.front.weights,
+            "gains": decision.trade.gains,
+            "chosen": decision.trade.chosen,
+            "labels": [plain(label) for label in decision.trade.labels],
+        }
+    return {"fit": export_fit(fitted, parse_objective(request.objective)), "decision": as_plain_data(told)}
 
 
-def _list(lines: Sequence[str], how: str = "") -> str:
-    """An HTML list of text."""
-    return f"<ul{how}>{''.join(f'<li>{_text(line)}</li>' for line in lines)}</ul>"
+def share_limits(domains: Sequence[str], request: Any) -> dict[str, list[float]]:
+    """Floors and caps on single shares, (K,) each: bounds, measured ranges, fixed shares and supplies together."""
+    from camel_jax.mixture.limits import parse_limits
+
+    options = {
+        name: value
+        for name, value in request.limits.items()
+        if name not in ("groups", "kl", "distance", "cost", "max_domains")
+    }
+    if "supply" in options:
+        options["tokens"] = request.tokens
+    low, high = np.zeros(len(domains)), np.ones(len(domains))
+    for limit in parse_limits(domains, **options).items:
+        if limit.domain >= 0 and limit.row is not None:
+            if limit.kind == "floor":
+                low[limit.domain] = max(low[limit.domain], -limit.value)
+            else:
+                high[limit.domain] = min(high[limit.domain], limit.value)
+            if limit.kind == "fixed":
+                low[limit.domain] = limit.value
+    return {"low": low.tolist(), "high": high.tolist()}
 
 
-def _rows(names: Sequence[str], here: Any, reference: Any, difference: Any) -> list[list[str]]:
-    """Outcome at the mixture and at the reference, with intervals."""
-    return [
-        [
-            name,
-            f"{here.point[i]:.3f}",
-            f"{here.low[i]:.3f} to {here.high[i]:.3f}",
-            f"{reference[i]:.3f}",
-            f"{difference.point[i]:+.3f}",
-            f"{difference.low[i]:+.3f} to {difference.high[i]:+.3f}",
-        ]
-        for i, name in enumerate(names)
-    ]
+def _checks(fitted: Any, decision: Any) -> list[dict[str, Any]]:
+    """Losses of two mixtures at the target as Python has them: the page compares its own with these before it shows any."""
+    from camel_jax.reports.recommend import outcomes_of
+
+    request = decision.request
+    at = outcomes_of(fitted, request.size, request.tokens, [], dict(request.limits).get("supply"))
+    return [{"weights": w, "losses": np.asarray(at(w))} for w in (decision.result.weights, decision.result.reference)]
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table of text."""
-    head = "".join(f"<th>{_text(x)}</th>" for x in header)
-    lines = ("<tr>" + "".join(f"<td>{_text(x)}</td>" for x in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+def _file(name: str) -> str:
+    return (importlib.resources.files("camel_jax.reports") / "explorer" / name).read_text(encoding="utf-8")
+
+
+def _hash(content: str) -> str:
+    return base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

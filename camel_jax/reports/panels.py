@@ -7,7 +7,6 @@ from typing import Any
 from camel_jax.recipes.sizes import format_count, format_size
 
 NEAR = 0.1  # percent of the best objective
-STARTS = 16  # of every search
 
 
 def scale_panels(
@@ -88,18 +87,3 @@ def mixture_panel(result: Any, ranges: Any, target: tuple[float, float, float]) 
         "title": f"Recommended mixture for {format_size(n_total, n_active)} on {format_count(n_tokens)} tokens",
         "note": f"mean loss {percent[0]:.2f} % below that of the reference (90 %: {percent[1]:.2f} to {percent[2]:.2f})",
     }
-
-
-def draw(fitted: Any, result: Any, ranges: Any, target: tuple[float, float, float], measured: Any) -> Any:
-    """The figure of a report."""
-    import numpy as np
-
-    from camel_jax.figures import overview
-
-    low, high = fitted.size_range
-    stops = np.geomspace(low, max(high, target[1]), 7)
-    panels = {
-        "mixture": mixture_panel(result, ranges, target),
-        **scale_panels(fitted, result, target, measured, stops, starts=STARTS),
-    }
-    return overview.overview(panels, title="From small runs to the mixture of a large one")

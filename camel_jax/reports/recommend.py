@@ -17,6 +17,7 @@ def recommend(
     objective: str = "mean-loss",
     near: float = 0.1,
     seed: int = 0,
+    samples: int = SAMPLE,
     **options: Any,
 ) -> tuple[Any, Any]:
     """The best mixture of a fit at a target, and the range of those within ``near`` percent of it (None for 0)."""
@@ -31,7 +32,7 @@ def recommend(
     options |= {"objective": goal, "key": jax.random.key(seed)}
     if supply:
         options |= {"supply": supply, "tokens": tokens}
-    return decide(at, near / 100, samples=SAMPLE, **options) if near else (optimize_mixture(at, **options), None)
+    return decide(at, near / 100, samples=samples, **options) if near else (optimize_mixture(at, **options), None)
 
 
 def outcomes_of(fitted: Any, size: str, tokens: Any, goals: Sequence[Any], supply: dict[str, float] | None) -> Any:
@@ -71,7 +72,7 @@ def as_dict(result: Any, ranges: Any, near: float) -> dict[str, Any]:
         out["near_optimal"] = {
             "within_percent": near,
             "shares": {name: [low, high] for name, low, high in bounds},
-            "sample": [dict(zip(ranges.domains, row, strict=True)) for row in ranges.samples.tolist()],
+            "sample": [dict(zip(ranges.domains, row, strict=True)) for row in ranges.samples[:SAMPLE].tolist()],
         }
     return out
 

@@ -91,8 +91,14 @@ def near_columns(near: Any) -> dict[str, Any]:
     return {"domain": list(near.domains), "share": near.best, "low": near.low, "high": near.high}
 
 
-def plot_near(near: Any, ax: Any = None) -> Any:
-    """The best mixture as bars with the range of every share."""
+def plot_near(near: Any, ax: Any = None, kind: str = "shares") -> Any:
+    """The best mixture as bars with the range of every share, or with kind "mixtures" the sample itself."""
+    if kind not in ("shares", "mixtures"):
+        raise ValueError(f"kind must be shares or mixtures, got {kind!r}")
+    if kind == "mixtures":
+        from camel_jax.figures.spaces import many_mixtures
+
+        return many_mixtures(near.domains, near.samples, best=near.best, ax=ax)
     from camel_jax.figures.mixtures import mixture
 
     return mixture(near.domains, near.best, low=near.low, high=near.high, ax=ax)

@@ -9,9 +9,8 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from commands import call, own_flags, put, refused  # noqa: F401  (own_flags is used by its name)
+from commands import SMALL, call, own_flags, put, refused, small_table  # noqa: F401  (own_flags is used by its name)
 from malformed import GOOD, WRONG
 
 from camel_jax.runtime import jaxlib_knows
@@ -93,24 +92,6 @@ def put_folder(path):
 # One small study through all commands; fits and programs are shared by the tests below.
 
 
-def small_table():
-    """Nine runs at three sizes, three domains, two sets, smooth losses."""
-    rng = np.random.default_rng(5)
-    lines = ["run,size,tokens,mix/web,mix/code,mix/wiki,loss/web,loss/code"]
-    for i in range(12):
-        size = (2e7, 8e7, 3e8)[i % 3]
-        w = np.round(rng.dirichlet([4, 2, 2]), 3)
-        w[0] = round(1 - w[1] - w[2], 3)
-        scale = (size / 1e8) ** -0.2
-        losses = 1.8 + 0.9 * scale * (w[0] + 0.1) ** -0.15, 0.7 + 0.6 * scale * (w[1] + 0.05) ** -0.25
-        noise = 1 + 0.002 * rng.standard_normal(2)
-        lines.append(
-            f"r{i},{size:.0f},{20 * size:.0f},{w[0]},{w[1]},{w[2]},{losses[0] * noise[0]},{losses[1] * noise[1]}"
-        )
-    return "\n".join(lines) + "\n"
-
-
-SMALL = ("--skills", 2, "--starts", 1, "--resamples", 2)
 NEXT = "run,size,tokens,mix/wiki,mix/code,mix/web\nnext,1B,20B,0.2,0.3,0.5\nother,590M-A12M,1T,0,0,1\n"
 
 
@@ -218,24 +199,6 @@ def test_a_table_of_single_domains_gets_no_share_of_draws(study):
     code, text, _ = call(*arguments)
     assert code == 0 and "draws cannot say which mixture is better" in text and "% of draws" not in text
     assert json.loads(call(*arguments, "--json")[1])["probability_better"] is None
-
-
-def test_report_is_one_whole_page(study):
-    page = study / "report.html"
-    code, out, _ = call("report", study / "fit.npz", "--out", page, "--runs", study / "runs.csv", "--json")
-    told, text = json.loads(out), page.read_text()
-    largest = json.loads((study / "fit.json").read_text())["active_parameters"][1]
-    assert code == 0 and told["size"] == pytest.approx(10 * largest)
-    assert text.startswith("<!doctype html>") and text.rstrip().endswith("</html>")
-    assert all(f"<li>{line}</li>" in text for line in told["evidence"])
-    assert "<h2>Evidence</h2>" in text and "<li>target: 10 times the largest fitted size, 300M" in text
-    assert text.count("data:image/png;base64,") == 1 and "http" not in text  # nothing is fetched
-    for name, share in told["weights"].items():
-        assert f"<td>{name}</td><td>{100 * share:.1f} %</td>" in text
-    assert "must end in .html" in refused("report", study / "fit.npz", "--out", study / "report.pdf")
-    assert "no such file" in refused("report", study / "none.npz", "--out", page)
-    other = put(study, "other.csv", (study / "runs.csv").read_text().replace("loss/web", "loss/news"))
-    assert "no loss/ column for web" in refused("report", study / "fit.npz", "--out", page, "--runs", other)
 
 
 @pytest.mark.parametrize(
