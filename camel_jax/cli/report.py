@@ -224,7 +224,7 @@ def make_page(
     if table is not None:
         from camel_jax.reports.evidence import measured_rows
 
-        measured_rows(fitted, table, files["table"])
+        measured_rows(fitted, table, files["table"] or "the runs")
     found = tell(fitted, request, result, working)
     if table is not None:
         with working("bringing the runs to the curve"):

@@ -73,7 +73,7 @@ def losses_along(
         ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
         ax.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else "")
         ax.tick_params(axis="y", which="minor", labelsize=8.5)
-    label_ends(ax, sizes[-1], point[-1, shown], [names[v] for v in shown])
+    label_ends(ax, sizes[-1], point[-1, shown], [names[int(v)] for v in shown])
     ax.set(ylabel="loss (nats per token)")
     told = "bands: 90 % intervals" + (
         "" if moved is None else "; dots: runs, brought to this mixture and these tokens by the law"

@@ -141,8 +141,8 @@ def parallel(
                 ms=4,
                 label=label,
             )
-    tilted = len(shown) > 6 or max(len(domains[k]) for k in shown) > 9
-    ax.set_xticks(where, [as_label(domains[k]) for k in shown], fontsize=8.5)
+    tilted = len(shown) > 6 or max(len(domains[int(k)]) for k in shown) > 9
+    ax.set_xticks(where, [as_label(domains[int(k)]) for k in shown], fontsize=8.5)
     if tilted:
         for tick in ax.get_xticklabels():
             tick.set(rotation=35, ha="right", rotation_mode="anchor")
@@ -254,7 +254,7 @@ def path_with_bands(
             clip_on=False,
             transform=ax.get_xaxis_transform(),
         )
-    label_ends(ax, sizes[-1], weights[-1, shown], [domains[k] for k in shown])
+    label_ends(ax, sizes[-1], weights[-1, shown], [domains[int(k)] for k in shown])
     ax.xaxis.set_major_formatter(lambda x, _: format_count(x))
     ax.xaxis.set_minor_formatter(lambda x, _: "")
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")

@@ -267,6 +267,7 @@ def _objective(fit: Any, objective: Any) -> dict[str, Any]:
     tasks = () if fit.benchmarks is None else fit.benchmarks.tasks
     weights = objective.bind(fit.sets, tasks).weights
     if not weights and objective.kind == "accuracies":
+        assert fit.benchmarks is not None
         usable = fit.benchmarks.objective_weights()
         weights = [(tasks.index(name), weight) for name, weight in usable.items()]
     elif not weights:

@@ -121,14 +121,14 @@ def outcome_table(names: Sequence[str], here: Any, there: Any, difference: Any, 
     reach = float(np.nanmax(ends)) or 1.0
     rows = []
     for i, one in enumerate(names):
-        gap = [float(x[i]) for x in difference]
+        gap, low, high = (float(x[i]) for x in difference)
         inside = f"{here.low[i]:.3f} to {here.high[i]:.3f}" if math.isfinite(here.low[i]) else ""
         rows.append(
             [
                 name(one),
-                difference_bar(*gap, reach, good),
-                f"<strong>{signed(gap[0])}</strong>",
-                span(*gap[1:]),
+                difference_bar(gap, low, high, reach, good),
+                f"<strong>{signed(gap)}</strong>",
+                span(low, high),
                 f"{here.point[i]:.3f}",
                 inside,
                 f"{there[i]:.3f}",

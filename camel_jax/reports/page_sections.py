@@ -307,13 +307,13 @@ def along(fitted: Any, decision: Any, moved: Any) -> str:
     if moved is not None:
         from camel_jax.figures.sizes import losses_along
 
-        curve, dots = moved
+        (along, point, low, high), dots = moved
         body += page_figure(
             "losses",
             f"Losses with the recommended mixture, at {ratio:.3g} tokens a parameter",
             "One line a validation set; dots are runs of the table, brought to the same mixture and tokens by the law.",
             lambda ax: losses_along(
-                *curve, fitted.sets, moved=dots, fitted_up_to=fitted.size_range[1], ax=ax, title=" "
+                along, point, low, high, fitted.sets, moved=dots, fitted_up_to=fitted.size_range[1], ax=ax, title=" "
             ),
         )
     header = ["size", "tokens", *[str(x) for x in result.domains[:8]]]

@@ -24,7 +24,9 @@ def study(tmp_path_factory):
 
 
 def data_of(page):
-    return json.loads(re.search('id="data">(.*?)</script>', page)[1])["decision"]
+    found = re.search('id="data">(.*?)</script>', page)
+    assert found is not None
+    return json.loads(found[1])["decision"]
 
 
 def test_report_is_one_whole_page(study):
@@ -107,6 +109,8 @@ def test_explore_opens_the_page_as_a_file(study, monkeypatch):
     code, _, _ = call("explore", study / "fit.npz", *TARGET, "--out", study / "e.html")
     assert code == 0 and opened == [(study / "e.html").resolve().as_uri()]
     code, _, err = call("explore", study / "fit.npz", "--no-browser", *TARGET)
-    where = pathlib.Path(re.search(r"wrote (.*)\n", err)[1])
+    wrote = re.search(r"wrote (.*)\n", err)
+    assert wrote is not None
+    where = pathlib.Path(wrote[1])
     assert code == 0 and len(opened) == 1
     assert where.name == "fit.html" and where.read_text().startswith("<!doctype html>")
