@@ -29,6 +29,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+collect_ignore = ["tests/user_script.py"]  # what type checkers read in tests/test_types.py; it is never run
+
 # every call into these modules in a test checks the shapes and types of its annotations
 CHECKED = ["camel_jax.laws", "camel_jax.numerics", "camel_jax.recipes.simplex"]
 install_import_hook(CHECKED, "beartype.beartype")

@@ -315,6 +315,9 @@ class Fit(Readable):
             group, _, leaf = name.partition("/")
             groups[group][leaf] = arrays.pop(name)
         groups |= {name: build(**groups[name]) for name, build in saved.TUPLES.items()}
+        groups["discrepancy"] = Discrepancy(
+            *map(jnp.asarray, groups["discrepancy"])
+        )  # sums round as they did when it was fitted
         groups |= {name: nested_leaves(groups[name]) for name in ("raw", "resampled")}
         known: dict[str, Any] = dict(arrays)
         return cls(law=in_units(law, groups["units"]), inner_law=law, **groups, **saved.read_facts(header), **known)
