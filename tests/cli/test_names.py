@@ -8,6 +8,7 @@ import os
 import re
 
 import numpy as np
+import pytest
 from commands import call, own_flags, put, refused  # noqa: F401  (own_flags is used by its name)
 
 from camel_jax.cli import console
@@ -94,6 +95,7 @@ def hostile_table(domains, sets):
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.slow
 def test_commands_on_hostile_names(tmp_path):
     domains, sets = ("[/b]", "$x^$", "code\x1b[31m"), ("_a[bold]", "<b>$y_$\u202e")
     runs, fit = put(tmp_path, "runs.csv", hostile_table(domains, sets)), tmp_path / "fit.safetensors"

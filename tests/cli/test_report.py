@@ -29,6 +29,7 @@ def data_of(page):
     return json.loads(found[1])["decision"]
 
 
+@pytest.mark.slow
 def test_report_is_one_whole_page(study):
     page = study / "report.html"
     arguments = ("report", study / "fit.npz", "--out", page)
@@ -63,6 +64,7 @@ def test_what_makes_no_sense_is_refused(study):
     assert not (study / "refused.html").exists()
 
 
+@pytest.mark.slow
 def test_a_decision_that_was_made_before(study):
     limits = ("--max", "code=0.2", "--seed", 3)
     code, _, _ = call("mix", study / "fit.npz", *TARGET, *limits, "--out", study / "chosen.json")

@@ -26,7 +26,11 @@ def tables():
     return {"a": make(0), "b": make(1), "few": select(few, np.arange(4)), "c": make(2, n_mixtures=9)}
 
 
-@pytest.mark.parametrize("law", [laws.sodm(), laws.blend(skills=3)], ids=lambda law: law.name)
+@pytest.mark.parametrize(
+    "law",
+    [laws.sodm(), pytest.param(laws.blend(skills=3), marks=pytest.mark.slow)],
+    ids=lambda law: getattr(law, "name", None),
+)
 def test_many_are_the_same_as_one_by_one(tables, law):
     many = cj.fit_many(law, tables, key=KEY, **OPTIONS)
     assert list(many.fits) == ["a", "b", "c"] and "needs at least 6 runs" in many.errors["few"]

@@ -94,6 +94,7 @@ def test_own_limits_join_named_ones_and_leave_others_alone():
     assert not next(limit for limit in loose.limits if limit.name == "always").binds
 
 
+@pytest.mark.slow
 def test_fronts_paths_ranges_and_budgets_take_both():
     options = {"domains": NAMES, "constraints": {"spread": entropy}, "starts": 4}
     front = cj.pareto_front(losses, worst_set, lambda outcome: outcome.losses[0], 4, **options)

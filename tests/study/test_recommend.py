@@ -85,6 +85,7 @@ def folder(tmp_path_factory):
     return home
 
 
+@pytest.mark.slow
 def test_commands_keep_one_study(folder):
     place = folder / "study.db"
     code, out, _ = call("study", "show", place, "--out", folder / "history.csv")
