@@ -1,4 +1,4 @@
-"""Swarms of one size: mixtures held out in four folds, for the floor for swarms and ridge regression on roots of shares.
+"""Swarms of one size: mixtures held out in four folds, for the default, the floor for swarms, and ridge on roots of shares.
 
     python benchmarks/accuracy/swarms.py FOLDER [--tables olmix24] [--seeds 2]
 
@@ -64,10 +64,11 @@ def main() -> None:
             fold = fold[ids]
             for k in range(FOLDS):
                 kept, began = fold != k, time.process_time()
-                fitted = fit(
-                    laws.concave(), select(runs, kept), key=jax.random.key(0), starts=1, backtests=0, field=False
-                )
-                said = {"concave": np.asarray(fitted.predict(select_recipe(runs.recipe, ~kept)))}
+                part, unseen = select(runs, kept), select_recipe(runs.recipe, ~kept)
+                fitted = fit(laws.concave(), part, key=jax.random.key(0), starts=1, backtests=0, field=False)
+                said = {"concave": np.asarray(fitted.predict(unseen))}
+                default = fit(laws.blend(), part, key=jax.random.key(0), starts=1, backtests=0)
+                said["default"] = np.asarray(default.predict(unseen))
                 seconds = time.process_time() - began
                 sets = range(losses.shape[1])
                 said["ridge"] = np.stack([ridge(root[kept], losses[kept, v], root[~kept]) for v in sets], 1)
@@ -76,7 +77,15 @@ def main() -> None:
                 errors = {name: float(100 * np.mean(np.abs(x / losses[~kept] - 1))) for name, x in said.items()}
                 power = float(np.ravel(fitted.best()["power"])[0])
                 rows.append(
-                    {"table": table, "seed": seed, "fold": k, "seconds": seconds, "power": power, "errors": errors}
+                    {
+                        "table": table,
+                        "seed": seed,
+                        "fold": k,
+                        "cpu_seconds": seconds,
+                        "power": power,
+                        "weights": default.part_weights,
+                        "errors": errors,
+                    }
                 )
                 print(rows[-1], flush=True)
     write(args.out, {**head, "rows": rows})
