@@ -12,6 +12,7 @@ import numpy as np
 from camel_jax.recipes.sizes import format_count, parse_size, parse_tokens
 from camel_jax.reports.panels import mixture_panel, scale_panels
 from camel_jax.reports.recommend import as_dict, recommend
+from camel_jax.reports.request import Request
 
 TABLE = "proxy_runs.csv"
 SIZE, TOKENS = "400K", "2M"
@@ -82,6 +83,7 @@ def demo_facts(demo: Demo) -> dict[str, Any]:
     """What the demo found, as data."""
     measured, point = np.asarray(demo.held_out.losses), np.asarray(demo.seen.point)
     inside = (measured >= np.asarray(demo.seen.low)) & (measured <= np.asarray(demo.seen.high))
+    asked = Request(SIZE, TOKENS, near=NEAR, starts=8).to_dict()
     return {
         "table": TABLE,
         "runs": count_runs(demo.table),
@@ -91,7 +93,12 @@ def demo_facts(demo: Demo) -> dict[str, Any]:
             "mean_relative_error_percent": float(100 * np.abs(point / measured - 1).mean()),
             "inside_90_percent_interval": float(inside.mean()),
         },
-        "recommendation": {"size": SIZE, "tokens": parse_tokens(TOKENS), **as_dict(demo.result, demo.ranges, NEAR)},
+        "recommendation": {
+            "size": SIZE,
+            "tokens": parse_tokens(TOKENS),
+            **as_dict(demo.result, demo.ranges, NEAR),
+            "request": asked,
+        },
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from camel_jax.recipes.plain_data import as_plain_data
+from camel_jax.recipes.sizes import format_count
 from camel_jax.storage import check_source
 
 LIMITS = ("bounds", "measured", "groups", "fixed", "supply", "max_epochs", "kl", "distance", "cost", "max_domains")
@@ -54,18 +55,21 @@ class Request(NamedTuple):
 
 
 def read_request(path: str | os.PathLike[str]) -> Request | None:
-    """The request in a file of ``mix``; None in a file that does not have it.
+    """The request in a file of ``mix``; its size and tokens alone in a file without one; None where it has not even these.
 
     Raises:
       ValueError: the file is none, or what it has is no request.
     """
     check_source(path)
     try:
-        told = json.loads(pathlib.Path(path).read_text(encoding="utf-8")).get("request")
+        whole = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        told = whole.get("request")
     except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not a mixture.json ({type(error).__name__})") from None
     if told is None:
-        return None
+        size, tokens = whole.get("size"), whole.get("tokens")
+        is_target = isinstance(size, str) and isinstance(tokens, int | float) and not isinstance(tokens, bool)
+        return Request(size, format_count(tokens)) if is_target else None
     known = isinstance(told, dict) and set(told) <= set(Request._fields) and {"size", "tokens"} <= set(told)
     limits = told.get("limits", {}) if known else None
     if not known or not isinstance(limits, dict) or not set(limits) <= set(LIMITS):
