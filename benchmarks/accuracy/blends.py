@@ -75,16 +75,12 @@ def read_splits(runs: Runs, paths: list[pathlib.Path], rng: np.random.Generator)
 
 def errors_of(splits: list[dict[str, Any]], usual: float, strength: float) -> np.ndarray:
     """Error of the mean, of CAMEL and of the better law, (splits, 3)."""
-    before, stacking.STRENGTH = stacking.STRENGTH, strength
-    try:
-        found = []
-        for one in splits:
-            start = np.array([1.0 - usual, usual])
-            weights = stacking.best_weights(one["f"], start) if one["f"] else start
-            alone = np.abs(one["e"]).mean(1)
-            found.append((np.abs(weights @ one["e"]).mean(), alone[0], alone.min()))
-    finally:
-        stacking.STRENGTH = before
+    found = []
+    for one in splits:
+        start = np.array([1.0 - usual, usual])
+        weights = stacking.best_weights(one["f"], start, strength) if one["f"] else start
+        alone = np.abs(one["e"]).mean(1)
+        found.append((np.abs(weights @ one["e"]).mean(), alone[0], alone.min()))
     return np.array(found)
 
 

@@ -10,17 +10,14 @@ with what the truth gives.
 
 from __future__ import annotations
 
-import argparse
-import json
 import pathlib
 import sys
-import time
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from common.provenance import RESULTS, provenance
-from common.results import continued, write
+from common.provenance import RESULTS
+from common.studies import run_studies
 from posterior.gain_calibration import TARGET, TARGET_TOKENS, random_truth, simulate, true_losses
 
 RESULT = RESULTS / "equivalent_compute.json"
@@ -80,32 +77,5 @@ def summarize(rows: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Run the studies, print, and write after each one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=100)
-    parser.add_argument("--resamples", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULT)
-    args = parser.parse_args()
-    from camel_jax.runtime import start_engine
-
-    start_engine()
-    head = provenance(*TESTED) | {"settings": {"resamples": args.resamples, "seed": args.seed}}
-    rows: list[dict[str, float]] = continued(args.out, head, {"rows": []})["rows"][: args.studies]
-    found = summarize(rows) if rows else {}
-    begun = time.perf_counter()
-    for number in range(len(rows), args.studies):
-        rows.append(study(args.seed, number, args.resamples))
-        found = summarize(rows)
-        write(args.out, {**head, "summary": found, "rows": rows})
-        if number % 10 == 9:
-            print(
-                f"{number + 1} of {args.studies}, {time.perf_counter() - begun:.0f} s: {found['coverage90']:.3f}",
-                flush=True,
-            )
-    print(json.dumps(found, indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    run_studies(__doc__, 100, RESULT, TESTED, study, summarize)

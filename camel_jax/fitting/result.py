@@ -32,7 +32,7 @@ from camel_jax.laws.law import (
     predict_rows,
     scale_recipe,
 )
-from camel_jax.prediction.beyond import fresh, limited_field, nearest_fitted
+from camel_jax.prediction.beyond import corrected, fresh, nearest_fitted
 from camel_jax.prediction.discrepancy import Discrepancy
 from camel_jax.prediction.draws import Draws, LossesAt, draw_errors
 from camel_jax.prediction.residual_field import ResidualField, corrections, field_correction, no_field
@@ -171,7 +171,7 @@ class Fit(Readable):
         if np.any(np.asarray(recipe.n_active) > d.size) or np.any(np.asarray(recipe.tokens) > d.tokens):
             fall = law_fall(self.inner_law, members, recipe, d.size, d.tokens, self.units)
             inside = corrections(self.field, nearest_fitted(bare, d.size, d.tokens, np))
-            correction = limited_field(correction, inside, fall, np) + np.asarray(d.slowing) * fall
+            correction = corrected(d, fall, correction, inside, np)
         return jnp.asarray(np.exp(log_losses + correction))
 
     def draws(self, field: bool = False) -> Draws:
@@ -367,8 +367,7 @@ def _point(law: Law, members: Any, units: Units, field: ResidualField, d: Discre
     logs = lambda r: jnp.mean(jnp.log(jax.vmap(lambda params: predict_rows(seen, params, r))(members)), 0)  # noqa: E731
     fall = jnp.maximum(logs(inside) - logs(fresh(bare)), 0.0)
     at, near = (jax.lax.map(partial(field_correction, field), one, batch_size=256) for one in (bare, inside))
-    correction = limited_field(at, near, fall) + d.slowing * fall
-    return jnp.exp(jnp.mean(log_losses, axis=0) + correction)
+    return jnp.exp(jnp.mean(log_losses, axis=0) + corrected(d, fall, at, near))
 
 
 def load_fit(path: str | os.PathLike[str], law: Law | None = None) -> Fit:

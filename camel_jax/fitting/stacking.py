@@ -81,12 +81,15 @@ def learn_weights(lanes: Lanes, data: Data, raw: Any, runs: Runs) -> Asking[np.n
     )
 
 
-def best_weights(folds: Sequence[tuple[np.ndarray, np.ndarray]], usual: np.ndarray) -> np.ndarray:
+def best_weights(
+    folds: Sequence[tuple[np.ndarray, np.ndarray]], usual: np.ndarray, strength: float = STRENGTH
+) -> np.ndarray:
     """Weights that make the mean of the parts predict best, and are near the usual ones where that is open.
 
     Args:
       folds: errors (P, R, V) of log loss and their masses (R, V), of each fold.
       usual: (P,) weights; a part of none gets none.
+      strength: what these count for, in folds.
 
     >>> good, bad = 0.01 * np.ones((1, 4, 1)), 0.2 * np.ones((1, 4, 1))
     >>> best_weights([(np.concatenate([bad, good]), np.ones((4, 1)))] * 3, np.array([0.75, 0.25])).tolist()
@@ -102,8 +105,8 @@ def best_weights(folds: Sequence[tuple[np.ndarray, np.ndarray]], usual: np.ndarr
     def cost(z: np.ndarray) -> tuple[float, np.ndarray]:
         w = np.exp(z - z.max())
         w /= w.sum()
-        value = -STRENGTH * np.sum(usual[there] * np.log(w + 1e-12))
-        slope = -STRENGTH * usual[there] / (w + 1e-12)
+        value = -strength * np.sum(usual[there] * np.log(w + 1e-12))
+        slope = -strength * usual[there] / (w + 1e-12)
         for e, m in flat:
             error = w @ e
             mean = max(float(m @ np.abs(error)), 1e-9)

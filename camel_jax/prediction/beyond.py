@@ -82,6 +82,16 @@ def expected_slowing(d: Discrepancy, fall: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(share), LEAST, MOST)
 
 
+def corrected(d: Discrepancy, fall: Array, at: Array, inside: Array, xp: Any = jnp) -> Array:
+    """All that is added to a law's log losses: the field's correction, and beyond the table the share of its fall that is missing.
+
+    Args:
+      d: the discrepancy. fall: (..., V) of the law between a recipe and ``nearest_fitted``; 0 within the table.
+      at, inside: (..., V) corrections of the field at these two.
+    """
+    return limited_field(at, inside, fall, xp) + xp.asarray(d.slowing) * fall
+
+
 def limited_field(at: Array, inside: Array, fall: Array, xp: Any = jnp) -> Array:
     """The field's correction at a recipe, from it, from the one at ``nearest_fitted``, and from the law's fall between them."""
     return xp.minimum(at, inside + FIELD_SHARE * fall)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.law import Law, Units, in_units
-from camel_jax.prediction.beyond import fresh, limited_field, nearest_fitted
+from camel_jax.prediction.beyond import corrected, fresh, nearest_fitted
 from camel_jax.prediction.discrepancy import Discrepancy, error_within, expected_slope, leverage
 from camel_jax.prediction.measured import none_mix
 from camel_jax.prediction.residual_field import ResidualField, field_correction
@@ -94,11 +94,8 @@ class Draws(Readable):
         d = self.discrepancy
         near = nearest_fitted(recipe, d.size, d.tokens)
         fall = jnp.maximum(self._log_center(near) - self._log_center(fresh(recipe)), 0.0)
-        correction = d.slowing * fall
-        if not np.shape(self.field.log_size)[-1]:
-            return correction
         at, inside = (field_correction(self.field, one) for one in (recipe, near))
-        return correction + limited_field(at, inside, fall)
+        return corrected(d, fall, at, inside)
 
     def predict(self, recipe: Recipe) -> Array:
         """Losses of every draw for one recipe, (M, V) nats; vmap over recipes."""

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from camel_jax.recipes.plain_data import as_plain_data
-from camel_jax.recipes.sizes import format_count
 from camel_jax.storage import check_source
 
 LIMITS = ("bounds", "measured", "groups", "fixed", "supply", "max_epochs", "kl", "distance", "cost", "max_domains")
@@ -55,7 +54,7 @@ class Request(NamedTuple):
 
 
 def read_request(path: str | os.PathLike[str]) -> Request | None:
-    """The request in a file of ``mix``; its size and tokens alone in a file without one; None where it has not even these.
+    """The request in a file of ``mix``: its size and tokens, where a file has no more and no limits were set, and None without these.
 
     Raises:
       ValueError: the file is none, or what it has is no request.
@@ -68,8 +67,13 @@ def read_request(path: str | os.PathLike[str]) -> Request | None:
         raise ValueError(f"{path}: not a mixture.json ({type(error).__name__})") from None
     if told is None:
         size, tokens = whole.get("size"), whole.get("tokens")
-        is_target = isinstance(size, str) and isinstance(tokens, int | float) and not isinstance(tokens, bool)
-        return Request(size, format_count(tokens)) if is_target else None
+        if not isinstance(size, str) or not isinstance(tokens, int | float) or isinstance(tokens, bool):
+            return None
+        if whole.get("limits") or whole.get("objective") != "mean loss":
+            raise ValueError(
+                f"{path}: it does not hold what was asked for (no request): choose the mixture again with camel-jax mix"
+            )
+        return Request(size, f"{tokens:.17g}")
     known = isinstance(told, dict) and set(told) <= set(Request._fields) and {"size", "tokens"} <= set(told)
     limits = told.get("limits", {}) if known else None
     if not known or not isinstance(limits, dict) or not set(limits) <= set(LIMITS):
