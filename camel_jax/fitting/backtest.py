@@ -46,7 +46,8 @@ class BackTest(NamedTuple):
       mean_relative_error: of the predicted losses there; NaN where nothing was measured.
       coverage: share of the measured losses inside 90 % intervals that knew of the smaller back-tests only.
       width: median half-width of those intervals over the prediction.
-      slope_variance, slopes: what of the errors follows the mixture; see ``slope_variance``.
+      slope_variance, slopes: what of the errors follows the mixture beyond what refits of resamples know; see ``slope_variance``.
+        Measured at the largest size with runs enough to tell, no slopes at the others.
       blind_error: as ``mean_relative_error``, of the same predictions averaged over the mixtures that were run at the same size and
         tokens: the best that a law blind to mixtures could do with this fit's scale curve. A law that is no better has not shown
         that it sees mixtures. NaN where no two mixtures were run at the same tokens.
@@ -128,18 +129,20 @@ def judge_forward(
       data: the whole table in its units, perhaps padded. raw: random starts, leaves (S, ...). runs: the whole table, in the same units.
       tests: how many sizes are held out, the largest first.
       prior: what is known of errors before.
-      resampled: (B, R) multiplicities of rows in bootstrap resamples; the first few are refitted below the largest size too, so that
-        what a bootstrap knows already is not counted as an error of the law.
+      resampled: (B, R) multiplicities of rows in bootstrap resamples; the first few are refitted below one size too, so that what a
+        bootstrap knows already is not counted as an error of the law in mixtures. Only that size, the largest with runs enough to
+        tell, says how much of the error follows the mixture: at others the uncertainty of parameters would be counted once more.
       field: whether predictions are corrected by the residual field.
 
     Returns:
       ``Judged``, sizes in those units, once the lanes it asks for are solved.
     """
     sizes = backtest_sizes(runs, tests)
-    held = []
-    for size in sizes:
-        some = resampled if size == sizes[-1] else None
-        held.append((yield from _hold_out(lanes, data, raw, runs, size, prior, some)))
+    held: list[_Held] = []
+    for size in sizes[::-1]:
+        told_slopes = any(one.slopes for one in held)
+        one = yield from _hold_out(lanes, data, raw, runs, size, prior, None if told_slopes else resampled)
+        held.insert(0, one._replace(slope_variance=0.0, slopes=0) if told_slopes else one)
     strength = _field_strength(held, runs) if field else 0.0
     seen: list[Seen] = []
     told = []
@@ -330,7 +333,7 @@ def slope_variance(errors: Array, away: Array, weights: Array, run: Array, *, no
 
 
 def mixture_share(tests: Sequence[BackTest]) -> float:
-    """Share of the discrepancy's variance that follows the mixture: its prior and the slopes of the back-tests, pooled.
+    """Share of the discrepancy's variance that follows the mixture: its prior and the slopes of back-tests, pooled.
 
     >>> mixture_share([]), round(mixture_share([BackTest(1e9, slope_variance=0.0, slopes=4)]), 3)
     (0.05, 0.025)

@@ -24,7 +24,7 @@ from camel_jax.prediction.discrepancy import EARLY, error_within
 from camel_jax.prediction.residual_field import field_correction, fit_field, no_field, thin, unknown_share
 from camel_jax.recipes.recipe import Recipe, dense
 from camel_jax.solvers import status
-from camel_jax.tables.runs import final_rows, progress, split_by_scale
+from camel_jax.tables.runs import final_rows, progress, select, split_by_scale
 
 KEY = jax.random.key(1)
 LAW = laws.dml()
@@ -246,6 +246,18 @@ def test_slopes_of_errors_are_told_from_noise():
     assert slope_variance(noise[:6], away[:6], weights[:6], run[:6]) == (0.0, 0)
     found = mixture_share([BackTest(1e9, slope_variance=variance, slopes=slopes)])
     assert MIXTURE_SHARE < found < variance
+
+
+@pytest.mark.parametrize("most", [8, 2])
+def test_errors_in_mixtures_are_told_where_the_refits_of_resamples_were_taken_off(most):
+    """The uncertainty of parameters below smaller sizes is not counted as an error of the law: the draws hold that of the whole fit."""
+    runs = simulate.study(jax.random.key(3), n_domains=3, n_mixtures=8, sizes=(1e7, 3e7, 1e8, 3e8), checkpoints=1)
+    largest = np.flatnonzero(np.asarray(runs.recipe.n_active) == 3e8)
+    runs = select(runs, ~np.isin(np.arange(len(runs)), largest[most:]))
+    fitted = cj.fit(laws.dml(), runs, key=KEY, starts=1, resamples=4)
+    told = [test.slopes > 0 for test in fitted.backtests]
+    assert told == ([False, True] if most > 2 else [True, False])  # two runs tell of no slope
+    assert float(fitted.discrepancy.mixture_share) == pytest.approx(mixture_share(fitted.backtests))
 
 
 def test_spearman_shares_ties():
