@@ -80,6 +80,16 @@ class OutcomesAt(Readable):
         """Whether no run of the fitted table mixes domains, so that draws cannot tell which mixture is better."""
         return getattr(self.losses_at, "unmixed", False)
 
+    @property
+    def measured(self) -> Array | None:
+        """Mixtures of the fitted table, (G, K), where the losses know them."""
+        return getattr(self.losses_at, "measured", None)
+
+    @property
+    def fitted_sizes(self) -> tuple[float, ...]:
+        """Smallest and largest active parameters of the fitted table, where the losses know them."""
+        return getattr(self.losses_at, "fitted_sizes", ())
+
     def recipe(self, weights: Array) -> Recipe:
         """The recipe of a mixture at this size and token count."""
         return self.losses_at.recipe(weights)

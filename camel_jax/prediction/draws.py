@@ -179,6 +179,8 @@ class LossesAt(Readable):
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
     >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
     >>> at = fitted.losses_at("300M-A100M", "10B")
+    >>> tuple(f"{size:.0e}" for size in at.fitted_sizes)
+    ('1e+07', '1e+08')
     >>> half = np.array([0.5, 0.5])
     >>> float(at.n_active), at(half).shape, at.draws(half).shape
     (100000000.0, (2,), (128, 2))
@@ -209,6 +211,17 @@ class LossesAt(Readable):
     def unmixed(self) -> bool:
         """Whether no run of the fitted table mixes domains, so that draws cannot tell which mixture is better."""
         return none_mix(self.source.discrepancy.mixtures)
+
+    @property
+    def measured(self) -> Array:
+        """Mixtures of the fitted table, (G, K)."""
+        return self.source.discrepancy.mixtures
+
+    @property
+    def fitted_sizes(self) -> tuple[float, float]:
+        """Smallest and largest active parameters of the fitted table."""
+        d = self.source.discrepancy
+        return float(d.size * jnp.exp(-d.size_span)), float(d.size)
 
     @property
     def n_draws(self) -> int:
