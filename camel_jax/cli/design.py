@@ -165,7 +165,7 @@ def design(
         write_columns(proposed, out)
         say(f"wrote {out}")
     if figure is not None:
-        from camel_jax.figures.compute import design_page
+        from camel_jax.figures.designs import design_page
 
         write_figure(design_page(found, best), figure)
     if json:

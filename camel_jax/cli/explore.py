@@ -12,7 +12,7 @@ import typer
 from camel_jax.cli.console import say
 from camel_jax.cli.options import Caps, Floors, LimitsFile, Map, Objective, Seed, TargetSize, TargetTokens
 from camel_jax.cli.output import check_files
-from camel_jax.cli.report import ASKED, Decided, Table, asked, make_page, read_table
+from camel_jax.cli.report import ASKED, Decided, Table, asked, page_and_facts, read_table
 from camel_jax.storage import replacing
 
 
@@ -39,7 +39,7 @@ def explore(
     own = {name: value for name, value in locals().items() if name in ASKED}
     fitted, request, result = asked(fit, decision, ASKED | own)
     files = {"fit": fit, "decision": decision, "table": runs}
-    page, _ = make_page(fitted, request, result, files=files, table=read_table(runs, columns), baselines="none")
+    page, _ = page_and_facts(fitted, request, result, files=files, table=read_table(runs, columns), baselines="none")
     where = pathlib.Path(tempfile.mkdtemp(prefix="camel_jax-")) / f"{fit.stem}.html" if out is None else out
     with replacing(where) as part:
         part.write_text(page, encoding="utf-8")

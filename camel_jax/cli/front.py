@@ -91,7 +91,7 @@ def front(
     if figure is not None:
         from camel_jax.figures.decisions import front_page
 
-        write_figure(front_page(found, labels, reference, note=title), figure)
+        write_figure(front_page(found, labels, note=title), figure)
     if json:
         print_json(told)
         return

@@ -18,6 +18,7 @@ from camel_jax.cli.options import (
     Json,
     LimitsFile,
     MaxEpochs,
+    Near,
     Objective,
     Seed,
     Size,
@@ -51,6 +52,7 @@ def path(
     max_epochs: MaxEpochs = None,
     measured: WithinMeasured = False,
     starts: Annotated[int, typer.Option(min=1, help="Starts of each search.")] = 16,
+    near: Near = 0.1,
     seed: Seed = 0,
     out: Table = None,
     figure: Figure = None,
@@ -82,7 +84,7 @@ def path(
 
     goal = parse_objective(objective)
     stops = stops_of(fitted, (n_total, n_active, n_tokens), steps, same_tokens, same_size)
-    options |= {"starts": starts, "key": jax.random.key(seed)}
+    options |= {"starts": starts, "key": jax.random.key(seed), "near": 0.0 if figure is None else near / 100}
     with working(f"searching {steps} mixtures"):
         found, lost_at = follow(fitted, stops, goal, **options)
     columns, results = path_columns(found, stops, lost_at), found.results
@@ -95,7 +97,7 @@ def path(
         page = path_page(
             found,
             columns["tokens" if same_size else "size"],
-            (fitted.tokens_range if same_size else fitted.size_range)[1],
+            fitted.tokens_range if same_size else fitted.size_range,
             along="training tokens" if same_size else "active parameters",
             title=f"Best mixture, {results[0].objective}",
             note=f"at {same}" if same_size or same_tokens else f"at {n_tokens / n_active:.3g} tokens per parameter",

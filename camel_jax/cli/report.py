@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 import shlex
 import sys
@@ -44,8 +43,8 @@ from camel_jax.cli.options import (
 )
 from camel_jax.cli.output import check_files
 from camel_jax.recipes.sizes import parse_amount, parse_size, parse_tokens
-from camel_jax.reports.recommend import as_dict, default_target
-from camel_jax.reports.request import Request, read_request
+from camel_jax.reports.made import make_page
+from camel_jax.reports.request import Request, make_request, read_request
 from camel_jax.storage import replacing
 
 Decided = Annotated[
@@ -110,7 +109,7 @@ def report(
     given = {name: value for name, value in locals().items() if name in ASKED}
     fitted, request, result = asked(fit, decision, given)
     table = read_table(runs, columns)
-    page, told = make_page(
+    page, told = page_and_facts(
         fitted, request, result, files={"fit": fit, "decision": decision, "table": runs}, table=table, baselines=baselines,
         next_budget=next_budget,
     )  # fmt: skip
@@ -127,6 +126,19 @@ ASKED: dict[str, Any] = {
     **dict.fromkeys(("cost_budget", "prior", "kl", "distance", "max_domains", "reference")),
     **{"objective": "mean-loss", "measured": False, "risk": "mean", "tail": 0.1, "near": 0.1, "starts": 16, "seed": 0},
 }
+LIMITS_OF_MIX = (
+    "floors",
+    "caps",
+    "fixed",
+    "supply",
+    "max_epochs",
+    "costs",
+    "cost_budget",
+    "prior",
+    "kl",
+    "distance",
+    "max_domains",
+)
 NAMES = {"floors": "--min", "caps": "--max", "fixed": "--fix", "measured": "--within-measured", "costs": "--cost"}
 
 
@@ -159,30 +171,13 @@ def asked(path: pathlib.Path, decision: pathlib.Path | None, given: Mapping[str,
 
 def request_of(fitted: Any, given: Mapping[str, Any]) -> Request:
     """What options of ``mix`` ask of a fit."""
-    limits = (
-        "floors",
-        "caps",
-        "fixed",
-        "supply",
-        "max_epochs",
-        "costs",
-        "cost_budget",
-        "prior",
-        "kl",
-        "distance",
-        "max_domains",
+    within = fitted if given["measured"] else None
+    limits = gather(
+        fitted.domains, file=given["limits"], within=within, **{name: given[name] for name in LIMITS_OF_MIX}
     )
-    options = gather(
-        fitted.domains,
-        file=given["limits"],
-        within=fitted if given["measured"] else None,
-        **{x: given[x] for x in limits},
-    )
-    _, n_active, n_tokens = default_target(fitted, given["size"], given["tokens"])
-    size, tokens = given["size"] or f"{n_active:.17g}", given["tokens"] or f"{n_tokens:.17g}"
     compared = None if given["reference"] is None else read_mixture(given["reference"], fitted.domains)
     own = {name: given[name] for name in ("objective", "near", "risk", "tail", "starts", "seed")}
-    return Request(size, tokens, **own, limits=options, reference=compared)
+    return make_request(fitted, given["size"], given["tokens"], limits=limits, reference=compared, **own)
 
 
 def read_table(runs: pathlib.Path | None, columns: Any) -> Any:
@@ -194,7 +189,7 @@ def read_table(runs: pathlib.Path | None, columns: Any) -> Any:
     return read_runs(runs, columns=parse_map(columns), on_ignored=tell_ignored)
 
 
-def make_page(
+def page_and_facts(
     fitted: Any,
     request: Request,
     result: Any,
@@ -204,64 +199,12 @@ def make_page(
     baselines: str = USUAL,
     next_budget: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """The page, and what it tells as data.
-
-    Args:
-      fitted: the fit. request: what is asked. result: the decision, None where it is still to be made.
-      files: what was read, by what it is. table: the runs. baselines, next_budget: as the options.
-    """
-    import jax
-
-    from camel_jax.reports.decision import tell
-    from camel_jax.reports.moved import curve_and_runs
-    from camel_jax.reports.page import write_page
-
+    """The page, and what it tells as data; arguments as of ``make_page``, with options as they are given."""
     if next_budget is not None and table is None:
         raise ValueError("--next-budget needs the table: give --runs")
-    held = moved = designs = None
     budget = None if next_budget is None else parse_amount("--next-budget", next_budget)
     names = split_names(baselines) if baselines != "none" else []
-    if table is not None:
-        from camel_jax.reports.evidence import measured_rows
-
-        measured_rows(fitted, table, files["table"] or "the runs")
-    found = tell(fitted, request, result, working)
-    if table is not None:
-        with working("bringing the runs to the curve"):
-            moved = curve_and_runs(fitted, found, table, files["table"])
-        if names and len(set(table.recipe.n_active.tolist())) > 1:
-            from camel_jax.evaluation.held_out import hold_out_largest
-
-            with working("predicting the largest size from the others"):
-                held = hold_out_largest(table, fitted.inner_law, key=jax.random.key(request.seed), baselines=names)
-        if budget is not None:
-            from camel_jax.design.request import compare_designs
-
-            with working("designing the next runs"):
-                ratio = found.target[2] / found.target[1]
-                aim = request.size, request.tokens
-                each = compare_designs(budget, aim, table=table, fitted=fitted, tokens_per_parameter=(ratio,))
-            designs = min(each, key=lambda one: one.error_after)
-    page = write_page(fitted, found, held=held, moved=moved, designs=designs, facts=provenance(request, files))
-    told = {
-        "size": found.target[1],
-        "tokens": found.target[2],
-        **as_dict(found.result, found.ranges, request.near),
-        "equivalent_compute": found.equivalent.ratio._asdict(),
-        "evidence": list(found.evidence),
-        "notes": list(found.notes),
-    }
-    return page, told
-
-
-def provenance(request: Request, files: Mapping[str, pathlib.Path | None]) -> dict[str, str]:
-    """Where a page comes from: files with their hashes, version, command, seed."""
-    from camel_jax import __version__
-
-    told = {}
-    for what, path in files.items():
-        if path is not None:
-            with path.open("rb") as file:
-                told[f"{what} file"] = f"{path.name}, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
     command = shlex.join(["camel-jax", *(pathlib.Path(x).name if "/" in x else x for x in sys.argv[1:])])
-    return told | {"seed": str(request.seed), "command": command, "version": f"camel_jax {__version__}"}
+    return make_page(
+        fitted, request, result, files=files, table=table, baselines=names, budget=budget, command=command, working=working
+    )  # fmt: skip

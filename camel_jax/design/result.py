@@ -77,11 +77,11 @@ class Design(Readable):
 
         return to_frame(design_columns(self))
 
-    def plot(self, ax: Any = None) -> Any:
-        """Expected standard error against the cost so far; returns the Axes."""
+    def plot(self, ax: Any = None, kind: str = "error") -> Any:
+        """Expected standard error against the cost so far; with kind "mixtures" their map, "counts" runs by size. Returns the Axes."""
         from camel_jax.views.plans import plot_design
 
-        return plot_design(self, ax)
+        return plot_design(self, ax, kind)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the runs to buy as a run table, CSV or Parquet by suffix."""

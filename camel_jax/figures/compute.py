@@ -1,4 +1,4 @@
-"""Figures of where compute goes: a design (allocation, mixtures, expected error), and recipes along budgets (iso-FLOP curves)."""
+"""Figures of where compute goes: the expected error of a design, and recipes along budgets (iso-FLOP curves)."""
 
 from __future__ import annotations
 
@@ -8,25 +8,6 @@ from typing import Any
 import numpy as np
 
 from camel_jax.figures.style import INK, as_label, color_of, finish, given_axes, literal, new_figure
-from camel_jax.recipes.recipe import select_recipe
-
-
-def design_page(designs: Sequence[Any], best: Any) -> Any:
-    """Allocation, mixtures and expected error of designs for one budget.
-
-    Args:
-      designs: results of ``design.compare_shapes``. best: the one among them whose mixtures are drawn.
-
-    Returns:
-      A matplotlib Figure.
-    """
-    figure = new_figure(12.6, 4.3)
-    allocation, mixtures, curves = figure.subplots(1, 3, width_ratios=(1.0, 1.25, 1.0))
-    figure.get_layout_engine().set(w_pad=0.14, h_pad=0.1)
-    draw_allocation(allocation, designs)
-    draw_mixtures(mixtures, best)
-    design_curves(designs, ax=curves, title="Expected error, run by run")
-    return figure
 
 
 def budget_page(path: Any, curves: Sequence[Any]) -> Any:
@@ -85,81 +66,6 @@ def draw_costs(curves: Any, *, ax: Any = None, title: str = "") -> Any:
     ax.set(xscale="log", xlabel="active parameters", ylabel=literal(curves.label))
     ax.legend(frameon=False, fontsize=8.5, title="budget", title_fontsize=8.5)
     return finish(ax, title or "Equal cost")
-
-
-def draw_allocation(ax: Any, designs: Sequence[Any]) -> None:
-    """Bars: runs of every size, one color a design, with the share of the cost that a size takes."""
-    given_axes(ax)
-    names = list(designs[0].runs_per_size())
-    width = 0.8 / len(designs)
-    for i, one in enumerate(designs):
-        counts = np.asarray(list(one.runs_per_size().values()), float)
-        cost = np.asarray([one.cost[_of_size(one, k)] @ one.counts[_of_size(one, k)] for k in range(len(names))])
-        at = np.arange(len(names)) + (i - (len(designs) - 1) / 2) * width
-        ax.bar(at, counts, 0.92 * width, color=color_of(i), label=one.shape)
-        for x, n, share in zip(at, counts, cost / max(cost.sum(), 1e-300), strict=True):
-            if n:
-                ax.text(x, n, f"{100 * share:.0f}", ha="center", va="bottom", fontsize=6.5, color="#555555")
-    ax.set_xticks(np.arange(len(names)), names)
-    ax.set(xlabel="size", ylabel="runs")
-    ax.yaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False, fontsize=8.5)
-    ax.set_title("Runs of every size", loc="left", fontsize=11, fontweight="bold", color=INK, pad=20)
-    note = ax.text(
-        0, 1.025, "numbers: share of the cost, %", transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom"
-    )
-    note.set_in_layout(False)
-
-
-def draw_mixtures(ax: Any, design: Any) -> None:
-    """One column a run, stacked shares of the domains, sizes side by side."""
-    given_axes(ax)
-    names, at, middles = list(design.runs_per_size()), 0.0, []
-    for k in range(len(names)):
-        own = np.repeat(np.flatnonzero(_of_size(design, k)), design.counts[_of_size(design, k)])
-        weights = select_recipe(design.recipe, own).weights
-        weights = weights[np.lexsort(weights.T[::-1])[::-1]]
-        x = at + np.arange(len(own))
-        base = np.zeros(len(own))
-        for d in range(weights.shape[1]):
-            ax.bar(
-                x,
-                weights[:, d],
-                0.94,
-                bottom=base,
-                color=color_of(d),
-                label=as_label(design.domains[d]) if not middles else None,
-            )
-            base = base + weights[:, d]
-        middles.append(at + (len(own) - 1) / 2)
-        at += len(own) + 1.5
-    kept = [k for k, n in enumerate(design.runs_per_size().values()) if n]
-    ax.set_xticks([middles[k] for k in kept], [names[k] for k in kept])
-    ax.set(xlabel="runs, by size", ylabel="share", ylim=(0, 1))
-    ax.tick_params(axis="x", length=0)
-    handles = [_patch(color_of(d)) for d in range(len(design.domains))]
-    ax.legend(
-        handles, [as_label(name) for name in design.domains], frameon=False, fontsize=8,
-        ncols=min(4, len(design.domains)), loc="lower left",
-        bbox_to_anchor=(-0.02, 1.0), handlelength=1.0, columnspacing=1.0, borderaxespad=0.2,
-    )  # fmt: skip
-    rows = -(-len(design.domains) // 4)
-    ax.set_title(
-        f"Mixtures of {design.shape}", loc="left", fontsize=11, fontweight="bold", color=INK, pad=8 + 14 * rows
-    )
-
-
-def _of_size(design: Any, rung: int) -> np.ndarray:
-    """Which distinct runs of a design have a size of the ladder."""
-    first = int(np.flatnonzero(design.ladder.rung == rung)[0])
-    r = design.recipe
-    return (r.n_total == design.ladder.n_total[first]) & (r.n_active == design.ladder.n_active[first])
-
-
-def _patch(color: str) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(color=color)
 
 
 def design_curves(designs: Sequence[Any], *, ax: Any = None, title: str = "", note: str = "") -> Any:

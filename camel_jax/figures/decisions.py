@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures import mixtures, style
+from camel_jax.figures import mixtures, spaces, style
 
 
-def front_page(front: Any, labels: Sequence[str], reference: Sequence[float], note: str = "") -> Any:
-    """The front and the mixtures along it.
+def front_page(front: Any, labels: Sequence[str], note: str = "") -> Any:
+    """Gains along the front and the mixtures that bring them.
 
     Args:
       front: a ``ParetoFront``.
       labels: names of the two objectives.
-      reference: both objectives of the mixture to compare with.
       note: what it is for.
 
     Returns:
@@ -24,20 +23,26 @@ def front_page(front: Any, labels: Sequence[str], reference: Sequence[float], no
     """
     page = style.new_figure(11.6, 4.6)
     left, right = page.subplots(1, 2)
-    mixtures.trade_off(front.first, front.second, labels, reference=reference, ax=left, title="Best trade-offs")
+    spaces.gains_traded(front.gains, None, labels, measured=front.measured, ax=left, title="Best trade-offs")
     mixtures.shares_along(np.asarray(front.first), front.weights, front.domains, labels[0], ax=right, note=note)
     return page
 
 
 def path_page(
-    path: Any, values: Any, fitted_up_to: float, *, along: str = "active parameters", title: str = "", note: str = ""
+    path: Any,
+    values: Any,
+    fitted: Sequence[float],
+    *,
+    along: str = "active parameters",
+    title: str = "",
+    note: str = "",
 ) -> Any:
-    """The best mixture at every stop of a path.
+    """The best mixture at every stop of a path, with bands where it has them.
 
     Args:
       path: an ``OptimumPath``.
       values: (P,) sizes or tokens of its stops.
-      fitted_up_to: the largest of them that was fitted.
+      fitted: the smallest and the largest of them in the table.
       along: what the values are.
       title: of the page.
       note: of the page.
@@ -46,14 +51,7 @@ def path_page(
       A matplotlib Figure.
     """
     page = style.new_figure()
-    mixtures.optimum_path(
-        values,
-        path.weights,
-        path.domains,
-        fitted_up_to=fitted_up_to,
-        along=along,
-        ax=page.subplots(),
-        title=title,
-        note=note,
-    )
+    bands = path.low, path.high
+    options = {"fitted": fitted, "along": along, "ax": page.subplots(), "title": title, "note": note}
+    spaces.path_with_bands(values, path.weights, *bands, path.domains, **options)
     return page

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from camel_jax.figures.sizes import chosen_sets
 from camel_jax.figures.style import COLORS, FAINT, INK, as_label, color_of, finish, given_axes, label_ends, put_title
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
@@ -131,7 +132,7 @@ def loss_curves(
     """Losses against model size under the recommended mixture (with intervals) and under a reference (dashed).
 
     Args:
-      recommended, reference: predictions along sizes; at most six sets are drawn.
+      recommended, reference: predictions along sizes; at most eight sets are drawn, from the lowest loss to the highest.
       names: of the V sets.
       fitted_up_to: largest active size of the table; beyond it the panel is marked as extrapolation.
       measured: (sizes (R,), losses (R, V)) of real runs to show as dots, or None.
@@ -144,15 +145,16 @@ def loss_curves(
     ax = given_axes(ax)
     sizes = np.asarray(recommended.sizes, float)
     ax.axvspan(fitted_up_to, sizes.max() * 1.6, color="#f6f3ea", lw=0, zorder=-2)
-    for v in range(min(6, len(names))):
-        color = color_of(v)
+    shown, chosen = chosen_sets(names, np.asarray(recommended.point)[-1])
+    for i, v in enumerate(shown):
+        color = color_of(i)
         if measured is not None:
             ax.scatter(measured[0], np.asarray(measured[1])[:, v], s=5, color=color, alpha=0.22, lw=0, zorder=0)
         ax.fill_between(sizes, recommended.low[:, v], recommended.high[:, v], color=color, alpha=0.18, lw=0)
         ax.plot(sizes, recommended.point[:, v], color=color, lw=1.7, zorder=3)
         if reference is not None:
             ax.plot(sizes, reference.point[:, v], color=color, lw=1.0, ls=(0, (4, 2)), zorder=2)
-    label_ends(ax, sizes[-1], np.asarray(recommended.point)[-1, :6], names[:6])
+    label_ends(ax, sizes[-1], np.asarray(recommended.point)[-1, shown], [names[int(v)] for v in shown])
     ax.set_xscale("log")
     ax.set_xlim(sizes.min() * 0.85, sizes.max() * 1.6)
     ax.xaxis.set_major_formatter(lambda x, _: format_count(x))
@@ -161,28 +163,31 @@ def loss_curves(
     ax.text(
         fitted_up_to * 1.06, 0.99, "not seen", transform=ax.get_xaxis_transform(), fontsize=8, color="#8a7a45", va="top"
     )
-    return finish(ax, title or "Loss against size", note)
+    return finish(ax, title or "Loss against size", "; ".join(filter(None, [note, chosen])))
 
 
 def measured_losses(sizes: Array, losses: Array, names: Sequence[str], *, ax: Any = None, title: str = "") -> Any:
     """Measured losses against active size, one dot a row and set.
 
     Args:
-      sizes: (R,) active parameters. losses: (R, V) nats per token, NaN where not measured; at most six sets are drawn.
+      sizes: (R,) active parameters. losses: (R, V) nats per token, NaN where not measured; at most eight sets are drawn.
       names: of the V sets. ax: Axes to draw on; a new figure if None. title: of the panel.
 
     >>> len(measured_losses([1e7, 1e8], np.array([[3.0, 2.0], [2.5, 1.8]]), ["web", "code"]).collections)
     2
     """
     ax = given_axes(ax)
-    for v, name in enumerate(names[:6]):
-        ax.scatter(sizes, np.asarray(losses)[:, v], s=14, color=color_of(v), alpha=0.6, lw=0, label=as_label(name))
+    losses = np.asarray(losses, float)
+    shown, chosen = chosen_sets(names, np.where(np.isfinite(losses), losses, np.inf).min(0))
+    for i, v in enumerate(shown):
+        label = as_label(names[int(v)])
+        ax.scatter(sizes, losses[:, v], s=14, color=color_of(i), alpha=0.6, lw=0, label=label)
     ax.set(xscale="log", xlabel="active parameters", ylabel="measured loss (nats per token)")
     ax.xaxis.set_major_formatter(lambda x, _: format_count(x))
     ax.xaxis.set_minor_formatter(lambda x, _: "")
     ax.legend(frameon=False, fontsize=8)
     ax.grid(color="#f0f0f0", lw=0.8)
-    return finish(ax, title or "Measured runs")
+    return finish(ax, title or "Measured runs", chosen)
 
 
 def intervals(names: Sequence[str], interval: Any, label: str, *, ax: Any = None, title: str = "") -> Any:

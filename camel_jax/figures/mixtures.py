@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, INK, as_label, color_of, finish, given_axes, label_ends, literal, put_title
+from camel_jax.figures.style import INK, as_label, color_of, finish, given_axes, label_ends, literal, put_title
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
@@ -116,36 +116,6 @@ def optimum_path(
         fitted_up_to * 1.06, 0.99, "not seen", transform=ax.get_xaxis_transform(), fontsize=8, color="#8a7a45", va="top"
     )
     return finish(ax, title or "How the best mixture moves with size", note)
-
-
-def trade_off(
-    first: Array,
-    second: Array,
-    labels: Sequence[str],
-    *,
-    reference: Sequence[float] | None = None,
-    ax: Any = None,
-    title: str = "",
-    note: str = "",
-) -> Any:
-    """A Pareto front between two objectives.
-
-    Args:
-      first, second: (P,) objectives along the front. labels: their two names.
-      reference: both objectives of a mixture to compare with, or None.
-      ax: Axes to draw on; a new figure if None. title, note: of the panel.
-
-    >>> trade_off([1.0, 2.0], [3.0, 2.5], ["web", "code"]).get_ylabel()
-    'code'
-    """
-    ax = given_axes(ax)
-    ax.plot(first, second, color=COLORS[0], lw=2, marker="o", ms=5, label="no mixture is better in both")
-    if reference is not None:
-        style = {"marker": "D", "s": 34, "facecolor": "white", "edgecolor": INK, "zorder": 4}
-        ax.scatter(*reference, label="reference", **style)
-    ax.set(xlabel=literal(labels[0]), ylabel=literal(labels[1]))
-    ax.legend(frameon=False, fontsize=8)
-    return finish(ax, title or "Best trade-offs", note)
 
 
 def shares_along(

@@ -55,6 +55,30 @@ def triangle(
 ) -> Any:
     """Mixtures of three domains as points of a triangle, whose corners are the single domains; arguments as for ``many_mixtures``."""
     ax = given_axes(ax)
+    triangle_frame(ax, domains)
+    if measured is not None:
+        points = np.asarray(measured) @ CORNERS
+        ax.scatter(*points.T, s=12, facecolor="none", edgecolor="#777777", lw=0.8, label="measured")
+    ax.scatter(*(np.asarray(samples) @ CORNERS).T, s=14, color=COLORS[0], alpha=0.55, lw=0, label="nearly as good")
+    for point, marker, label in ((best, "o", "recommended"), (reference, "D", "reference")):
+        if point is not None:
+            face = COLORS[3] if marker == "o" else "white"
+            ax.scatter(
+                *(np.asarray(point) @ CORNERS),
+                s=52,
+                marker=marker,
+                facecolor=face,
+                edgecolor=INK,
+                zorder=5,
+                label=label,
+            )
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
+    put_title(ax, title or "What else would do", note)
+    return ax
+
+
+def triangle_frame(ax: Any, domains: Sequence[str]) -> None:
+    """The triangle of three domains: sides, lines of equal shares and the names of its corners."""
     for side in ax.spines.values():
         side.set_visible(False)
     ax.set(xticks=[], yticks=[], aspect="equal", xlim=(-0.2, 1.2), ylim=(-0.14, 1.0))
@@ -80,25 +104,6 @@ def triangle(
             color=INK,
             weight="bold",
         )
-    if measured is not None:
-        points = np.asarray(measured) @ CORNERS
-        ax.scatter(*points.T, s=12, facecolor="none", edgecolor="#777777", lw=0.8, label="measured")
-    ax.scatter(*(np.asarray(samples) @ CORNERS).T, s=14, color=COLORS[0], alpha=0.55, lw=0, label="nearly as good")
-    for point, marker, label in ((best, "o", "recommended"), (reference, "D", "reference")):
-        if point is not None:
-            face = COLORS[3] if marker == "o" else "white"
-            ax.scatter(
-                *(np.asarray(point) @ CORNERS),
-                s=52,
-                marker=marker,
-                facecolor=face,
-                edgecolor=INK,
-                zorder=5,
-                label=label,
-            )
-    ax.legend(frameon=False, fontsize=8, loc="upper left")
-    put_title(ax, title or "What else would do", note)
-    return ax
 
 
 def parallel(
@@ -155,38 +160,45 @@ def parallel(
 
 
 def gains_traded(
-    gains: Array, chosen: Array, labels: Sequence[str], *, ax: Any = None, title: str = "", note: str = ""
+    gains: Array,
+    chosen: Array | None,
+    labels: Sequence[str],
+    *,
+    measured: Array | None = None,
+    ax: Any = None,
+    title: str = "",
+    note: str = "",
 ) -> Any:
     """A front between two objectives as gains over the reference, with intervals, and the mixture that is recommended.
 
     Args:
-      gains: (P, 2, 3) gain of both objectives and the ends of its interval. chosen: (2, 3) of the recommended mixture.
-      labels: of the objectives. ax: Axes to draw on; a new figure if None. title, note: of the panel.
+      gains: (P, 2, 3) gain of both objectives and the ends of its interval. chosen: (2, 3) of the recommended mixture, or None.
+      labels: of the objectives. measured: (P,) whether each mixture lies within the measured shares; hollow dots do not.
+      ax: Axes to draw on; a new figure if None. title, note: of the panel.
 
     >>> gains = np.array([[[0.1, 0.0, 0.2]] * 2, [[0.2, 0.1, 0.3]] * 2])
     >>> gains_traded(gains, gains[0], ["mean loss", "loss on code"]).get_xlabel()
     'gain in mean loss over the reference (nats)'
     """
     ax = given_axes(ax)
-    gains, chosen = np.asarray(gains, float), np.asarray(chosen, float)
+    gains = np.asarray(gains, float)
+    inside = np.ones(len(gains), bool) if measured is None else np.asarray(measured, bool)
     for x, y in gains:
         ax.plot(x[1:], [y[0]] * 2, color=COLORS[0], lw=1.0, alpha=0.35)
         ax.plot([x[0]] * 2, y[1:], color=COLORS[0], lw=1.0, alpha=0.35)
-    ax.plot(
-        gains[:, 0, 0],
-        gains[:, 1, 0],
-        color=COLORS[0],
-        lw=1.8,
-        marker="o",
-        ms=5,
-        label="best trade-offs, 90 % intervals",
-    )
-    ax.plot(chosen[0, 0], chosen[1, 0], "o", ms=10, mfc="none", mec=COLORS[3], mew=2.0, label="recommended")
+    ax.plot(gains[:, 0, 0], gains[:, 1, 0], color=COLORS[0], lw=1.8)
+    sure = "best trade-offs" + (", 90 % intervals" if np.isfinite(gains[..., 1:]).any() else "")
+    for some, face, label in ((inside, COLORS[0], sure), (~inside, "white", "beyond the measured shares")):
+        if some.any():
+            ax.plot(*gains[some, :, 0].T, "o", ms=5.5, mfc=face, mec=COLORS[0], mew=1.4, label=label)
+    if chosen is not None:
+        x, y = np.asarray(chosen, float)[:, 0]
+        ax.plot(x, y, "o", ms=11, mfc="none", mec=COLORS[3], mew=2.0, label="recommended")
     ax.plot(0, 0, "D", ms=6, mfc="white", mec=INK, label="reference")
-    units = ["nats" if "loss" in label else "share of 1" for label in labels]
+    units = [_unit(label) for label in labels]
     ax.set(
-        xlabel=f"gain in {as_label(labels[0]).strip()} over the reference ({units[0]})",
-        ylabel=f"gain in {as_label(labels[1]).strip()} ({units[1]})",
+        xlabel=f"gain in {as_label(labels[0]).strip()} over the reference{units[0]}",
+        ylabel=f"gain in {as_label(labels[1]).strip()}{units[1]}",
     )
     ax.axhline(0, color=FAINT, lw=0.8, zorder=0)
     ax.axvline(0, color=FAINT, lw=0.8, zorder=0)
@@ -194,14 +206,20 @@ def gains_traded(
     return finish(ax, title or "What sparing the set that loses most would cost", note)
 
 
+def _unit(label: str) -> str:
+    """Unit of an objective in brackets, by its name; none for an objective of one's own."""
+    return " (nats)" if "loss" in label else " (share of 1)" if "accuracy" in label else ""
+
+
 def path_with_bands(
     sizes: Array,
     weights: Array,
-    low: Array,
-    high: Array,
+    low: Array | None,
+    high: Array | None,
     domains: Sequence[str],
     *,
     fitted: Sequence[float] = (),
+    along: str = "active parameters",
     most: int = 8,
     ax: Any = None,
     title: str = "",
@@ -210,8 +228,9 @@ def path_with_bands(
     """How the best mixture moves with size, with the range of nearly optimal shares around every line.
 
     Args:
-      sizes: (P,) active parameters. weights, low, high: (P, K) best shares and the range of nearly optimal ones.
-      domains: K names. fitted: sizes of the table, marked on the axis.
+      sizes: (P,) active parameters, or what ``along`` names. weights: (P, K) best shares.
+      low, high: (P, K) range of nearly optimal shares; None for no bands.
+      domains: K names. fitted: sizes of the table, marked on the axis. along: what the sizes are.
       most: domains that are drawn, those of the largest shares first; the note says so where there are more.
       ax: Axes to draw on; a new figure if None. title, note: of the panel.
 
@@ -223,12 +242,15 @@ def path_with_bands(
     from camel_jax.recipes.sizes import format_count
 
     ax = given_axes(ax)
-    sizes, weights, low, high = (np.asarray(x, float) for x in (sizes, weights, low, high))
+    sizes, weights = np.asarray(sizes, float), np.asarray(weights, float)
+    low, high = (weights if band is None else np.asarray(band, float) for band in (low, high))
+    banded = bool(np.any(high > low))
     shown = np.sort(np.argsort(-weights.max(0))[:most])
     if len(domains) > most:
         note = "; ".join(filter(None, [note, f"{most} of {len(domains)} domains, those of the largest shares"]))
     for i, k in enumerate(shown):
-        ax.fill_between(sizes, low[:, k], high[:, k], color=color_of(i), alpha=0.13, lw=0)
+        if banded:
+            ax.fill_between(sizes, low[:, k], high[:, k], color=color_of(i), alpha=0.13, lw=0)
         ax.plot(sizes, weights[:, k], color=color_of(i), lw=1.8, marker="o", ms=4)
     ax.set(xscale="log", xlim=(sizes.min() * 0.85, sizes.max() * 1.2), ylim=(0, min(1.0, high[:, shown].max() * 1.08)))
     if len(fitted):
@@ -259,7 +281,8 @@ def path_with_bands(
     ax.xaxis.set_minor_formatter(lambda x, _: "")
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     ax.set(
-        xlabel="active parameters" + (" (marks: sizes of the table)" if len(fitted) else ""),
+        xlabel=along + (" (marks: the table's)" if len(fitted) else ""),
         ylabel="best share of tokens",
     )
+    note = "; ".join(filter(None, [note, "bands: nearly optimal shares" if banded else ""]))
     return finish(ax, title or "How the best mixture moves with size", note)

@@ -13,6 +13,7 @@ import numpy as np
 
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.gains import gains_over, within_shares
 from camel_jax.mixture.objectives import Goal, Objective, as_objective
 from camel_jax.mixture.problem import Curved, inside_curved, problem_of, split_function
 from camel_jax.mixture.search import costs_and_slopes, random_starts, solve, toward_center, violation_of_count
@@ -31,6 +32,13 @@ class ParetoFront(Readable):
       second: (P,) second objective at them, in its own unit.
       labels: names of the two objectives.
       domains: K names.
+      gains: (P, 2, 3) gain of both objectives over the reference mixture, with the ends of its 90 % interval over draws (NaN without
+        draws).
+      measured: (P,) whether every share lies between the smallest and the largest of the fitted table; None where that is not known.
+
+    >>> front = ParetoFront(np.eye(2), np.zeros(2), np.zeros(2), ("a", "b"), ("web", "code"), np.zeros((2, 2, 3)))
+    >>> front.plot().get_xlabel()
+    'gain in a over the reference'
     """
 
     weights: np.ndarray
@@ -38,6 +46,8 @@ class ParetoFront(Readable):
     second: np.ndarray
     labels: tuple[str, str]
     domains: tuple[str, ...]
+    gains: np.ndarray
+    measured: np.ndarray | None = None
 
     def _view(self) -> View:
         from camel_jax.views.decisions import front_view
@@ -51,11 +61,16 @@ class ParetoFront(Readable):
 
         return to_frame(front_columns(self))
 
-    def plot(self, ax: Any = None) -> Any:
-        """The two objectives against each other; returns the Axes."""
+    def plot(self, ax: Any = None, chosen: Array | None = None) -> Any:
+        """Gains in both objectives over the reference, with intervals; returns the Axes.
+
+        Args:
+          ax: Axes to draw on; a new figure if None.
+          chosen: (2, 3) gains of a mixture to mark, as ``mixture.gains.gains_over`` gives for each objective; None for none.
+        """
         from camel_jax.views.decisions import plot_front
 
-        return plot_front(self, ax)
+        return plot_front(self, ax, chosen)
 
 
 def pareto_front(
@@ -137,7 +152,12 @@ def pareto_front(
     keep = ~np.asarray(beaten) & apart
     signs = [-1.0 if p.goal.objective.maximize else 1.0 for p in (one, two)]
     labels = (first.label, second.label)
-    return ParetoFront(weights[keep], signs[0] * a[keep], signs[1] * b[keep], labels, one.limits.domains)
+    reference = np.asarray(one.reference)
+    gains = np.stack([gains_over(outcomes, goal, weights[keep], reference) for goal in (first, second)], 1)
+    known = getattr(outcomes, "measured", None)
+    inside = None if known is None else within_shares(weights[keep], known)
+    values = signs[0] * a[keep], signs[1] * b[keep]
+    return ParetoFront(weights[keep], *values, labels, one.limits.domains, gains, inside)
 
 
 @functools.partial(jax.jit, static_argnames=("still", "one", "two"))

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from camel_jax.mixture.near_optimal import decide
 from camel_jax.mixture.optimize import optimize_mixture
 from camel_jax.mixture.result import MixtureResult
 from camel_jax.views.view import Readable, View
+
+SAMPLES = 40  # nearly optimal mixtures at every stop, whose range is the band
 
 
 def lost_by_staying(functions: list[Any], weights: Any, goal: Any) -> Any:
@@ -38,6 +41,8 @@ class OptimumPath(Readable):
       weights: (P, K) mixtures.
       results: a ``MixtureResult`` for each.
       domains: K names.
+      low, high: (P, K) smallest and largest share among nearly optimal mixtures at every stop; None where none were asked for.
+      fitted: smallest and largest size of the fitted table, empty where that is not known.
     """
 
     sizes: tuple[Any, ...]
@@ -45,6 +50,9 @@ class OptimumPath(Readable):
     weights: np.ndarray
     results: tuple[MixtureResult, ...]
     domains: tuple[str, ...]
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    fitted: tuple[float, ...] = ()
 
     def _view(self) -> View:
         from camel_jax.views.decisions import path_view
@@ -59,14 +67,14 @@ class OptimumPath(Readable):
         return to_frame(path_columns(self))
 
     def plot(self, ax: Any = None) -> Any:
-        """Best shares against active size; returns the Axes."""
+        """Best shares against active size, with the bands that were asked for and the sizes of the table; returns the Axes."""
         from camel_jax.views.decisions import plot_path
 
         return plot_path(self, ax)
 
 
 def optimum_path(
-    at: Callable[[Any, Any], Any], sizes: Sequence[Any], tokens: Sequence[Any] | Any, **options: Any
+    at: Callable[[Any, Any], Any], sizes: Sequence[Any], tokens: Sequence[Any] | Any, near: float = 0.0, **options: Any
 ) -> OptimumPath:
     """The optimum at every step of a ladder of sizes and token counts.
 
@@ -75,6 +83,7 @@ def optimum_path(
         that are pytrees of one structure share one compiled program.
       sizes: model sizes.
       tokens: training tokens, one count per size or one for all.
+      near: share of the best objective within which mixtures count as nearly optimal, for bands around the shares; 0 for none.
       options: as for ``optimize_mixture``.
 
     Raises:
@@ -90,8 +99,14 @@ def optimum_path(
     if not sizes or len(tokens) != len(sizes):
         raise ValueError(f"give as many token counts as sizes, or one; got {len(tokens)} for {len(sizes)} sizes")
     extra = [{**options, "tokens": t} if options.get("supply") is not None else options for t in tokens]
-    results = tuple(
-        optimize_mixture(at(n, t), relax=0.0, **more) for n, t, more in zip(sizes, tokens, extra, strict=True)
-    )
+    functions = [at(n, t) for n, t in zip(sizes, tokens, strict=True)]
+    low = high = None
+    if near:
+        both = [decide(f, near, samples=SAMPLES, relax=0.0, **more) for f, more in zip(functions, extra, strict=True)]
+        results = tuple(result for result, _ in both)
+        low, high = (np.stack([getattr(flat, end) for _, flat in both]) for end in ("low", "high"))
+    else:
+        results = tuple(optimize_mixture(f, relax=0.0, **more) for f, more in zip(functions, extra, strict=True))
     weights = np.stack([result.weights for result in results])
-    return OptimumPath(tuple(sizes), tuple(tokens), weights, results, results[0].domains)
+    fitted = tuple(getattr(functions[0], "fitted_sizes", ()))
+    return OptimumPath(tuple(sizes), tuple(tokens), weights, results, results[0].domains, low, high, fitted)

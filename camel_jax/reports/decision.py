@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from camel_jax.mixture.gains import gains_over
 from camel_jax.recipes.sizes import parse_size, parse_tokens
 from camel_jax.reports.card import evidence_card
 from camel_jax.reports.recommend import outcomes_of, recommend, stops_of
@@ -17,7 +18,6 @@ SAMPLES = 40  # nearly optimal mixtures that a page shows
 STOPS = 6  # sizes at which the best mixture is sought
 POINTS = 7  # of the front
 FEW_STARTS = 8  # of the searches beside the decision itself
-LEVEL = 0.9
 
 Working = Callable[[str], Any]
 
@@ -29,12 +29,14 @@ class Trade(NamedTuple):
       front: the ``ParetoFront``. labels: of its objectives.
       gains: (P, 2, 3) improvement of both objectives over the reference, with the ends of its 90 % interval.
       chosen: (2, 3) of the recommended mixture.
+      measured: (P,) whether each mixture of the front lies within the measured shares.
     """
 
     front: Any
     labels: tuple[str, str]
     gains: np.ndarray
     chosen: np.ndarray
+    measured: np.ndarray
 
 
 class Stops(NamedTuple):
@@ -43,12 +45,14 @@ class Stops(NamedTuple):
     Attributes:
       scales: (P, 3) total and active parameters and tokens.
       weights: (P, K) best mixtures. low, high: (P, K) shares of nearly optimal mixtures there.
+      gains: (P, 3) what the mixture recommended at the target gains over the reference there, with the ends of its 90 % interval.
     """
 
     scales: np.ndarray
     weights: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    gains: np.ndarray
 
 
 class Decision(NamedTuple):
@@ -114,8 +118,9 @@ def tell(
         equivalent = equivalent_compute(
             at, result.weights, result.reference, request.size, request.tokens, objective=goal
         )
+    both = result.weights[None], result.reference
     with working("following the best mixture along sizes"):
-        stops = along_sizes(fitted, request, target)
+        stops = along_sizes(fitted, request, target, lambda *scale: gains_over(at(*scale), goal, *both)[0])
     with working("trading the objective against the set that loses most"):
         trade = trade_off(at, request, result)
     tests = pairs_of_runs(fitted, at, goal, result, target)
@@ -137,18 +142,26 @@ def check_same(fitted: Any, result: Any) -> None:
             )
 
 
-def along_sizes(fitted: Any, request: Request, target: tuple[float, float, float]) -> Stops:
-    """The best mixture at sizes from the smallest fitted one to the target, as many tokens a parameter, with nearly optimal ranges."""
+def along_sizes(
+    fitted: Any, request: Request, target: tuple[float, float, float], gain_at: Callable[[str, str], np.ndarray]
+) -> Stops:
+    """The best mixture at sizes from the smallest fitted one to the target, as many tokens a parameter, with nearly optimal ranges.
+
+    Args:
+      fitted: the fit. request: what is asked. target: total and active parameters and tokens.
+      gain_at: function of size and tokens, as text, that gives the gain of the recommended mixture with its interval, (3,).
+    """
     scales = stops_of(fitted, target, STOPS, same_tokens=False, same_size=False)
     options = request.options() | {"starts": min(request.starts, FEW_STARTS), "near": request.near or 0.1}
-    best, low, high = [], [], []
+    best, low, high, gains = [], [], [], []
     for total, active, tokens in scales:
         size = f"{total:.17g}-A{active:.17g}" if total > active else f"{active:.17g}"
         result, ranges = recommend(fitted, size, f"{tokens:.17g}", samples=SAMPLES, relax=0.0, **options)
         best.append(result.weights)
         low.append(ranges.low)
         high.append(ranges.high)
-    return Stops(np.array(scales, float), np.stack(best), np.stack(low), np.stack(high))
+        gains.append(gain_at(size, f"{tokens:.17g}"))
+    return Stops(np.array(scales, float), *(np.stack(x) for x in (best, low, high, gains)))
 
 
 def trade_off(at: Any, request: Request, result: Any) -> Trade | None:
@@ -172,29 +185,11 @@ def trade_off(at: Any, request: Request, result: Any) -> Trade | None:
         options["tokens"] = request.tokens
     outcomes = at(request.size, request.tokens)
     front = pareto_front(outcomes, goal, other, POINTS, **options)
-    rows = np.stack([*front.weights, result.weights])
-    gains = np.stack([gains_of(outcomes, one, rows, result.reference) for one in (goal, other)], 1)
-    return Trade(front, (goal.label, other.label), gains[:-1], gains[-1])
-
-
-def gains_of(outcomes: Any, objective: Any, mixtures: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """How much better an objective is than at a reference, (n, 3): of the point, and the ends of the 90 % interval over draws."""
-    import jax
-
-    from camel_jax.recipes.outcome import as_outcome, draws_of
-
-    goal = objective.bind(outcomes.sets, getattr(outcomes, "tasks", ()))
-
-    def costs(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        drawn = jax.vmap(goal.cost)(draws_of(outcomes, weights))
-        return float(goal.cost(as_outcome(outcomes(weights)))), np.asarray(drawn)
-
-    there, spread = costs(reference)
-    out = np.empty((len(mixtures), 3))
-    for i, weights in enumerate(mixtures):
-        here, drawn = costs(weights)
-        out[i] = there - here, *np.quantile(spread - drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    return out
+    chosen = np.concatenate(
+        [gains_over(outcomes, one, result.weights[None], result.reference) for one in (goal, other)]
+    )
+    measured = np.ones(len(front.weights), bool) if front.measured is None else front.measured
+    return Trade(front, (goal.label, other.label), front.gains, chosen, measured)
 
 
 def pairs_of_runs(
@@ -208,7 +203,7 @@ def pairs_of_runs(
     for size in sizes:
         scale = size / active
         text = f"{total * scale:.17g}-A{size:.17g}" if total > active else f"{size:.17g}"
-        gain = gains_of(at(text, f"{tokens * scale:.17g}"), goal, result.weights[None], result.reference)[0]
+        gain = gains_over(at(text, f"{tokens * scale:.17g}"), goal, result.weights[None], result.reference)[0]
         rows.append(
             {
                 "size": size,

@@ -130,6 +130,7 @@ def page_data(fitted: Any, decision: Any) -> dict[str, Any]:
             "gains": decision.trade.gains,
             "chosen": decision.trade.chosen,
             "labels": [plain(label) for label in decision.trade.labels],
+            "measured": decision.trade.measured,
         }
     return {"fit": export_fit(fitted, parse_objective(request.objective)), "decision": as_plain_data(told)}
 

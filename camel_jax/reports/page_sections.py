@@ -255,7 +255,7 @@ def also(fitted: Any, decision: Any) -> str:
                 title=" ",
             ),
         )
-        body += f'<div class="still">{still}</div><div class="moving chart" id="near-chart" hidden></div>'
+        body += _moving("near", still)
     if decision.trade is not None:
         from camel_jax.figures.spaces import gains_traded
 
@@ -264,14 +264,20 @@ def also(fitted: Any, decision: Any) -> str:
             "front",
             f"What sparing {trade.labels[1]} would cost",
             f"Best trade-offs between {trade.labels[0]} and {trade.labels[1]}, as gains over the reference with 90 % intervals.",
-            lambda ax: gains_traded(trade.gains, trade.chosen, trade.labels, ax=ax, title=" "),
+            lambda ax: gains_traded(trade.gains, trade.chosen, trade.labels, measured=trade.measured, ax=ax, title=" "),
         )
         body += (
             f"<h3>What sparing the set that loses most would cost</h3><p>Of all sets, {name(trade.labels[1].removeprefix('loss on '))} "
             "fares worst under the recommended mixture. On this line no mixture is better in both.</p>"
-            f'<div class="still">{still}</div><div class="moving chart" id="front-chart" hidden></div>'
+            f"{_moving('front', still)}"
         )
     return body or "<p>Nothing was computed beside the best mixture.</p>"
+
+
+def _moving(chart: str, still: str) -> str:
+    """A still figure, the chart that takes its place where scripts run, and room to say for which size it holds."""
+    moving = f'<div class="moving chart" id="{chart}-chart" hidden></div><p class="moving note" id="{chart}-where"></p>'
+    return f'<div class="still">{still}</div>{moving}'
 
 
 def along(fitted: Any, decision: Any, moved: Any) -> str:
@@ -304,9 +310,17 @@ def along(fitted: Any, decision: Any, moved: Any) -> str:
             title=" ",
         ),
     )
-    if moved is not None:
-        from camel_jax.figures.sizes import losses_along
+    from camel_jax.figures.sizes import gain_along, losses_along
 
+    body += page_figure(
+        "gain",
+        "What the recommended mixture gains over the reference, size by size",
+        f"The mixture recommended at the target, from {first} to {last} parameters, against the reference at the same sizes.",
+        lambda ax: gain_along(
+            stops.scales[:, 1], stops.gains, result.objective, fitted_up_to=fitted.size_range[1], ax=ax, title=" "
+        ),
+    )
+    if moved is not None:
         (along, point, low, high), dots = moved
         body += page_figure(
             "losses",
@@ -353,11 +367,19 @@ def next_runs(fitted: Any, decision: Any, designs: Any) -> str:
         )
     if designs is None:
         return body
+    from camel_jax.figures.designs import design_map
+
     columns = designs.runs_per_size()
     counts = [[text(size), f"<strong>{count}</strong>"] for size, count in columns.items() if count]
     error = f"standard error at the target {100 * designs.error_before:.2f} % now, {100 * designs.error_after:.2f} % with them"
     table = part.table(["size", "runs"], counts, f"{designs.shape} design for {designs.total_cost:.3g}")
-    return f"{body}<h3>A table of runs for a budget</h3>{table}<p>{text(error)}.</p>"
+    drawn = page_figure(
+        "design",
+        "Mixtures of the runs to buy",
+        "Mixtures that are alike lie close; a dot is as large as its runs are many, and its color is the size of the model.",
+        lambda ax: design_map(designs, ax=ax, title=" "),
+    )
+    return f"{body}<h3>A table of runs for a budget</h3>{table}<p>{text(error)}.</p>{drawn}"
 
 
 def source(fitted: Any, facts: Mapping[str, str]) -> str:

@@ -53,6 +53,29 @@ class Request(NamedTuple):
         return as_plain_data(self._asdict())
 
 
+def make_request(
+    fitted: Any,
+    size: str | None = None,
+    tokens: str | None = None,
+    *,
+    limits: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Request:
+    """What is asked of a fit, with its usual target where none is given.
+
+    Args:
+      fitted: the fit.
+      size: of the target; ten times the largest fitted one if None.
+      tokens: of the target; as many a parameter as the largest fitted run had if None.
+      limits: keyword arguments of ``optimize_mixture``.
+      options: the other fields of ``Request``.
+    """
+    from camel_jax.reports.recommend import default_target
+
+    _, n_active, n_tokens = default_target(fitted, size, tokens)
+    return Request(size or f"{n_active:.17g}", tokens or f"{n_tokens:.17g}", limits=limits or {}, **options)
+
+
 def read_request(path: str | os.PathLike[str]) -> Request | None:
     """The request in a file of ``mix``: its size and tokens, where a file has no more and no limits were set, and None without these.
 

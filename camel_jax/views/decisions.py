@@ -116,11 +116,11 @@ def front_columns(front: Any) -> dict[str, Any]:
     return {"first": front.first, "second": front.second, **shares}
 
 
-def plot_front(front: Any, ax: Any = None) -> Any:
-    """The two objectives against each other."""
-    from camel_jax.figures.mixtures import trade_off
+def plot_front(front: Any, ax: Any = None, chosen: Any = None) -> Any:
+    """Gains in the two objectives against each other, with intervals and the measured range."""
+    from camel_jax.figures.spaces import gains_traded
 
-    return trade_off(front.first, front.second, front.labels, ax=ax)
+    return gains_traded(front.gains, chosen, front.labels, measured=front.measured, ax=ax, title="Best trade-offs")
 
 
 def path_view(path: Any) -> View:
@@ -148,11 +148,11 @@ def path_columns(path: Any) -> dict[str, Any]:
 
 
 def plot_path(path: Any, ax: Any = None) -> Any:
-    """Best shares against active size."""
-    from camel_jax.figures.mixtures import optimum_path
+    """Best shares against active size, with bands where they were asked for."""
+    from camel_jax.figures.spaces import path_with_bands
 
     sizes = [parse_size(x)[1] for x in path.sizes]
-    return optimum_path(sizes, path.weights, path.domains, fitted_up_to=max(sizes), ax=ax)
+    return path_with_bands(sizes, path.weights, path.low, path.high, path.domains, fitted=path.fitted, ax=ax)
 
 
 def budget_view(result: Any) -> View:

@@ -33,11 +33,15 @@ def design_columns(design: Any) -> dict[str, Any]:
     return design.to_columns()
 
 
-def plot_design(design: Any, ax: Any = None) -> Any:
-    """Expected standard error against the cost so far."""
-    from camel_jax.figures.compute import design_curves
+def plot_design(design: Any, ax: Any = None, kind: str = "error") -> Any:
+    """Expected standard error against the cost so far, a map of the mixtures, or counts by size."""
+    from camel_jax.figures.designs import counts_table, design_curves, design_map
 
-    return design_curves([design], ax=ax)
+    if kind not in ("error", "mixtures", "counts"):
+        raise ValueError(f"kind must be error, mixtures or counts, got {kind!r}")
+    if kind == "mixtures":
+        return design_map(design, ax=ax)
+    return (design_curves if kind == "error" else counts_table)([design], ax=ax)
 
 
 def knowledge_view(known: Any) -> View:

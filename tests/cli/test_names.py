@@ -12,7 +12,7 @@ import pytest
 from commands import call, own_flags, put, refused  # noqa: F401  (own_flags is used by its name)
 
 from camel_jax.cli import console
-from camel_jax.figures import losses, mixtures, style
+from camel_jax.figures import losses, mixtures, spaces, style
 from camel_jax.recipes.names import is_obeyed, plain
 from camel_jax.reports import page_parts
 
@@ -68,7 +68,7 @@ def test_200_names_are_drawn_as_they_are():
         shares = np.full(len(some), 1 / len(some))
         mixtures.mixture(some, shares, ax=axes[0], title=some[0], note=some[1])
         mixtures.shares_along([1.0, 2.0], np.stack([shares, shares]), some, some[2], ax=axes[1])
-        mixtures.trade_off([1.0, 2.0], [2.0, 1.0], some[3:5], ax=axes[2])
+        spaces.gains_traded(np.zeros((2, 2, 3)), None, some[3:5], ax=axes[2])
         curve = losses.Curves(np.array([1e8, 1e9]), *[np.ones((2, len(some)))] * 3)
         losses.loss_curves(curve, None, some, fitted_up_to=2e8, ax=axes[3])
         style.save_figure(page, io.BytesIO(), format="svg")

@@ -142,7 +142,8 @@ function parallelAxes(place, width, { samples, best, reference, measured, domain
   const words = "Thin: mixtures nearly as good; orange: recommended; dashed: reference; black: the sliders; gray: measured.";
   const told = shown.length < domains.length ? ` ${AXES} of ${domains.length} domains, those that can move most.` : "";
   place.append(element("p", { class: "small" }, words + told));
-  return (weights) => current.setAttribute("d", path(weights));
+  const apart = (weights) => best.some((w, k) => Math.abs(w - weights[k]) > 5e-4); // else it would hide the recommended line
+  return (weights) => current.setAttribute("d", apart(weights) ? path(weights) : "");
 }
 
 const CORNERS = [[0, 0], [1, 0], [0.5, Math.sqrt(0.75)]];
@@ -192,7 +193,7 @@ function triangle(place, width, { samples, best, reference, domains }, choice) {
 }
 
 // The front between two objectives, as gains over the reference with intervals
-function frontChart(place, width, { weights, gains, chosen, labels, domains }, choice) {
+function frontChart(place, width, { weights, gains, chosen, labels, domains, measured }, choice) {
   const height = Math.min(Math.max(width * 0.6, 270), 420);
   const [left, foot] = [64, 48];
   const spans = [0, 1].map((axis) => {
@@ -218,16 +219,18 @@ function frontChart(place, width, { weights, gains, chosen, labels, domains }, c
   svg.append(drawn("path", { class: "current", d: gains.map((g, i) => `${i ? "L" : "M"}${x(g[0][0])} ${y(g[1][0])}`).join("") }));
   gains.forEach((gain, n) => {
     const [a, b] = [x(gain[0][0]), y(gain[1][0])];
-    const dot = drawn("g", {},
+    const dot = drawn("g", measured[n] ? {} : { class: "beyond" },
       drawn("line", { class: "cross", x1: x(gain[0][1]), x2: x(gain[0][2]), y1: b, y2: b }),
       drawn("line", { class: "cross", x1: a, x2: a, y1: y(gain[1][1]), y2: y(gain[1][2]) }),
       drawn("circle", { class: "hit", cx: a, cy: b, r: 9 }), drawn("circle", { class: "dot", cx: a, cy: b, r: 5 }));
+    const beyond = measured[n] ? "" : "; beyond the measured shares";
     choice.add(dot, `trade-off ${n + 1} of ${gains.length}: gains ${formatSigned(gain[0][0])} and ${formatSigned(gain[1][0])}; `
-      + described(weights[n], domains), weights[n]);
+      + described(weights[n], domains) + beyond, weights[n]);
     svg.append(dot);
   });
   svg.append(drawn("circle", { class: "best", cx: x(chosen[0][0]), cy: y(chosen[1][0]), r: 9 }),
     drawn("circle", { class: "ref", cx: x(0), cy: y(0), r: 7 }));
+  const hollow = measured.every((x) => x) ? "" : "; hollow: beyond the measured shares";
   place.append(svg, element("p", { class: "small" },
-    "Dots: best trade-offs, crosses their 90 % intervals; orange ring: recommended; dashed ring: reference. Above and right of zero is better."));
+    `Dots: best trade-offs, crosses their 90 % intervals${hollow}; orange ring: recommended; dashed ring: reference. Above and right of zero is better.`));
 }

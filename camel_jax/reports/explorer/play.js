@@ -54,6 +54,32 @@ class Play {
     this.update();
     document.documentElement.classList.add("js");
     this.resized();
+    this.markSection();
+  }
+
+  // Which section is being read, in the navigation
+  markSection() {
+    const links = new Map();
+    for (const link of document.querySelectorAll("nav a")) {
+      const part = byId(link.hash.slice(1));
+      if (part && part.tagName === "SECTION") links.set(part, link);
+    }
+    let now = null;
+    const mark = () => {
+      let found = null;
+      for (const part of links.keys()) if (!found || part.getBoundingClientRect().top < 120) found = part;
+      if (found === now) return;
+      now = found;
+      for (const [part, link] of links) {
+        if (part === now) link.setAttribute("aria-current", "location");
+        else link.removeAttribute("aria-current");
+      }
+      const link = links.get(now);
+      const list = link.closest("ul");
+      list.scrollLeft = Math.max(link.offsetLeft - list.offsetLeft - 40, 0);
+    };
+    window.addEventListener("scroll", mark, { passive: true });
+    mark();
   }
 
   makeShares() {
@@ -257,7 +283,16 @@ class Play {
     }
   }
 
+  // What the charts show was found at the scale of the decision
+  showWhere() {
+    const { active, tokens } = this.told.target;
+    const moved = this.scale.active !== active || this.scale.tokens !== tokens;
+    const words = moved ? `Found for ${formatCount(active)} parameters on ${formatCount(tokens)} tokens, not for the size and tokens of the sliders.` : "";
+    for (const id of ["near-where", "front-where"]) if (byId(id)) byId(id).textContent = words;
+  }
+
   showScale() {
+    this.showWhere();
     for (const [what, row] of Object.entries(this.scaleRows)) {
       row.output.textContent = formatCount(this.scale[what]);
       row.input.setAttribute("aria-valuetext", formatCount(this.scale[what]));
