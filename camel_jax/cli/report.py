@@ -43,7 +43,6 @@ from camel_jax.cli.options import (
 )
 from camel_jax.cli.output import check_files
 from camel_jax.recipes.sizes import parse_amount, parse_size, parse_tokens
-from camel_jax.reports.made import make_page
 from camel_jax.reports.request import Request, make_request, read_request
 from camel_jax.storage import replacing
 
@@ -199,12 +198,35 @@ def page_and_facts(
     baselines: str = USUAL,
     next_budget: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """The page, and what it tells as data; arguments as of ``make_page``, with options as they are given."""
+    """The page, and what it tells as data; arguments as of ``make_page``, and options as they are given."""
+    from camel_jax.reports.made import make_page
+
     if next_budget is not None and table is None:
         raise ValueError("--next-budget needs the table: give --runs")
-    budget = None if next_budget is None else parse_amount("--next-budget", next_budget)
     names = split_names(baselines) if baselines != "none" else []
+    held = names and table is not None and len(set(table.recipe.n_active.tolist())) > 1
+
+    def hold_out() -> Any:
+        import jax
+
+        from camel_jax.evaluation.held_out import hold_out_largest
+
+        assert table is not None
+        return hold_out_largest(table, fitted.inner_law, key=jax.random.key(request.seed), baselines=names)
+
+    budget = None if next_budget is None else parse_amount("--next-budget", next_budget)
+
+    def design(found: Any) -> Any:
+        from camel_jax.design.request import compare_designs
+
+        assert budget is not None
+        aim, ratio = (request.size, request.tokens), found.target[2] / found.target[1]
+        each = compare_designs(budget, aim, table=table, fitted=fitted, tokens_per_parameter=(ratio,))
+        return min(each, key=lambda one: one.error_after)
+
     command = shlex.join(["camel-jax", *(pathlib.Path(x).name if "/" in x else x for x in sys.argv[1:])])
     return make_page(
-        fitted, request, result, files=files, table=table, baselines=names, budget=budget, command=command, working=working
+        fitted, request, result, files=files, table=table, hold_out=hold_out if held else None,
+        design=None if budget is None else design, command=command,
+        working=working,
     )  # fmt: skip

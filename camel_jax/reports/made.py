@@ -1,11 +1,12 @@
-"""A page made from a fit, what is asked of it, and the table: everything is computed here, once, in the order of the page."""
+"""A page made from a fit, what is asked of it, and the table, in the order of the page."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from camel_jax.reports.decision import Working, tell
@@ -20,8 +21,8 @@ def make_page(
     *,
     files: Mapping[str, pathlib.Path | None],
     table: Any = None,
-    baselines: Sequence[str] = (),
-    budget: float | None = None,
+    hold_out: Callable[[], Any] | None = None,
+    design: Callable[[Any], Any] | None = None,
     command: str = "",
     working: Working = lambda _: contextlib.nullcontext(),
 ) -> tuple[str, dict[str, Any]]:
@@ -33,13 +34,11 @@ def make_page(
       result: the decision, None where it is still to be made.
       files: what was read, by what it is.
       table: the runs, None for none.
-      baselines: methods of the leaderboard to hold the law against at the largest size of the table; none for no such test.
-      budget: FLOPs of a design of the next runs, None for no design.
+      hold_out: makes a ``HeldOut`` of the largest size of the table, None for no such test.
+      design: makes a ``Design`` of the next runs from the decision, None for no design.
       command: that made the page.
       working: called with the name of each step, for a progress bar around it.
     """
-    import jax
-
     from camel_jax.reports.moved import curve_and_runs
     from camel_jax.reports.page import write_page
 
@@ -52,20 +51,12 @@ def make_page(
     if table is not None:
         with working("bringing the runs to the curve"):
             moved = curve_and_runs(fitted, found, table, files["table"])
-        if baselines and len(set(table.recipe.n_active.tolist())) > 1:
-            from camel_jax.evaluation.held_out import hold_out_largest
-
-            with working("predicting the largest size from the others"):
-                key = jax.random.key(request.seed)
-                held = hold_out_largest(table, fitted.inner_law, key=key, baselines=baselines)
-        if budget is not None:
-            from camel_jax.design.request import compare_designs
-
-            with working("designing the next runs"):
-                ratio = found.target[2] / found.target[1]
-                aim = request.size, request.tokens
-                each = compare_designs(budget, aim, table=table, fitted=fitted, tokens_per_parameter=(ratio,))
-            designs = min(each, key=lambda one: one.error_after)
+    if hold_out is not None:
+        with working("predicting the largest size from the others"):
+            held = hold_out()
+    if design is not None:
+        with working("designing the next runs"):
+            designs = design(found)
     facts = provenance(request, files, command)
     page = write_page(fitted, found, held=held, moved=moved, designs=designs, facts=facts)
     told = {
@@ -81,11 +72,10 @@ def make_page(
 
 def provenance(request: Request, files: Mapping[str, pathlib.Path | None], command: str) -> dict[str, str]:
     """Where a page comes from: files with their hashes, seed, command, version."""
-    from camel_jax import __version__
-
+    version = importlib.metadata.version("camel-jax")
     told = {}
     for what, path in files.items():
         if path is not None:
             with path.open("rb") as file:
                 told[f"{what} file"] = f"{path.name}, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    return told | {"seed": str(request.seed), "command": command, "version": f"camel_jax {__version__}"}
+    return told | {"seed": str(request.seed), "command": command, "version": f"camel_jax {version}"}
