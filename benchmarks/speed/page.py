@@ -1,8 +1,8 @@
 """How large the page of a decision is, and how long a slider's answer takes in a browser without a window.
 
-    python benchmarks/speed/page.py FIT [FIT ...] [--domains 100] [--sets 50] [--moves 60] [--out PATH]
+    python benchmarks/speed/page.py FIT [FIT ...] [--planted 100x240x50] [--domains 100] [--sets 50] [--moves 60] [--out PATH]
 
-For every file of a fit: bytes of its page, and milliseconds from a slider's event to the second frame after it, of which two frames
+For every file of a fit, and for a fit of a planted table of DOMAINSxRUNSxSETS (one start, four refits): bytes of its page, and milliseconds from a slider's event to the second frame after it, of which two frames
 are waiting, and of the computing alone; median and largest over moves. For a law with random parameters of many domains and sets (32
 refits, 128 draws), the bytes of its numbers and the computing alone, in the page of the first fit. Needs playwright and Chromium.
 """
@@ -23,6 +23,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from common.provenance import RESULTS, provenance
 from common.results import write
+from planted_swarm import planted
 
 RESULT = RESULTS / "page.json"
 TESTED = "camel_jax.reports.page", "camel_jax.reports.export_laws"
@@ -76,6 +77,19 @@ def many_domains(domains: int, sets: int):
     return dataclasses.replace(fitted, law=in_units(law, fitted.units), inner_law=law, raw=some(0, 4), **lanes, **again)
 
 
+def planted_fit(shape: str):
+    """The default law fitted to a planted table, DOMAINSxRUNSxSETS, with one start and few refits."""
+    import jax
+
+    import camel_jax as cj
+
+    runs = planted(*map(int, shape.split("x")))
+    families = ("web", "code", "books", "wiki", "news", "math", "forum")
+    names = tuple(f"{families[k % len(families)]}/topic {k:03d}" for k in range(len(runs.domains)))
+    runs = dataclasses.replace(runs, domains=names)
+    return cj.fit(cj.laws.blend(), runs, key=jax.random.key(0), starts=1, resamples=4, backtests=0)
+
+
 def page_of(fitted, starts: int) -> str:
     """The page of a decision at ten times the largest size."""
     from camel_jax.reports.decision import tell
@@ -115,6 +129,7 @@ def main() -> None:
     parser.add_argument("fits", nargs="+", type=pathlib.Path)
     parser.add_argument("--domains", type=int, default=100)
     parser.add_argument("--sets", type=int, default=50)
+    parser.add_argument("--planted", metavar="DOMAINSxRUNSxSETS", help="a page of a fit of a planted table, too")
     parser.add_argument("--moves", type=int, default=60)
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     args = parser.parse_args()
@@ -127,18 +142,23 @@ def main() -> None:
 
     result = provenance(*TESTED) | {"pages": []}
     page = ""
-    for path in [*args.fits, None]:
-        fitted = many_domains(args.domains, args.sets) if path is None else load_fit(path)
-        told: dict[str, Any] = {"name": "random parameters" if path is None else path.stem}
-        told |= {"domains": len(fitted.domains), "sets": len(fitted.sets)}
-        if path is None:
-            told |= measure(page, args.moves, export_fit(fitted, mean_loss()))
-        else:
-            page = page_of(fitted, 16)
-            told |= measure(page, args.moves)
-        result["pages"].append(told)
+
+    def tell(name: str, fitted, other: dict[str, Any] | None = None) -> None:
+        told = {"name": name, "domains": len(fitted.domains), "sets": len(fitted.sets)}
+        result["pages"].append(told | measure(page, args.moves, other))
         write(args.out, result)
-        print(json.dumps(told), flush=True)
+        print(json.dumps(result["pages"][-1]), flush=True)
+
+    for path in args.fits:
+        fitted = load_fit(path)
+        page = page_of(fitted, 16)
+        tell(path.stem, fitted)
+    if args.planted:
+        fitted = planted_fit(args.planted)
+        page = page_of(fitted, 2)
+        tell(f"planted {args.planted}", fitted)
+    fitted = many_domains(args.domains, args.sets)
+    tell("random parameters", fitted, export_fit(fitted, mean_loss()))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
 MOST = 8  # sets that one panel shows
+SHOWN = 4.0  # times the largest end of the last size's interval: how far an axis of gains reaches
 
 
 class Moved(NamedTuple):
@@ -86,6 +87,8 @@ def gain_along(
 ) -> Any:
     """What a mixture gains over the reference along sizes, with its interval: the effect that levels of the loss hide.
 
+    The axis is as long as the largest size needs, so that what a mixture would lose far from the sizes it was made for hides nothing.
+
     Args:
       sizes: (n,) active parameters. gains: (n, 3) gain and the ends of its interval. label: of the objective.
       fitted_up_to: largest fitted size. ax: Axes to draw on; a new figure if None. title, note: of the panel.
@@ -101,9 +104,13 @@ def gain_along(
     ax.axhline(0, color=INK, lw=0.8)
     unit = "nats" if "loss" in label else "share of 1"
     ax.set_ylabel(f"gain in {as_label(label).strip()} over the reference ({unit})")
-    return finish(
-        ax, title or "What the mixture gains, size by size", note or "band: 90 % interval; above zero is better"
-    )
+    note = note or "band: 90 % interval; above zero is better"
+    known = gains[np.isfinite(gains)]
+    reach = SHOWN * max(float(np.nanmax(np.abs(gains[-1]))), 1e-12)
+    if np.abs(known).max() > reach:
+        ax.set_ylim(max(known.min(), -reach) - 0.05 * reach, min(known.max(), reach) + 0.05 * reach)
+        note += f"; cut at {reach:.2g}, smaller sizes lie beyond"
+    return finish(ax, title or "What the mixture gains, size by size", note)
 
 
 def _beyond(ax: Any, sizes: Array, fitted_up_to: float) -> None:

@@ -281,7 +281,7 @@ def path_with_bands(
     ax.xaxis.set_minor_formatter(lambda x, _: "")
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     ax.set(
-        xlabel=along + (" (marks: the table's)" if len(fitted) else ""),
+        xlabel=along + (" (marks: in the table)" if len(fitted) else ""),
         ylabel="best share of tokens",
     )
     note = "; ".join(filter(None, [note, "bands: nearly optimal shares" if banded else ""]))

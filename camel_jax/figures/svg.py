@@ -76,7 +76,7 @@ def as_svg(figure: Any, name: str, kind: str, title: str, about: str) -> str:
     body = re.sub(r">\s+<", "><", body)
     described = f"<title>{_text(title)}</title><desc>{_text(about)}</desc>"
     return (
-        f'<svg class="{kind}" role="img" viewBox="{view[1]}" stroke-linejoin="round" xmlns="http://www.w3.org/2000/svg">'
+        f'<svg class="{kind}" role="img" viewBox="{view[1]}" fill="var(--ink)" stroke-linejoin="round" xmlns="http://www.w3.org/2000/svg">'
         f"{described}{body.strip()}</svg>"
     )
 

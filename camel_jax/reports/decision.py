@@ -207,7 +207,7 @@ def pairs_of_runs(
         rows.append(
             {
                 "size": size,
-                "total": total * scale,
+                "total": total * scale if total > active else size,
                 "tokens": tokens * scale,
                 "cost": 12 * size * tokens * scale,
                 "gain": gain,

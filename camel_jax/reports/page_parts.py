@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,6 +62,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, ki
 
 
 def _cell(cell: str) -> str:
+    if ends := re.fullmatch(
+        r"([^\s<>]+(?: %)?) to ([^\s<>]+(?: %)?)", cell
+    ):  # two lines where the page is narrow, never three
+        return f'<td class="ends"><span>{ends[1]} to</span> <span>{ends[2]}</span></td>'
     return f'<td class="bar">{cell}</td>' if cell.startswith("<svg") else f"<td>{cell}</td>"
 
 

@@ -68,11 +68,8 @@ def mixture(fitted: Any, decision: Any) -> str:
     header = ["domain", "", "share", "reference"]
     within = f"within {near:g} % of the best"
     header += [] if ranges is None else [within]
-    whose = (
-        "the mean of the fitted table"
-        if decision.request.reference is None
-        else "the mixture that was given to compare with"
-    )
+    given = decision.request.reference is not None
+    whose = "the mixture that was given to compare with" if given else "the mean of the fitted table"
     body = KEY.format(near=within if ranges is not None else "nearly optimal")
     body += part.table(header, rows, f"Shares of the training tokens; the reference is {whose}")
     binding = [limit for limit in result.limits if limit.binds]
@@ -312,13 +309,12 @@ def along(fitted: Any, decision: Any, moved: Any) -> str:
     )
     from camel_jax.figures.sizes import gain_along, losses_along
 
+    edge, sizes = fitted.size_range[1], stops.scales[:, 1]
     body += page_figure(
         "gain",
         "What the recommended mixture gains over the reference, size by size",
         f"The mixture recommended at the target, from {first} to {last} parameters, against the reference at the same sizes.",
-        lambda ax: gain_along(
-            stops.scales[:, 1], stops.gains, result.objective, fitted_up_to=fitted.size_range[1], ax=ax, title=" "
-        ),
+        lambda ax: gain_along(sizes, stops.gains, result.objective, fitted_up_to=edge, ax=ax, title=" "),
     )
     if moved is not None:
         (along, point, low, high), dots = moved
@@ -327,7 +323,7 @@ def along(fitted: Any, decision: Any, moved: Any) -> str:
             f"Losses with the recommended mixture, at {ratio:.3g} tokens a parameter",
             "One line a validation set; dots are runs of the table, brought to the same mixture and tokens by the law.",
             lambda ax: losses_along(
-                along, point, low, high, fitted.sets, moved=dots, fitted_up_to=fitted.size_range[1], ax=ax, title=" "
+                along, point, low, high, fitted.sets, moved=dots, fitted_up_to=edge, ax=ax, title=" "
             ),
         )
     header = ["size", "tokens", *[str(x) for x in result.domains[:8]]]
@@ -367,12 +363,18 @@ def next_runs(fitted: Any, decision: Any, designs: Any) -> str:
         )
     if designs is None:
         return body
-    from camel_jax.figures.designs import design_map
+    from camel_jax.figures.designs import design_map, of_size
 
-    columns = designs.runs_per_size()
-    counts = [[text(size), f"<strong>{count}</strong>"] for size, count in columns.items() if count]
+    spent = designs.counts * designs.cost / designs.total_cost
+    counts = [
+        [text(size), f"<strong>{count}</strong>", percent(float(spent[of_size(designs, k)].sum()), 0)]
+        for k, (size, count) in enumerate(designs.runs_per_size().items())
+        if count
+    ]
     error = f"standard error at the target {100 * designs.error_before:.2f} % now, {100 * designs.error_after:.2f} % with them"
-    table = part.table(["size", "runs"], counts, f"{designs.shape} design for {designs.total_cost:.3g}")
+    table = part.table(
+        ["size", "runs", "of the cost"], counts, f"{designs.shape} design for {designs.total_cost:.3g}", "table few"
+    )
     drawn = page_figure(
         "design",
         "Mixtures of the runs to buy",

@@ -187,6 +187,27 @@ def test_a_thousand_recipes_agree_with_python(name, visit, study):
         assert np.max(np.abs(found - getattr(accuracies, end))) < 1e-9
 
 
+def test_the_page_says_where_one_is_and_for_which_size_charts_hold(visit):
+    here = "[...document.querySelectorAll('nav [aria-current]')].map((x) => x.hash)"
+    assert visit.page.evaluate(here) == ["#mixture"]
+    visit.page.evaluate("document.documentElement.style.scrollBehavior = 'auto'; location.hash = '#sizes'")
+    visit.page.wait_for_function("document.querySelector('nav [aria-current]').hash === '#sizes'")
+    assert visit.page.evaluate(here) == ["#sizes"]
+    assert visit.text("#near-where") == ""
+    move = """(x) => {
+      const slider = document.querySelector("#scale-tokens"), was = slider.value;
+      slider.value = x ?? 900;
+      slider.dispatchEvent(new Event("input"));
+      return was;
+    }"""
+    was = visit.page.evaluate(move, None)
+    visit.settle()
+    assert "Found for 300M parameters on 9B tokens" in visit.text("#near-where") == visit.text("#front-where")
+    visit.page.evaluate(move, was)
+    visit.settle()
+    assert visit.text("#near-where") == ""
+
+
 def test_without_scripts_the_page_says_the_same(browser, path, decision):
     visit = Visit(browser, path, scripts=False)
     assert visit.said == [] and not visit.page.is_visible("#play") and not visit.page.is_visible("#near-chart")

@@ -214,8 +214,9 @@ function frontChart(place, width, { weights, gains, chosen, labels, domains, mea
     svg.append(drawn("line", { class: "axis", x1: left, x2: width - 16, y1: y(t), y2: y(t) }),
       drawn("text", { x: left - 8, y: y(t) + 4, "text-anchor": "end" }, number(t, up)));
   }
-  svg.append(drawn("text", { x: (left + width) / 2, y: height - 8, "text-anchor": "middle" }, `gain in ${labels[0]} over the reference`),
-    drawn("text", { x: 14, y: height / 2 - 10, "text-anchor": "middle", transform: `rotate(-90 14 ${height / 2 - 10})` }, `gain in ${labels[1]}`));
+  const [below, aside] = labels.map((label) => (/loss/.test(label) ? " (nats)" : /accuracy/.test(label) ? " (share of 1)" : ""));
+  svg.append(drawn("text", { x: (left + width) / 2, y: height - 8, "text-anchor": "middle" }, `gain in ${labels[0]} over the reference${below}`),
+    drawn("text", { x: 14, y: height / 2 - 10, "text-anchor": "middle", transform: `rotate(-90 14 ${height / 2 - 10})` }, `gain in ${labels[1]}${aside}`));
   svg.append(drawn("path", { class: "current", d: gains.map((g, i) => `${i ? "L" : "M"}${x(g[0][0])} ${y(g[1][0])}`).join("") }));
   gains.forEach((gain, n) => {
     const [a, b] = [x(gain[0][0]), y(gain[1][0])];
