@@ -2,9 +2,10 @@
 
     python benchmarks/speed/page.py FIT [FIT ...] [--planted 100x240x50] [--domains 100] [--sets 50] [--moves 60] [--out PATH]
 
-For every file of a fit, and for a fit of a planted table of DOMAINSxRUNSxSETS (one start, four refits): bytes of its page, and milliseconds from a slider's event to the second frame after it, of which two frames
-are waiting, and of the computing alone; median and largest over moves. For a law with random parameters of many domains and sets (32
-refits, 128 draws), the bytes of its numbers and the computing alone, in the page of the first fit. Needs playwright and Chromium.
+For every file of a fit, and for a fit of a planted table of DOMAINSxRUNSxSETS (one start, four refits): bytes of its page, and
+milliseconds from a slider's event to the second frame after it, of which two frames are waiting, and of the computing alone; median
+and largest over moves. For a law with random parameters of many domains and sets (32 refits, 128 draws), the bytes of its numbers and
+the computing alone, in the page before it. Needs playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from common.provenance import RESULTS, provenance
 from common.results import write
-from planted_swarm import planted
+from speed.planted_swarm import planted
 
 RESULT = RESULTS / "page.json"
 TESTED = "camel_jax.reports.page", "camel_jax.reports.export_laws"
