@@ -21,6 +21,8 @@ from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
 from camel_jax.views.view import Readable, View
 
+AT_ONCE = 32  # extremes that are sought together: each holds second derivatives over all domains in memory
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class NearOptimal(Readable):
@@ -171,7 +173,10 @@ def _extremes(still: Any, moving: Any, goal: Goal, region: Region, curved: Curve
         return jnp.where(jnp.isfinite(finish.value), finish.weights, jnp.nan)
 
     eye = jnp.eye(inner.shape[0])
-    return jax.vmap(one)(jnp.concatenate([eye, -eye]))
+    targets = jnp.concatenate([eye, -eye])
+    if len(targets) <= AT_ONCE:
+        return jax.vmap(one)(targets)
+    return jax.lax.map(one, targets, batch_size=AT_ONCE)
 
 
 @functools.partial(jax.jit, static_argnames=("still", "goal", "samples"))
