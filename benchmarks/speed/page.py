@@ -154,12 +154,12 @@ def main() -> None:
         fitted = load_fit(path)
         page = page_of(fitted, 16)
         tell(path.stem, fitted)
+    fitted = many_domains(args.domains, args.sets)
+    tell("random parameters", fitted, export_fit(fitted, mean_loss()))
     if args.planted:
         fitted = planted_fit(args.planted)
         page = page_of(fitted, 2)
         tell(f"planted {args.planted}", fitted)
-    fitted = many_domains(args.domains, args.sets)
-    tell("random parameters", fitted, export_fit(fitted, mean_loss()))
 
 
 if __name__ == "__main__":
