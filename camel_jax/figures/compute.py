@@ -87,5 +87,6 @@ def design_curves(designs: Sequence[Any], *, ax: Any = None, title: str = "", no
         xscale="log", yscale="log", xlabel="cost of the runs so far, FLOPs", ylabel="standard error at the target, %"
     )
     ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+    ax.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else "")
     ax.legend(frameon=False, fontsize=8.5)
     return finish(ax, title or "What the runs are expected to buy", note)

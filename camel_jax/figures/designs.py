@@ -162,7 +162,7 @@ def _plane(ax: Any, domains: Sequence[str], mixtures: np.ndarray) -> tuple[Any, 
         side = "left" if x >= 0 else "right"
         ax.text(1.04 * x, 1.04 * y, as_label(domains[int(k)]), fontsize=8, color="#555555", ha=side, va="center")
     ax.set(xlim=(-1.5 * reach, 1.5 * reach), ylim=(-1.3 * reach, 1.3 * reach), xticks=[], yticks=[])
-    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_aspect("equal")
     for side in ax.spines.values():
         side.set_visible(False)
     named = f", the {ARROWS} of {len(domains)} that matter most" if len(domains) > ARROWS else ""
