@@ -84,7 +84,8 @@ def planted_fit(shape: str):
 
     import camel_jax as cj
 
-    runs = planted(*map(int, shape.split("x")))
+    domains, rows, sets = (int(part) for part in shape.split("x"))
+    runs = planted(domains, rows, sets)
     families = ("web", "code", "books", "wiki", "news", "math", "forum")
     names = tuple(f"{families[k % len(families)]}/topic {k:03d}" for k in range(len(runs.domains)))
     runs = dataclasses.replace(runs, domains=names)
@@ -141,7 +142,7 @@ def main() -> None:
     from camel_jax.mixture.objectives import mean_loss
     from camel_jax.reports.export_laws import export_fit
 
-    result = provenance(*TESTED) | {"pages": []}
+    result: dict[str, Any] = provenance(*TESTED) | {"pages": []}
     page = ""
 
     def tell(name: str, fitted, other: dict[str, Any] | None = None) -> None:

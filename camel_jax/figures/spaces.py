@@ -243,16 +243,16 @@ def path_with_bands(
 
     ax = given_axes(ax)
     sizes, weights = np.asarray(sizes, float), np.asarray(weights, float)
-    low, high = (weights if band is None else np.asarray(band, float) for band in (low, high))
-    banded = bool(np.any(high > low))
+    lower, upper = (weights if band is None else np.asarray(band, float) for band in (low, high))
+    banded = bool(np.any(upper > lower))
     shown = np.sort(np.argsort(-weights.max(0))[:most])
     if len(domains) > most:
         note = "; ".join(filter(None, [note, f"{most} of {len(domains)} domains, those of the largest shares"]))
     for i, k in enumerate(shown):
         if banded:
-            ax.fill_between(sizes, low[:, k], high[:, k], color=color_of(i), alpha=0.13, lw=0)
+            ax.fill_between(sizes, lower[:, k], upper[:, k], color=color_of(i), alpha=0.13, lw=0)
         ax.plot(sizes, weights[:, k], color=color_of(i), lw=1.8, marker="o", ms=4)
-    ax.set(xscale="log", xlim=(sizes.min() * 0.85, sizes.max() * 1.2), ylim=(0, min(1.0, high[:, shown].max() * 1.08)))
+    ax.set(xscale="log", xlim=(sizes.min() * 0.85, sizes.max() * 1.2), ylim=(0, min(1.0, upper[:, shown].max() * 1.08)))
     if len(fitted):
         edge = max(fitted)
         if edge < sizes.max():
