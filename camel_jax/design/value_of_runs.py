@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
@@ -56,6 +57,8 @@ class Worth(NamedTuple):
     go_on: bool
     law_error: float
     sentence: str
+
+    __repr__ = brief_repr
 
 
 def worth(design: Any, level: float = 0.9) -> Worth:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.tables.runs import Runs
 from camel_jax.types import Array
@@ -30,6 +31,8 @@ class Prediction(NamedTuple):
     bounds: Mapping[float, tuple[np.ndarray, np.ndarray]]
     parameters: int
     order_only: bool = False
+
+    __repr__ = brief_repr
 
 
 Method = Callable[[Runs, Recipe, Array], Prediction]

@@ -18,6 +18,7 @@ from camel_jax.fitting.plan import Progress
 from camel_jax.fitting.result import Fit, load_fit
 from camel_jax.fitting.together import solve_together
 from camel_jax.laws.law import Law
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.runtime import forget_programs, require_float64
 from camel_jax.storage import ArchiveError
 from camel_jax.tables.read import read_runs
@@ -53,6 +54,8 @@ class ManyFits:
     fits: dict[str, Fit]
     errors: dict[str, str]
     rows: dict[str, dict[str, Any]]
+
+    __repr__ = brief_repr
 
     def frame(self) -> Any:
         """One row a table, as a pandas DataFrame: sizes of the table, objective, how the starts ended, errors, and what went wrong."""

@@ -162,6 +162,8 @@ class CamelPrior(NamedTuple):
     data_scales: float = 1.0
     amplitudes: float = 1.0
 
+    __repr__ = brief_repr
+
 
 @lru_cache(maxsize=64)
 def camel(

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.repetition import LEAVES, PRIORS
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.types import Array
 
 Leaves = Mapping[str, Array]
@@ -49,6 +50,8 @@ class Prior(NamedTuple):
     sd: float
     spread: float | None = None
 
+    __repr__ = brief_repr
+
 
 class Coordinates(NamedTuple):
     """Where a sampler moves in place of the raw parameters of a law.
@@ -66,6 +69,8 @@ class Coordinates(NamedTuple):
     from_raw: Callable[[Leaves, Array], dict[str, Array]]
     priors: tuple[tuple[str, Prior], ...]
     default: Prior | None = None
+
+    __repr__ = brief_repr
 
 
 SCALING = {

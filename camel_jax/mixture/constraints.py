@@ -43,11 +43,13 @@ class Own:
 
     Attributes:
       moving: the function where it is a pytree. still: the function otherwise (static). constraints: the limits (static).
+      relaxed: how much room is added to every limit, (n,), in its own unit.
     """
 
     moving: Any
     still: Any = dataclasses.field(metadata={"static": True})
     constraints: tuple[Constraint, ...] = dataclasses.field(metadata={"static": True})
+    relaxed: Array
 
     def rooms(self, weights: Array) -> Array:
         """Room left under every limit, (n,); for outcomes that are draws, of their mean."""
@@ -57,7 +59,11 @@ class Own:
             if outcome.losses.ndim == 2:
                 outcome = jax.tree.map(lambda a: jnp.mean(a, axis=0), outcome)
         rooms = [c.function(weights, outcome) if c.reads_outcome else c.function(weights) for c in self.constraints]
-        return jnp.stack([jnp.asarray(room, weights.dtype) for room in rooms])
+        return jnp.stack([jnp.asarray(room, weights.dtype) for room in rooms]) + self.relaxed
+
+    def with_one_relaxed(self, at: int, step: float) -> Own:
+        """The same limits with more room under one of them, in its own unit."""
+        return dataclasses.replace(self, relaxed=self.relaxed.at[at].add(step))
 
 
 def as_constraints(given: Mapping[str, Callable[..., Array]] | None) -> tuple[Constraint, ...]:

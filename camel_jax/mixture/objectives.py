@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.outcome import Outcome, Outcomes, as_outcome, draws_of
 from camel_jax.recipes.sizes import number
 from camel_jax.types import Array
@@ -59,6 +60,8 @@ class Objective:
     function: Callable[[Outcome], Array] | None = None
     parts: tuple[tuple[Objective, float], ...] = ()
     maximize: bool = False
+
+    __repr__ = brief_repr
 
     def bind(self, sets: Sequence[str], tasks: Sequence[str]) -> Objective:
         """The same objective with names turned into positions.

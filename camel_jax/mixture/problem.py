@@ -132,10 +132,10 @@ def make_problem(
         for constraint in own:
             took = f"weights ({size},)" + (f" and an outcome with {seen}" if constraint.reads_outcome else "")
             with naming(f"the constraint {constraint.name!r}", constraint.function, took):
-                room = jax.eval_shape(Own(moving, still, (constraint,)).rooms, one)
+                room = jax.eval_shape(Own(moving, still, (constraint,), jnp.zeros(1)).rooms, one)
             if room.shape != (1,):
                 raise ValueError(f"the constraint {constraint.name!r} must be one number, got shape {room.shape[1:]}")
-        curved = curved._replace(own=Own(moving, still, own))
+        curved = curved._replace(own=Own(moving, still, own, jnp.zeros(len(own))))
     found = meet_own(feasible_regions(named), curved)
     return Problem(outcomes, goal, named, found, curved, reference, sets, tasks, has_draws)
 

@@ -73,30 +73,42 @@ def relaxed_limits(limits: Limits, at: int, step: float) -> tuple[Limits, float]
 def relax_each(
     problem: Problem, solution: Solution, binding: list[bool], key: Any, starts: int, step: float, convex: bool
 ) -> list[Relaxed]:
-    """Solve again with each limit that binds relaxed; limits of one's own stay as they are.
+    """Solve again with each limit that binds relaxed, those of one's own too.
 
     Args:
-      problem: the decision. solution: its answer. binding: which limits bind. key, starts: as for the search.
-      step: how far shares, nats, distances and costs are relaxed. convex: whether the cost may be taken as convex.
+      problem: the decision. solution: its answer. binding: which limits bind, those of one's own last. key, starts: as for the search.
+      step: how far shares, nats, distances, costs and the rooms of limits of one's own are relaxed.
+      convex: whether the cost may be taken as convex.
     """
     out = []
-    for at in np.flatnonzero(binding[: len(problem.limits.items)]).tolist():
-        limits, moved = relaxed_limits(problem.limits, at, step)
-        if moved <= 0.0:
+    for at in np.flatnonzero(binding).tolist():
+        again = _with_one_relaxed(problem, solution, at, step)
+        if again is None:
             continue
-        curved = curved_arrays(limits)._replace(own=problem.curved.own)
-        regions, all_of_them = _regions(problem, solution, limits)
-        try:
-            regions = meet_own(regions, curved)
-        except InfeasibleError:
-            continue
-        if not regions:
-            continue
-        again = dataclasses.replace(problem, limits=limits, regions=regions, curved=curved)
-        found = solve(again, key, starts)
+        relaxed, moved, all_of_them = again
+        found = solve(relaxed, key, starts)
         gain = max(solution.cost - found.cost, 0.0)
         out.append(Relaxed(at, moved, float(gain), not (convex and all_of_them), found.weights))
     return out
+
+
+def _with_one_relaxed(problem: Problem, solution: Solution, at: int, step: float) -> tuple[Problem, float, bool] | None:
+    """The problem with one limit relaxed, by how much, and whether it keeps all regions; None where there is nothing to relax."""
+    limits, curved, own, named = problem.limits, problem.curved, problem.curved.own, len(problem.limits.items)
+    if at < named:
+        limits, moved = relaxed_limits(limits, at, step)
+        curved = curved_arrays(limits)._replace(own=own)
+    else:
+        assert own is not None
+        curved, moved = curved._replace(own=own.with_one_relaxed(at - named, step)), step
+    regions, all_of_them = _regions(problem, solution, limits)
+    if moved <= 0.0 or not regions:
+        return None
+    try:
+        regions = meet_own(regions, curved)
+    except InfeasibleError:
+        return None
+    return dataclasses.replace(problem, limits=limits, regions=regions, curved=curved), moved, all_of_them
 
 
 def _regions(problem: Problem, solution: Solution, limits: Limits) -> tuple[tuple[Region, ...], bool]:

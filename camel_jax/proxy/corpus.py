@@ -28,6 +28,7 @@ import numpy as np
 from camel_jax.proxy import probes, problems, sources
 from camel_jax.proxy.language import Language
 from camel_jax.proxy.probes import Task
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.storage import read_archive, write_archive
 
 BUILT_IN = ("prose", "code", "math", "knowledge", "language")
@@ -54,6 +55,8 @@ class Corpus(NamedTuple):
     validation: tuple[np.ndarray, ...]
     tasks: dict[str, Task]
     record: dict[str, Any]
+
+    __repr__ = brief_repr
 
 
 def build_corpus(

@@ -24,6 +24,7 @@ from camel_jax.proxy.meter import Meter, Progress
 from camel_jax.proxy.rows import train_apart, train_together
 from camel_jax.proxy.snapshots import SUFFIX, load_row, save_row
 from camel_jax.proxy.train import Settings
+from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.recipe import Recipe
 from camel_jax.storage import locked
 from camel_jax.tables.runs import Runs
@@ -43,6 +44,8 @@ class Sweep(NamedTuple):
     seeds: np.ndarray
     curves: list[list[tuple[int, float]]]
     record: dict[str, Any]
+
+    __repr__ = brief_repr
 
 
 def sweep(

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from camel_jax.recipes.brief import brief_repr
+
 
 class Task(NamedTuple):
     """What is known of a task before any model runs it.
@@ -18,6 +20,8 @@ class Task(NamedTuple):
 
     chance: float = math.nan
     n_items: float = math.nan
+
+    __repr__ = brief_repr
 
 
 def read_tasks(path: str | Path) -> dict[str, Task]:

@@ -82,6 +82,11 @@ def test_a_limit_of_ones_own_is_met_and_binds(kind):
     )
     gained = best.value.point - relaxed.value.point
     assert gained == pytest.approx(1e-3 * binding.multiplier, rel=0.05)
+    further = by_slsqp(lambda w: losses(w)[0], [lambda w: of(w) + 0.01])
+    assert binding.step == 0.01 and not binding.at_least
+    assert binding.gain == pytest.approx(
+        best.value.point - further.fun, rel=1e-3
+    )  # solved again with that much more room
 
 
 def test_own_limits_join_named_ones_and_leave_others_alone():
