@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from camel_jax.laws.law import Law
+from camel_jax.recipes.user_functions import naming
 from camel_jax.tables.combine import follows_size, spanned
 from camel_jax.tables.runs import Runs
 
@@ -23,6 +26,14 @@ class FitError(ValueError):
     """
 
 
+def _asked(law: Law, name: str, runs: Runs) -> Any:
+    """What a function of a law says of a table; where it fails, whose it is."""
+    function = getattr(law, name)
+    took = f"a table of {len(runs.domains)} domains and {len(runs.sets)} sets"
+    with naming(f"{name} of the law {law.name!r}", function, took):
+        return function(runs)
+
+
 def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
     """Whether a table can tell a law's parameters, and what it cannot tell.
 
@@ -32,7 +43,7 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
     Raises:
       FitError: too few runs, a set without measurements, or domains that never vary where the law needs them to.
     """
-    n_runs, needed = len(np.unique(runs.run)), law.min_runs(runs)
+    n_runs, needed = len(np.unique(runs.run)), _asked(law, "min_runs", runs)
     if n_runs < needed:
         raise FitError(
             f"{law.name} needs at least {needed} runs for {len(runs.domains)} domains; the table has {n_runs}"
@@ -56,7 +67,10 @@ def check_table(law: Law, runs: Runs) -> tuple[str, ...]:
             "ratios of tokens to parameters are not evidence"
         )
     notes += spanned(runs)
-    notes += law.notes(runs)
+    said = _asked(law, "notes", runs)
+    if isinstance(said, str):
+        raise ValueError(f"notes of the law {law.name!r} must give a tuple of sentences, not one text")
+    notes += said
     sparsity = np.asarray(runs.recipe.n_total, float) / np.asarray(runs.recipe.n_active, float)
     if sparsity.max() > 1 + 1e-6 and sparsity.max() <= sparsity.min() * (1 + 1e-6):
         notes.append(

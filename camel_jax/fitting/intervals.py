@@ -14,19 +14,23 @@ from camel_jax.downstream.outcomes import NO_BENCHMARKS, columns_read
 from camel_jax.downstream.result import AccuracyDraws
 from camel_jax.fitting.result import Fit, usable_draws
 from camel_jax.laws.law import Law, Units, constrain_all, in_units, predict_rows
+from camel_jax.prediction.beyond import nearest_fitted
 from camel_jax.prediction.discrepancy import error_quantiles
 from camel_jax.prediction.draws import Draws
 from camel_jax.prediction.residual_field import unknown_share
 from camel_jax.recipes.outcome import Interval
-from camel_jax.recipes.recipe import Recipe
+from camel_jax.recipes.recipe import Recipe, select_recipe
 from camel_jax.types import Array
+
+WAY = 0.5  # of the logarithms of size and tokens beyond a table: steps in which the spread on the way out is looked at
 
 
 def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     """Predicted losses with a central interval for a measured loss.
 
     The interval is that of the law's discrepancy, which grows with the distance beyond the sizes and tokens of the table and with
-    the distance of the mixture from those of the table, and never narrower than the bootstrap resamples make it. A posterior
+    the distance of the mixture from those of the table, and never narrower than the bootstrap resamples make it there, or nearer to
+    the table on the way. A posterior
     has the noise of a run in place of the latter, less what the field already knows of it, as ``Posterior.predict`` does.
 
     Args:
@@ -56,10 +60,44 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
     raw, keep = usable_draws(fit)
     params = constrain_all(fit.inner_law, jax.tree.map(lambda x: np.asarray(x)[keep], raw))
     remaining = unknown_share(fit.field, rows) if fit.diagnostics is not None else np.ones((1, 1))
-    between = _log_spread(fit.inner_law, params, fit.units, rows)
+    between = _spread_so_far(fit, params, rows)
     low, high = error_quantiles(fit.discrepancy, rows, between, remaining, level)
     low, high = (low[0], high[0]) if single else (low, high)
     return Interval(point, point * jnp.exp(jnp.minimum(low, 0.0)), point * jnp.exp(jnp.maximum(high, 0.0)))
+
+
+def _spread_so_far(fit: Fit, params: Any, rows: Recipe) -> np.ndarray:
+    """The spread of the law's parameters at recipes, and beyond the table the largest on the way there, (R, V).
+
+    On the way out a spread may shrink: members that differ at the edge of the table may agree further on. That is no knowledge, and an
+    interval that narrows where less was measured would say it is. Spreads are taken in steps of ``WAY`` and interpolated.
+
+    Args:
+      fit: the fit. params: natural parameters of its members. rows: recipes with a leading axis R.
+    """
+    near = nearest_fitted(rows, fit.discrepancy.size, fit.discrepancy.tokens)
+    size, tokens = (
+        np.log(np.asarray(at)) - np.log(np.asarray(edge))
+        for at, edge in ((rows.n_active, near.n_active), (rows.tokens, near.tokens))
+    )
+    way = np.hypot(size, tokens)
+    count = np.ceil(way / WAY).astype(int) + 1
+    row = np.repeat(np.arange(len(way)), count)
+    step = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    share = step * WAY / np.where(way > 0, way, 1.0)[row]
+    larger, longer = np.exp(share * size[row]), np.exp(share * tokens[row])
+    start = select_recipe(dataclasses.replace(near, supply=rows.supply), row)
+    passed = dataclasses.replace(
+        start, n_total=start.n_total * larger, n_active=start.n_active * larger, tokens=start.tokens * longer
+    )
+    spread = np.asarray(_log_spread(fit.inner_law, params, fit.units, passed))
+    out = np.zeros((len(way), int(count.max()) + 1, spread.shape[1]))
+    out[row, step] = spread
+    out = np.maximum.accumulate(out, axis=1)
+    before, part = np.divmod(way / WAY, 1.0)
+    before = before.astype(int)
+    at = np.arange(len(way))
+    return out[at, before] + part[:, None] * (out[at, before + 1] - out[at, before])
 
 
 @partial(jax.jit, static_argnums=0)

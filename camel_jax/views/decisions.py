@@ -216,9 +216,8 @@ def cost_view(curves: Any) -> View:
     best = np.argmin(np.where(np.isfinite(curves.objective), curves.objective, np.inf), 1)
     at = np.arange(len(best)), best
     columns = _counted({"budget": curves.budgets, "size": curves.n_active[at], "tokens": curves.tokens[at]})
-    return View(
-        f"{curves.label} along {len(best)} curves of equal cost", {}, (Sheet("best size of each budget", columns),)
-    )
+    title = f"{curves.label} along {len(best)} curve{'s' if len(best) > 1 else ''} of equal cost"
+    return View(title, {}, (Sheet("best size of each budget", columns),))
 
 
 def plot_costs(curves: Any, ax: Any = None) -> Any:

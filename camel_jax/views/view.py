@@ -20,7 +20,7 @@ STYLE = (
     ".camel-jax{font-size:13px;line-height:1.45;max-width:60em}"
     ".camel-jax .title{font-weight:600;font-size:14px;margin:.2em 0}"
     ".camel-jax .facts{display:grid;grid-template-columns:max-content 1fr;gap:0 1em;margin:.2em 0 .5em}"
-    ".camel-jax .facts dt{opacity:.72;font-weight:400}.camel-jax .facts dd{margin:0}"
+    ".camel-jax .facts dt{opacity:.72;font-weight:400}.camel-jax .facts dd{margin:0;overflow-wrap:anywhere}"
     ".camel-jax table{border-collapse:collapse;margin:.2em 0 .7em;font-size:12.5px;background:none;color:inherit}"
     ".camel-jax caption{text-align:left;caption-side:top;opacity:.72;padding:.1em 0;color:inherit}"
     ".camel-jax th,.camel-jax td{padding:.15em .8em .15em 0;text-align:right;white-space:nowrap;background-color:transparent;"
@@ -162,7 +162,10 @@ def _bars(column: Column) -> list[str]:
     values = np.asarray(list(column)[:ROWS], float)
     shares = 100 * np.clip(np.nan_to_num(values), 0, 1)
     color = "rgba(0,114,178,.45)"
-    return [f' style="background:linear-gradient(90deg,{color} {x:.1f}%,transparent {x:.1f}%)"' for x in shares]
+    return [
+        f' style="min-width:7em;background:linear-gradient(90deg,{color} {x:.1f}%,transparent {x:.1f}%)"'
+        for x in shares
+    ]
 
 
 class Readable:

@@ -275,6 +275,9 @@ def asks(params, recipe):
         ({"init": lambda key, runs: jnp.ones(3)}, ["must give a dictionary of arrays"]),
         ({"constrain": lambda raw: raw["floor"]}, ["constrain of the law", "KeyError"]),
         ({"log_prior": lambda raw: raw["level"]}, ["log_prior of the law", "one number"]),
+        ({"min_runs": lambda runs: runs.nothing}, ["min_runs of the law", "4 domains and 2 sets", "AttributeError"]),
+        ({"notes": lambda runs: runs.nothing}, ["notes of the law", "test_own_laws.py, line", "AttributeError"]),
+        ({"notes": lambda runs: "one text"}, ["notes of the law", "a tuple of sentences"]),
     ],
 )
 def test_errors_of_a_law_name_its_function(changes, said, runs):

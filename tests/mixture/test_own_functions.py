@@ -130,6 +130,10 @@ def needs_values(outcome):
     return outcome.losses[0] if outcome.losses[0] > 1 else outcome.losses[1]
 
 
+def in_own_words(outcome):
+    raise ValueError("the objective wants three sets")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -137,6 +141,9 @@ def needs_values(outcome):
         ({"objective": needs_values}, ["'needs_values'", "jnp.where in place of if"]),
         ({"objective": lambda o: o.losses}, ["one number per mixture", "(2,)"]),
         ({"objective": lambda o: o.accuracies.mean()}, ["'custom'", "no accuracies"]),
+        ({"objective": lambda o: jnp.reshape(o.losses, 7)}, ["'custom'", "losses (2,)", "cannot reshape"]),
+        ({"objective": lambda o: jnp.broadcast_to(o.losses, (5,))}, ["'custom'", "losses (2,)", "Incompatible"]),
+        ({"objective": in_own_words}, ["the objective wants three sets"]),
         ({"objective": 3.0}, ["objective: give", "float"]),
         ({"constraints": {"odd": lambda w: w @ jnp.ones(7)}}, ["'odd'", "weights (3,)"]),
         ({"constraints": {"odd": lambda w: w}}, ["'odd'", "one number"]),

@@ -11,6 +11,8 @@ import pytest
 
 import camel_jax as cj
 from camel_jax.evaluation import simulate
+from camel_jax.fitting.intervals import predict_interval
+from camel_jax.laws.law import constrain_all, in_units, predict_rows
 from camel_jax.prediction.beyond import LEAST, MOST, expected_slowing, limited_field, nearest_fitted
 from camel_jax.recipes.recipe import Recipe
 
@@ -88,3 +90,31 @@ def test_nearest_fitted_keeps_the_ratio_of_experts_and_never_repeats():
     near = nearest_fitted(recipe, 1e8, 1e10, np)
     assert (near.n_total, near.n_active, near.tokens) == (8e8, 1e8, 1e10)
     assert near.supply is not None and np.isinf(near.supply).all()
+
+
+def test_intervals_widen_outward_where_members_agree_again(fitted):
+    """Members that differ at the edge of the table and meet further on: the spread shrinks there, the interval does not."""
+    d = fitted.discrepancy
+    small = {name: np.zeros_like(getattr(d, name)) for name in ("common", "own", "common_variance", "own_variance")}
+    d = d._replace(scale=np.full(len(fitted.sets), 1e-6), **small)
+    resampled = {name: np.repeat(np.asarray(x)[:1], 2, axis=0) for name, x in fitted.raw.items()}
+    resampled["size_scale"] = resampled["size_scale"] + np.array([[-0.3], [0.3]])  # apart while the size term is large
+    fine = {"resampled_objective": np.zeros(2), "resampled_status": np.zeros(2, int)}
+    bare = dataclasses.replace(fitted, resampled=resampled, discrepancy=d, **fine)
+    far, shrinks = np.geomspace(1.0, 1000.0, 40), 0
+    params = constrain_all(bare.inner_law, resampled)
+    for mixture in np.random.default_rng(0).dirichlet(np.ones(3), 4):
+        for steps in ((far, np.ones(40)), (np.ones(40), far), (far, far)):
+            rows = rows_along(bare, *steps, mixture)
+            found = predict_interval(bare, rows)
+            width = np.log(np.asarray(found.high) / np.asarray(found.low))
+            assert (np.diff(width, axis=0) >= -1e-12).all()
+            assert ((found.low <= found.point) & (found.point <= found.high)).all()
+            spread = np.log(
+                [
+                    predict_rows(in_units(bare.inner_law, bare.units), jax.tree.map(lambda x, i=i: x[i], params), rows)
+                    for i in (0, 1)
+                ]
+            )
+            shrinks += int((np.diff(spread.std(0), axis=0) < -1e-12).sum())
+    assert shrinks > 100  # so that the widths of the spread at the recipes alone would fail
