@@ -171,3 +171,27 @@ def test_the_loop_closes_on_tiny_models_without_a_person(tmp_path):
     assert twin["mix/math"] == pytest.approx(first["mix/math"]) and twin["loss/math"] != first["loss/math"]
     made = json.loads((tmp_path / "mixture.json").read_text())
     assert set(made["weights"]) == {"math", "knowledge", "code"}
+
+
+@pytest.mark.slow
+def test_a_study_of_the_default_law_from_ask_to_recommendation(tmp_path):
+    place = tmp_path / "study.db"
+    limits = {"bounds": {"books": (None, 0.3)}}
+    study = cj.Study(place, domains=list(DOMAINS), target="1B", ladder=["10M", "30M", "100M"], **limits)
+    proposal = study.ask(5e18, max_runs=16)
+    assert {run.n_active for run in proposal.runs} == {1e7, 3e7, 1e8}
+    for run in proposal.runs:
+        assert study.tell(run.run, measured(run)) == 1
+    made = study.recommend(resamples=4)
+    assert made.fit.law.name == "blend" and set(made.fit.part_weights) >= {"camel", "sodm_joint"}
+    assert made.mixture.weights[2] <= 0.3 + 1e-9 and made.mixture.status == "converged"
+    uniform = np.array([0.4, 0.3, 0.3])
+
+    def planted(w):
+        return (1.6 + 40 * 1e9**-0.25 + 79 * (w @ TEACHES.T + 0.05) ** -0.3 * 2e10**-0.25).mean(-1)
+
+    grid = np.random.default_rng(0).dirichlet(np.ones(3), 20_000)
+    best = planted(grid[grid[:, 2] <= 0.3]).min()
+    assert planted(made.mixture.weights) - best < max(0.5 * (planted(uniform) - best), 5e-3)
+    again = cj.Study(place)  # opened anew, with the law it was begun with
+    assert again.settings.law == "blend" and len(again.decisions()) == 1
