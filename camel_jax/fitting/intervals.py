@@ -30,8 +30,8 @@ def predict_interval(fit: Fit, recipe: Recipe, level: float = 0.9) -> Interval:
 
     The interval is that of the law's discrepancy, which grows with the distance beyond the sizes and tokens of the table and with
     the distance of the mixture from those of the table, and never narrower than the bootstrap resamples make it there, or nearer to
-    the table on the way. A posterior
-    has the noise of a run in place of the latter, less what the field already knows of it, as ``Posterior.predict`` does.
+    the table on the way. A posterior has the noise of a run in place of the latter, less what the field already knows of it, as
+    ``Posterior.predict`` does.
 
     Args:
       fit: a fitted law.

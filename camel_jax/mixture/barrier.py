@@ -136,7 +136,7 @@ def softmax_descent(
     steps: int = 80,
     rate: float = 0.2,
 ) -> tuple[Array, Array]:
-    """Adam on softmax coordinates, other limits as a growing quadratic penalty; ends strictly inside.
+    """Adam on softmax coordinates, other limits as a growing quadratic penalty; ends strictly inside, and never worse than it began.
 
     Args:
       function: objective. inside: curved constraints. start: (K,), inside. scale: multiplies the objective.
@@ -169,9 +169,13 @@ def softmax_descent(
         return (z, state), None
 
     (z, _), _ = jax.lax.scan(step, (z - jnp.mean(z), optimizer.init(z)), jnp.arange(steps))
-    weights = retract(to_simplex(z, lower, upper), region, inside, args)
-    value = function(weights, args, jnp.zeros_like(scale))
-    return weights, jnp.where(jnp.isfinite(value), value, jnp.inf)
+    ends = jnp.stack(
+        [start, retract(to_simplex(z, lower, upper), region, inside, args)]
+    )  # a long first step may leave a small basin
+    values = jax.vmap(lambda w: function(w, args, jnp.zeros_like(scale)))(ends)
+    values = jnp.where(jnp.isfinite(values), values, jnp.inf)
+    better = jnp.argmin(values[::-1])
+    return ends[::-1][better], values[::-1][better]
 
 
 def objective_scale(function: Function, starts: Array, region: Region, args: Any) -> Array:
@@ -199,7 +203,7 @@ def interior_finish(
     args: Any,
     scale: Array,
     max_steps: int = 80,
-    barrier: float = 1e-2,
+    barrier: Array | float = 1e-2,
     last_barrier: float = 1e-9,
     power: float = 1.5,
 ) -> Finish:

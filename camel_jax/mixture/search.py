@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import chex
@@ -18,7 +19,13 @@ from camel_jax.mixture.limits import Limits
 from camel_jax.mixture.objectives import Goal
 from camel_jax.mixture.problem import Curved, Problem, inside_curved, meet_own, split_function, violation
 from camel_jax.mixture.regions import feasible_region
+from camel_jax.recipes.simplex import lattice
 from camel_jax.types import Array
+
+FINEST = 8  # of the lattice of starts: shares of an eighth
+LATTICE = 40  # mixtures that it may have, even where fewer random starts are asked
+CLOSE = 0.05  # share that must be moved from one mixture to another, below which both are taken to be in one basin
+WIDE, NARROW = 1e-2, 1e-5  # first barriers of a finish
 
 
 def toward_center(problem: Problem, region: Region, weights: np.ndarray, goal: Goal, level: float) -> np.ndarray:
@@ -66,11 +73,42 @@ def random_starts(key: Array, n_starts: int, n_domains: int) -> Array:
     return jax.nn.softmax(power[:, None] * logs, -1)
 
 
+def finest_lattice(n_domains: int, most: int) -> np.ndarray:
+    """The finest simplex lattice of no more than ``most`` mixtures, (N, K): the corners at the least, or none if those are too many.
+
+    >>> finest_lattice(3, 4).tolist(), finest_lattice(3, 15).shape, finest_lattice(9, 8).shape
+    ([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], (15, 3), (0, 9))
+    """
+    fits = [n for n in range(1, FINEST + 1) if math.comb(n + n_domains - 1, n) <= most]
+    return lattice(n_domains, fits[-1]) if fits else np.zeros((0, n_domains))
+
+
+def spread_out(points: Array, values: Array, count: int) -> Array:
+    """Positions (count,) of the best of some mixtures, each in turn the best of those that are not close to one before it.
+
+    Args:
+      points: mixtures (n, K). values: their costs (n,). count: how many, at most n; once all are close, the best that are left.
+    """
+    n = len(values)
+    rank = jnp.zeros(n, int).at[jnp.argsort(values)].set(jnp.arange(n))
+    taken, close, picked = jnp.zeros(n, bool), jnp.zeros(n, bool), []
+    for _ in range(count):
+        at = jnp.argmin(rank + n * close + 2 * n * taken)
+        picked.append(at)
+        taken = taken.at[at].set(True)
+        close = close | (0.5 * jnp.sum(jnp.abs(points - points[at]), axis=-1) < CLOSE)
+    return jnp.stack(picked)
+
+
 @functools.partial(jax.jit, static_argnames=("still", "goal", "n_starts", "finishers"))
 def _search(
     still: Any, moving: Any, goal: Goal, region: Region, curved: Curved, key: Array, n_starts: int, finishers: int
 ) -> Any:
-    """Descend from random starts, finish the best few and the center: a ``Finish`` with a leading axis."""
+    """Descend from random starts and a lattice, finish the best that lie apart and the center: a ``Finish`` with a leading axis.
+
+    The better half is finished twice, with a narrow barrier and with a wide one, which leads out of a small basin near a corner and
+    into the next one.
+    """
     outcomes = moving if still is None else still
 
     def function(w: Array, args: Any, smoothing: Array) -> Array:
@@ -81,21 +119,26 @@ def _search(
         del args
         return objectives.goal_cost(dataclasses.replace(goal, risk="mean"), outcomes, w, smoothing)
 
-    points = random_starts(key, n_starts, region.center.shape[0])
+    size = region.center.shape[0]
+    points = jnp.concatenate(
+        [random_starts(key, n_starts, size), jnp.asarray(finest_lattice(size, max(n_starts, LATTICE)))]
+    )
     starts = jax.vmap(lambda w: barrier.retract(w, region, inside_curved, curved))(points)
     scale = barrier.objective_scale(cheap, starts, region, curved)
     found, values = jax.vmap(lambda w: barrier.softmax_descent(cheap, inside_curved, w, region, curved, scale))(starts)
-    best = found[jnp.argsort(values)[:finishers]]
-    best = jnp.concatenate([best, region.center[None]])
+    best = found[spread_out(found, values, finishers)]
+    first = (finishers + 1) // 2
+    best = jnp.concatenate([best[:first], best, region.center[None]])
+    wide = jnp.where(jnp.arange(len(best)) < first, NARROW, WIDE)
     # corners of cvar and worst stay rounded by last / scale, and are approached slowly
     last, power, most = (1e-9, 1.5, 80) if goal.risk == "mean" else (1e-7, 1.0, 150)
 
-    def finish(w: Array) -> barrier.Finish:
+    def finish(w: Array, first: Array) -> barrier.Finish:
         return barrier.interior_finish(
-            function, inside_curved, w, region, curved, scale, max_steps=most, last_barrier=last, power=power
+            function, inside_curved, w, region, curved, scale, most, first, last_barrier=last, power=power
         )
 
-    return jax.vmap(finish)(best), last / scale
+    return jax.vmap(finish)(best, wide), last / scale
 
 
 @functools.partial(jax.jit, static_argnames=("still", "goal"))

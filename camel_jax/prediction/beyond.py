@@ -8,6 +8,7 @@ with data that never repeat. Two corrections are made there, both in terms of th
 
     slowing_v fall_v                                       errors that back-tests make expect
     min(field(N, D, r), field(N', D', r) + 0.4 fall_v)     the residual field, which fades, where it was negative, no faster than that
+                                                           (and not at all where the table has one size)
 
 ``slowing`` is at most a half: a law that fell too fast in its back-tests keeps half of its fall at least.
 """
@@ -89,9 +90,17 @@ def corrected(d: Discrepancy, fall: Array, at: Array, inside: Array, xp: Any = j
       d: the discrepancy. fall: (..., V) of the law between a recipe and ``nearest_fitted``; 0 within the table.
       at, inside: (..., V) corrections of the field at these two.
     """
-    return limited_field(at, inside, fall, xp) + xp.asarray(d.slowing) * fall
+    return limited_field(at, inside, fall, xp, field_share(d, xp)) + xp.asarray(d.slowing) * fall
 
 
-def limited_field(at: Array, inside: Array, fall: Array, xp: Any = jnp) -> Array:
+def field_share(d: Discrepancy, xp: Any = jnp) -> Array:
+    """Share of the law's fall that the fading of the field may undo: none where a table has one size.
+
+    Of such a table nothing says how residuals fade with size, and the law may have fallen all that it will where they still fade.
+    """
+    return xp.where(xp.asarray(d.size_span) > 0, FIELD_SHARE, 0.0)
+
+
+def limited_field(at: Array, inside: Array, fall: Array, xp: Any = jnp, share: Array | float = FIELD_SHARE) -> Array:
     """The field's correction at a recipe, from it, from the one at ``nearest_fitted``, and from the law's fall between them."""
-    return xp.minimum(at, inside + FIELD_SHARE * fall)
+    return xp.minimum(at, inside + share * fall)

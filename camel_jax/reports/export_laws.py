@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.law import Law
-from camel_jax.prediction.beyond import FIELD_SHARE
+from camel_jax.prediction.beyond import field_share
 from camel_jax.prediction.discrepancy import expected_slope
 from camel_jax.prediction.residual_field import FADE, STEADY
 
@@ -139,7 +139,7 @@ def _export(fit: Any, objective: Any, digits: Digits) -> dict[str, Any]:
         },
         "discrepancy": plain
         | {name: pack(getattr(d, name)) for name in d._fields if name not in PLAIN}
-        | {"expected_slope": pack(expected_slope(d)), "field_share": FIELD_SHARE},
+        | {"expected_slope": pack(expected_slope(d)), "field_share": float(field_share(d))},
         "draws": {
             "count": count,
             "bias": pack(draws.bias, digits.drawn),

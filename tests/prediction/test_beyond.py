@@ -13,7 +13,7 @@ import camel_jax as cj
 from camel_jax.evaluation import simulate
 from camel_jax.fitting.intervals import predict_interval
 from camel_jax.laws.law import constrain_all, in_units, predict_rows
-from camel_jax.prediction.beyond import LEAST, MOST, expected_slowing, limited_field, nearest_fitted
+from camel_jax.prediction.beyond import LEAST, MOST, corrected, expected_slowing, limited_field, nearest_fitted
 from camel_jax.recipes.recipe import Recipe
 
 
@@ -83,6 +83,17 @@ def test_a_fading_field_is_held_by_the_fall_of_the_law():
     assert limited_field(-0.01, -0.02, 0.01, np) == pytest.approx(-0.016)
     assert limited_field(0.01, 0.02, 0.01, np) == pytest.approx(0.01)
     assert limited_field(-0.02, -0.02, 0.0, np) == pytest.approx(-0.02)
+
+
+def test_a_field_of_one_size_stays_where_the_law_falls_no_more(fitted):
+    """The law has fallen all that it will long before the field has faded."""
+    d = fitted.discrepancy._replace(slowing=np.zeros(1))
+    one = d._replace(size_span=np.asarray(0.0))
+    steps = np.linspace(0.0, 1.0, 20)
+    fall = np.minimum(0.5, 2.0 * steps)  # of the law, until a quarter of the way
+    fades = -0.02 * (1.0 - steps)
+    several, single = (-fall + corrected(x, fall, fades, -0.02, np) for x in (d, one))
+    assert (np.diff(several) > 0).any() and (np.diff(single) <= 0).all()
 
 
 def test_nearest_fitted_keeps_the_ratio_of_experts_and_never_repeats():

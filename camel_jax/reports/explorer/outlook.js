@@ -3,6 +3,7 @@
 const EARLIEST = Math.log(100);
 const NEAR = 0.2;
 const LEAST_REST = 0.2;
+const WAY = 0.5;
 
 function earlyAmplitude(finished, logTokens, exponent) {
   const early = Math.log(Math.max(finished, 1e-300)) - logTokens;
@@ -167,11 +168,31 @@ class Outlook {
     return out;
   }
 
+  // The variance of the members, and beyond the table the square of the largest deviation on the way there, interpolated, (V,)
+  varianceSoFar(recipe) {
+    const d = this.discrepancy;
+    const size = Math.max(Math.log(recipe.active) - Math.log(d.size), 0);
+    const tokens = Math.max(Math.log(recipe.tokens) - Math.log(d.tokens), 0);
+    const way = Math.hypot(size, tokens);
+    if (way === 0) return this.spread(recipe).variance;
+    const most = new Float64Array(this.sets.length);
+    let before = most;
+    for (let step = 0; step <= Math.ceil(way / WAY); step += 1) {
+      const back = (step * WAY) / way - 1;
+      const larger = Math.exp(back * size);
+      const passed = { ...recipe, total: recipe.total * larger, active: recipe.active * larger, tokens: recipe.tokens * Math.exp(back * tokens) };
+      before = most.slice();
+      this.spread(passed).variance.forEach((x, v) => { most[v] = Math.max(most[v], Math.sqrt(x)); });
+    }
+    const part = way / WAY - Math.floor(way / WAY) || 1;
+    return most.map((x, v) => (before[v] + part * (x - before[v])) ** 2);
+  }
+
   // The interval of a measured loss, {point, low, high}, each (V,)
   forecast(recipe) {
     const point = this.point(recipe, true);
     const d = this.discrepancy;
-    const { variance } = this.spread(recipe);
+    const variance = this.varianceSoFar(recipe);
     const within = this.errorWithin(recipe);
     const reach = this.leverage(recipe);
     const scenarios = d.weights.data.length;
