@@ -84,6 +84,8 @@ def _spread_so_far(fit: Fit, params: Any, rows: Recipe) -> np.ndarray:
     count = np.ceil(way / WAY).astype(int) + 1
     row = np.repeat(np.arange(len(way)), count)
     step = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    padding = (1 << (len(row) - 1).bit_length()) - len(row)  # to a power of two, so that few programs are compiled
+    row, step = (np.concatenate([x, np.repeat(x[-1:], padding)]) for x in (row, step))
     share = step * WAY / np.where(way > 0, way, 1.0)[row]
     larger, longer = np.exp(share * size[row]), np.exp(share * tokens[row])
     start = select_recipe(dataclasses.replace(near, supply=rows.supply), row)
