@@ -11,15 +11,10 @@ from camel_jax.cli.console import print_evidence, print_json, print_lines, print
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
-    Caps,
     CostName,
-    Fixed,
-    Floors,
     Json,
-    LimitsFile,
-    MaxEpochs,
     Seed,
-    Supply,
+    ShareLimits,
     WithinMeasured,
 )
 from camel_jax.cli.output import check_files, write_figure, write_json
@@ -29,17 +24,12 @@ from camel_jax.recipes.sizes import format_count, format_size, parse_amount
 def budget(
     fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
     flops: Annotated[str, typer.Option(help="Training FLOPs, as in 1e21; several as 1e20,1e21,1e22.")],
+    limits: ShareLimits,
     objective: Annotated[str, typer.Option(help="mean-loss, or sets with weights as in 'code=2,web=1'.")] = "mean-loss",
     sizes: Annotated[
         str | None, typer.Option(help="Smallest and largest active size: 100M,10B.", show_default=False)
     ] = None,
     sparsity: Annotated[float, typer.Option(min=1.0, help="Total over active parameters.")] = 1.0,
-    limits: LimitsFile = None,
-    floors: Floors = None,
-    caps: Caps = None,
-    fixed: Fixed = None,
-    supply: Supply = None,
-    max_epochs: MaxEpochs = None,
     measured: WithinMeasured = False,
     cost_model: CostName = "flops",
     gpu_hour: Annotated[
@@ -72,16 +62,7 @@ def budget(
         raise ValueError("--gpu-hour is the price of FLOPs: leave it out with another cost model")
     price = None if gpu_hour is None else Price(gpu_hour, peak, utilization)
     fitted = open_fit(fit)
-    options = gather(
-        fitted.domains,
-        file=limits,
-        floors=floors,
-        caps=caps,
-        fixed=fixed,
-        supply=supply,
-        max_epochs=max_epochs,
-        within=fitted if measured else None,
-    )
+    options = gather(fitted.domains, limits, within=fitted if measured else None)
     import jax
 
     from camel_jax.budget.best_recipe import budget_path

@@ -9,7 +9,7 @@ import typer
 
 from camel_jax.cli.console import print_json, print_table, say
 from camel_jax.cli.limits import gather, pairs
-from camel_jax.cli.options import Caps, Floors, Json, LimitsFile, MaxEpochs, Pairs, Supply
+from camel_jax.cli.options import Caps, Floors, Json, LimitsFile, MaxEpochs, Pairs, ShareLimits, Supply
 from camel_jax.recipes.sizes import format_count, parse_count, parse_tokens
 from camel_jax.storage import check_target, replacing
 
@@ -72,7 +72,7 @@ def export(
     if out is not None:
         check_target(out)
     found = read_mixture(mixture)
-    given = gather(list(found.shares), file=limits, floors=floors, caps=caps, supply=supply, max_epochs=max_epochs)
+    given = gather(list(found.shares), ShareLimits(limits, floors, caps, None, supply, max_epochs))
     if unused := [name for name in given if name not in ("bounds", "groups", "supply", "max_epochs", "fixed")]:
         say(f"note: limits on {', '.join(unused)} concern the choice of a mixture, and are not checked again")
     found = with_limits(found, given, tokens)

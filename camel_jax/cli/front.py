@@ -11,16 +11,11 @@ from camel_jax.cli.console import print_evidence, print_json, print_table, worki
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
-    Caps,
     Figure,
-    Fixed,
-    Floors,
     Json,
-    LimitsFile,
-    MaxEpochs,
     Seed,
+    ShareLimits,
     Size,
-    Supply,
     Table,
     Tokens,
     WithinMeasured,
@@ -35,13 +30,8 @@ def front(
     tokens: Tokens,
     first: Annotated[str, typer.Option(help="An objective, as in mix --objective.", show_default=False)],
     second: Annotated[str, typer.Option(help="The objective to trade it against.", show_default=False)],
+    limits: ShareLimits,
     points: Annotated[int, typer.Option(min=2, help="Mixtures on the front, both ends included.")] = 9,
-    limits: LimitsFile = None,
-    floors: Floors = None,
-    caps: Caps = None,
-    fixed: Fixed = None,
-    supply: Supply = None,
-    max_epochs: MaxEpochs = None,
     measured: WithinMeasured = False,
     starts: Annotated[int, typer.Option(min=1, help="Starts of the search of each end.")] = 16,
     seed: Seed = 0,
@@ -53,16 +43,7 @@ def front(
     check_files(out, figure)
     (n_total, n_active), n_tokens = parse_size(size), parse_tokens(tokens)
     fitted = open_fit(fit)
-    options = gather(
-        fitted.domains,
-        file=limits,
-        floors=floors,
-        caps=caps,
-        fixed=fixed,
-        supply=supply,
-        max_epochs=max_epochs,
-        within=fitted if measured else None,
-    )
+    options = gather(fitted.domains, limits, within=fitted if measured else None)
     import jax
 
     from camel_jax.mixture.objectives import parse_objective

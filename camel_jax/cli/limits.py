@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from camel_jax.cli.inputs import read_mixture
-from camel_jax.cli.options import Pairs, split_pairs
+from camel_jax.cli.options import NearLimits, Pairs, ShareLimits, Spending, split_pairs
 from camel_jax.recipes.sizes import number, parse_tokens
 from camel_jax.storage import check_source
 
@@ -20,27 +20,21 @@ _NUMBERS = ("cost_budget", "max_epochs", "kl", "distance", "max_domains")
 
 def gather(
     domains: Sequence[str],
-    *,
-    file: pathlib.Path | None = None,
-    prior: pathlib.Path | None = None,
-    floors: Pairs = None,
-    caps: Pairs = None,
-    fixed: Pairs = None,
-    supply: Pairs = None,
-    costs: Pairs = None,
+    given: ShareLimits,
+    near_by: NearLimits = NearLimits(),  # noqa: B008 immutable
+    spending: Spending = Spending(),  # noqa: B008
     within: Any = None,
-    **numbers: float | None,
 ) -> dict[str, Any]:
     """All limits as arguments of ``optimize_mixture``; those of the file come first.
 
     Args:
-      domains: of the fit. file: a .toml or .json file. prior: a file with the mixture of ``kl`` and ``distance``.
-      floors, caps, fixed, supply, costs: NAME=VALUE options. within: a fit whose measured shares bound
-        those of the answer. numbers: cost_budget, max_epochs, kl, distance, max_domains.
+      domains: of the fit.
+      given, near_by, spending: options. within: a fit whose measured shares bound those of the answer.
 
     Raises:
       ValueError: a limit that is given twice, stands alone where it needs another, or makes no sense.
     """
+    file, prior = given.limits, near_by.prior
     tables: dict[str, list[str]] = {name: [] for name in _TABLES}
     single: dict[str, Any] = {}
     near = None
@@ -53,10 +47,11 @@ def gather(
         if content:
             known = ", ".join((*_TABLES, *_NUMBERS, "prior"))
             raise ValueError(f"{file}: unknown limit {next(iter(content))!r}; there are {known}")
-    given = {"min": floors, "max": caps, "fix": fixed, "supply": supply, "cost": costs}
-    for name, items in given.items():
+    more = {"min": given.floors, "max": given.caps, "fix": given.fixed, "supply": given.supply, "cost": spending.costs}
+    for name, items in more.items():
         tables[name] += items or []
-    for name, value in numbers.items():
+    numbers = {"max_epochs": given.max_epochs, "cost_budget": spending.cost_budget}
+    for name, value in (numbers | {x: getattr(near_by, x) for x in ("kl", "distance", "max_domains")}).items():
         if value is not None:
             if name in single:
                 raise ValueError(f"--{name.replace('_', '-')} is in {file} too; give it once")

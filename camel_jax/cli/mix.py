@@ -11,26 +11,17 @@ from camel_jax.cli.console import print_evidence, print_json, print_lines, print
 from camel_jax.cli.inputs import open_fit, read_mixture
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
-    Caps,
-    CostBudget,
-    Costs,
-    Distance,
-    Fixed,
-    Floors,
     Json,
-    Kl,
-    LimitsFile,
-    MaxDomains,
-    MaxEpochs,
     Near,
+    NearLimits,
     Objective,
-    PriorMixture,
     Reference,
     Risk,
     Seed,
+    ShareLimits,
     Size,
+    Spending,
     Starts,
-    Supply,
     Tail,
     Tokens,
     WithinMeasured,
@@ -45,20 +36,11 @@ def mix(
     fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
     size: Size,
     tokens: Tokens,
+    limits: ShareLimits,
+    near_by: NearLimits,
+    spending: Spending,
     objective: Objective = "mean-loss",
-    limits: LimitsFile = None,
-    floors: Floors = None,
-    caps: Caps = None,
-    fixed: Fixed = None,
-    supply: Supply = None,
-    max_epochs: MaxEpochs = None,
     measured: WithinMeasured = False,
-    costs: Costs = None,
-    cost_budget: CostBudget = None,
-    prior: PriorMixture = None,
-    kl: Kl = None,
-    distance: Distance = None,
-    max_domains: MaxDomains = None,
     reference: Reference = None,
     risk: Risk = "mean",
     tail: Tail = 0.1,
@@ -72,22 +54,7 @@ def mix(
     check_files(out, kinds=(".json",))
     n_tokens = (parse_size(size), parse_tokens(tokens))[1]
     fitted = open_fit(fit)
-    options = gather(
-        fitted.domains,
-        file=limits,
-        prior=prior,
-        floors=floors,
-        caps=caps,
-        fixed=fixed,
-        supply=supply,
-        costs=costs,
-        max_epochs=max_epochs,
-        cost_budget=cost_budget,
-        kl=kl,
-        distance=distance,
-        max_domains=max_domains,
-        within=fitted if measured else None,
-    )
+    options = gather(fitted.domains, limits, near_by, spending, fitted if measured else None)
     compared = None if reference is None else read_mixture(reference, fitted.domains)
     request = Request(size, tokens, objective, near, risk, tail, starts, seed, options, compared)
     with working("choosing a mixture"):

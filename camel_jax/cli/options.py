@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
@@ -57,15 +59,44 @@ TOPICS = {
 
 
 def by_topic(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command whose options stand under the topics above in its help."""
+    """A command as the command line calls it: options stand under the topics above, and those of a group each by itself.
+
+    Args:
+      command: its parameters are options, or groups of options: a ``NamedTuple`` of them, as ``ShareLimits``, or of such groups.
+    """
     panels = {name: topic for topic, names in TOPICS.items() for name in names}
     hints = get_type_hints(command, include_extras=True)
-    for name, hint in hints.items():
-        for info in getattr(hint, "__metadata__", ()):
+    flat: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        flat += _options(name, hints[name], parameter.default)
+    for parameter in flat:
+        for info in getattr(parameter.annotation, "__metadata__", ()):
             if isinstance(info, type(typer.Option())):
-                info.rich_help_panel = panels[name]
-    command.__annotations__ = hints
-    return command
+                info.rich_help_panel = panels[parameter.name]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> Any:
+        return command(**{name: _taken(name, hints[name], given) for name in inspect.signature(command).parameters})
+
+    called.__signature__ = inspect.Signature(flat)  # pyright: ignore[reportAttributeAccessIssue]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return called
+
+
+def _options(name: str, hint: Any, default: Any) -> list[inspect.Parameter]:
+    """The options of a parameter: itself, or those of its group."""
+    if not hasattr(hint, "_field_defaults"):
+        return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)]
+    own = get_type_hints(hint, include_extras=True)
+    return [one for field in hint._fields for one in _options(field, own[field], hint._field_defaults[field])]
+
+
+def _taken(name: str, hint: Any, given: dict[str, Any]) -> Any:
+    """The value of a parameter, taken from those of all options."""
+    if not hasattr(hint, "_field_defaults"):
+        return given.pop(name)
+    own = get_type_hints(hint, include_extras=True)
+    return hint(*(_taken(field, own[field], given) for field in hint._fields))
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -190,3 +221,30 @@ TargetTokens = Annotated[
         "--tokens", help="Its training tokens; the ratio to size of the largest fitted if absent.", show_default=False
     ),
 ]
+
+
+class ShareLimits(NamedTuple):
+    """Limits on shares, of every command that looks for a mixture."""
+
+    limits: LimitsFile = None
+    floors: Floors = None
+    caps: Caps = None
+    fixed: Fixed = None
+    supply: Supply = None
+    max_epochs: MaxEpochs = None
+
+
+class NearLimits(NamedTuple):
+    """How near the mixture stays to another, and how many domains it has."""
+
+    prior: PriorMixture = None
+    kl: Kl = None
+    distance: Distance = None
+    max_domains: MaxDomains = None
+
+
+class Spending(NamedTuple):
+    """What a mixture may cost."""
+
+    costs: Costs = None
+    cost_budget: CostBudget = None

@@ -11,18 +11,13 @@ from camel_jax.cli.console import print_evidence, print_json, print_table, worki
 from camel_jax.cli.inputs import open_fit
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
-    Caps,
     Figure,
-    Fixed,
-    Floors,
     Json,
-    LimitsFile,
-    MaxEpochs,
     Near,
     Objective,
     Seed,
+    ShareLimits,
     Size,
-    Supply,
     Table,
     Tokens,
     WithinMeasured,
@@ -35,6 +30,7 @@ def path(
     fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
     size: Size,
     tokens: Tokens,
+    limits: ShareLimits,
     steps: Annotated[int, typer.Option(min=2, help="Stops, from the smallest fitted size to the target.")] = 6,
     same_tokens: Annotated[
         bool, typer.Option("--same-tokens", help="All stops on the target's tokens, not on as many a parameter.")
@@ -44,12 +40,6 @@ def path(
         typer.Option("--same-size", help="All stops of the target's size: from the fewest fitted tokens to its own."),
     ] = False,
     objective: Objective = "mean-loss",
-    limits: LimitsFile = None,
-    floors: Floors = None,
-    caps: Caps = None,
-    fixed: Fixed = None,
-    supply: Supply = None,
-    max_epochs: MaxEpochs = None,
     measured: WithinMeasured = False,
     starts: Annotated[int, typer.Option(min=1, help="Starts of each search.")] = 16,
     near: Near = 0.1,
@@ -65,16 +55,7 @@ def path(
     n_total, n_active = parse_size(size)
     n_tokens = parse_tokens(tokens)
     fitted = open_fit(fit)
-    options = gather(
-        fitted.domains,
-        file=limits,
-        floors=floors,
-        caps=caps,
-        fixed=fixed,
-        supply=supply,
-        max_epochs=max_epochs,
-        within=fitted if measured else None,
-    )
+    options = gather(fitted.domains, limits, within=fitted if measured else None)
     import jax
 
     from camel_jax.mixture.objectives import parse_objective

@@ -6,7 +6,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,26 +14,17 @@ from camel_jax.cli.console import print_json, say, tell_ignored, working
 from camel_jax.cli.inputs import open_fit, read_mixture
 from camel_jax.cli.limits import gather
 from camel_jax.cli.options import (
-    Caps,
-    CostBudget,
-    Costs,
-    Distance,
-    Fixed,
-    Floors,
     Json,
-    Kl,
-    LimitsFile,
     Map,
-    MaxDomains,
-    MaxEpochs,
     Near,
+    NearLimits,
     Objective,
-    PriorMixture,
     Reference,
     Risk,
     Seed,
+    ShareLimits,
+    Spending,
     Starts,
-    Supply,
     Tail,
     TargetSize,
     TargetTokens,
@@ -71,42 +62,38 @@ NextBudget = Annotated[
 USUAL = "chinchilla,nearest_run,loglinear"
 
 
+class Asked(NamedTuple):
+    """What is asked of the fit: options of ``mix``, with a usual target."""
+
+    size: TargetSize = None
+    tokens: TargetTokens = None
+    objective: Objective = "mean-loss"
+    limits: ShareLimits = ShareLimits()
+    measured: WithinMeasured = False
+    spending: Spending = Spending()
+    near_by: NearLimits = NearLimits()
+    reference: Reference = None
+    risk: Risk = "mean"
+    tail: Tail = 0.1
+    near: Near = 0.1
+    starts: Starts = 16
+    seed: Seed = 0
+
+
 def report(
     fit: Annotated[pathlib.Path, typer.Argument(help="A fit written by camel-jax fit.", show_default=False)],
     out: Annotated[pathlib.Path, typer.Option(help="Where to write the page, .html.", show_default=False)],
+    asks: Asked,
     decision: Decided = None,
-    size: TargetSize = None,
-    tokens: TargetTokens = None,
-    objective: Objective = "mean-loss",
-    limits: LimitsFile = None,
-    floors: Floors = None,
-    caps: Caps = None,
-    fixed: Fixed = None,
-    supply: Supply = None,
-    max_epochs: MaxEpochs = None,
-    measured: WithinMeasured = False,
-    costs: Costs = None,
-    cost_budget: CostBudget = None,
-    prior: PriorMixture = None,
-    kl: Kl = None,
-    distance: Distance = None,
-    max_domains: MaxDomains = None,
-    reference: Reference = None,
-    risk: Risk = "mean",
-    tail: Tail = 0.1,
-    near: Near = 0.1,
-    starts: Starts = 16,
     runs: Table = None,
     baselines: Baselines = USUAL,
     next_budget: NextBudget = None,
-    seed: Seed = 0,
     columns: Map = None,
     json: Json = False,
 ) -> None:
     """Write one page on a decision: the mixture, its worth, the evidence, and sliders to try others; it needs no network."""
     check_files(out, kinds=(".html", ".htm"))
-    given = {name: value for name, value in locals().items() if name in ASKED}
-    fitted, request, result = asked(fit, decision, given)
+    fitted, request, result = asked(fit, decision, asks)
     table = read_table(runs, columns)
     page, told = page_and_facts(
         fitted, request, result, files={"fit": fit, "decision": decision, "table": runs}, table=table, baselines=baselines,
@@ -119,42 +106,24 @@ def report(
         print_json({"report": str(out), **told})
 
 
-# options of ``mix``, with what they are where they were not given
-ASKED: dict[str, Any] = {
-    **dict.fromkeys(("size", "tokens", "limits", "floors", "caps", "fixed", "supply", "max_epochs", "costs")),
-    **dict.fromkeys(("cost_budget", "prior", "kl", "distance", "max_domains", "reference")),
-    **{"objective": "mean-loss", "measured": False, "risk": "mean", "tail": 0.1, "near": 0.1, "starts": 16, "seed": 0},
-}
-LIMITS_OF_MIX = (
-    "floors",
-    "caps",
-    "fixed",
-    "supply",
-    "max_epochs",
-    "costs",
-    "cost_budget",
-    "prior",
-    "kl",
-    "distance",
-    "max_domains",
-)
 NAMES = {"floors": "--min", "caps": "--max", "fixed": "--fix", "measured": "--within-measured", "costs": "--cost"}
 
 
-def asked(path: pathlib.Path, decision: pathlib.Path | None, given: Mapping[str, Any]) -> tuple[Any, Request, Any]:
+def asked(path: pathlib.Path, decision: pathlib.Path | None, asks: Asked) -> tuple[Any, Request, Any]:
     """The fit, what is asked of it, and the decision that a file holds (None where it is still to be made).
 
     Args:
-      path: of the fit. decision: a file of ``mix``. given: options of ``mix``.
+      path: of the fit. decision: a file of ``mix``. asks: options of ``mix``.
 
     Raises:
       ValueError: options beside a file that has its own, or anything that makes no sense.
     """
-    for parse, name in ((parse_size, "size"), (parse_tokens, "tokens")):
-        if given[name] is not None:
-            parse(given[name])
+    if asks.size is not None:
+        parse_size(asks.size)
+    if asks.tokens is not None:
+        parse_tokens(asks.tokens)
     known = None if decision is None else read_request(decision)
-    more = [NAMES.get(name, f"--{name.replace('_', '-')}") for name, value in given.items() if value != ASKED[name]]
+    more = [NAMES.get(name, f"--{name.replace('_', '-')}") for name in _given(asks)]
     if known is not None and more:
         raise ValueError(
             f"{more[0]} belongs to the decision, which --from {decision} brings with it; give one of the two"
@@ -165,18 +134,26 @@ def asked(path: pathlib.Path, decision: pathlib.Path | None, given: Mapping[str,
         from camel_jax.mixture.result import MixtureResult
 
         result = MixtureResult.load(decision)
-    return fitted, known or request_of(fitted, given), result
+    return fitted, known or request_of(fitted, asks), result
 
 
-def request_of(fitted: Any, given: Mapping[str, Any]) -> Request:
+def _given(options: Any) -> list[str]:
+    """Names of the options of a group that differ from what they are where they were not given."""
+    names: list[str] = []
+    for name, value in options._asdict().items():
+        if hasattr(value, "_asdict"):
+            names += _given(value)
+        elif value != options._field_defaults[name]:
+            names.append(name)
+    return names
+
+
+def request_of(fitted: Any, asks: Asked) -> Request:
     """What options of ``mix`` ask of a fit."""
-    within = fitted if given["measured"] else None
-    limits = gather(
-        fitted.domains, file=given["limits"], within=within, **{name: given[name] for name in LIMITS_OF_MIX}
-    )
-    compared = None if given["reference"] is None else read_mixture(given["reference"], fitted.domains)
-    own = {name: given[name] for name in ("objective", "near", "risk", "tail", "starts", "seed")}
-    return make_request(fitted, given["size"], given["tokens"], limits=limits, reference=compared, **own)
+    limits = gather(fitted.domains, asks.limits, asks.near_by, asks.spending, fitted if asks.measured else None)
+    compared = None if asks.reference is None else read_mixture(asks.reference, fitted.domains)
+    own = {name: getattr(asks, name) for name in ("objective", "near", "risk", "tail", "starts", "seed")}
+    return make_request(fitted, asks.size, asks.tokens, limits=limits, reference=compared, **own)
 
 
 def read_table(runs: pathlib.Path | None, columns: Any) -> Any:

@@ -11,18 +11,14 @@ from camel_jax.cli.console import print_evidence, print_json, print_lines, say, 
 from camel_jax.cli.limits import gather
 from camel_jax.cli.mix import print_outcome, print_shares
 from camel_jax.cli.options import (
-    Caps,
     CostName,
-    Fixed,
-    Floors,
     Json,
-    LimitsFile,
     Map,
-    MaxEpochs,
+    NearLimits,
     Objective,
     Pairs,
     Seed,
-    Supply,
+    ShareLimits,
     parse_map,
     split_names,
     split_pairs,
@@ -45,6 +41,8 @@ def new(
         str, typer.Option(help="Size of the target: 7B, or 55B-A1.2B (active).", show_default=False)
     ],
     ladder: Annotated[str, typer.Option(help="Sizes that may be run: 10M,30M,100M.", show_default=False)],
+    limits: ShareLimits,
+    near_by: NearLimits,
     target_tokens: Annotated[
         str | None, typer.Option(help="Its tokens, as in 1T; 20 a parameter if absent.", show_default=False)
     ] = None,
@@ -56,25 +54,6 @@ def new(
     ] = "blend",
     skills: Annotated[int | None, typer.Option(min=1, help="Latent skills of camel.", show_default=False)] = None,
     objective: Objective = "mean-loss",
-    limits: LimitsFile = None,
-    floors: Floors = None,
-    caps: Caps = None,
-    fixed: Fixed = None,
-    supply: Supply = None,
-    max_epochs: MaxEpochs = None,
-    prior: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Mixture to stay near: a table with mix/ columns or a mixture.json.", show_default=False),
-    ] = None,
-    kl: Annotated[
-        float | None, typer.Option(min=0.0, help="How near: Kullback-Leibler limit, nats.", show_default=False)
-    ] = None,
-    distance: Annotated[
-        float | None, typer.Option(min=0.0, help="How near: Euclidean distance of the shares.", show_default=False)
-    ] = None,
-    max_domains: Annotated[
-        int | None, typer.Option(min=1, help="Most domains with a share above zero.", show_default=False)
-    ] = None,
     noise: Annotated[
         float | None,
         typer.Option(help="Standard deviation of the log loss of a run; measured if absent.", show_default=False),
@@ -86,19 +65,7 @@ def new(
 ) -> None:
     """Begin a study: what it is for, which sizes may be run, and within which limits."""
     names = split_names(domains)
-    options = gather(
-        names,
-        file=limits,
-        prior=prior,
-        floors=floors,
-        caps=caps,
-        fixed=fixed,
-        supply=supply,
-        max_epochs=max_epochs,
-        kl=kl,
-        distance=distance,
-        max_domains=max_domains,
-    )
+    options = gather(names, limits, near_by)
     ratios = [parse_amount("--tokens-per-parameter", text) for text in tokens_per_parameter.split(",")]
     from camel_jax.study.study import Study
 

@@ -268,6 +268,7 @@ def test_a_file_with_three_contradictions_is_told_all_of_them(study):
 
 def test_limits_of_a_file_are_those_of_the_options(study):
     from camel_jax.cli.limits import gather
+    from camel_jax.cli.options import NearLimits, ShareLimits, Spending
 
     names = ("web", "code", "wiki")
     path = put(study, "same.json", json.dumps({
@@ -276,10 +277,10 @@ def test_limits_of_a_file_are_those_of_the_options(study):
         "max_domains": 2,
     }))  # fmt: skip
     prior = put(study, "prior.csv", "mix/web,mix/code,mix/wiki\n0.6,0.3,0.1\n")
-    one = gather(names, file=path)
+    one = gather(names, ShareLimits(path))
     two = gather(
-        names, prior=prior, floors=["web+wiki=0.3"], caps=["code=0.3"], fixed=["wiki=0.1"], supply=["web=2T"],
-        costs=["code=3"], max_epochs=4, cost_budget=1.5, kl=0.1, max_domains=2,
+        names, ShareLimits(None, ["web+wiki=0.3"], ["code=0.3"], ["wiki=0.1"], ["web=2T"], 4),
+        NearLimits(prior, kl=0.1, max_domains=2), Spending(["code=3"], 1.5),
     )  # fmt: skip
     assert list(one["kl"][0].values()) == two["kl"][0].tolist() and one["kl"][1] == two["kl"][1]
     assert {**one, "kl": None} == {**two, "kl": None} and one["supply"] == {"web": 2e12}

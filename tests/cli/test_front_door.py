@@ -68,6 +68,7 @@ def test_example_is_a_folder_to_play_with(tmp_path):
     for name, rest in told:
         GROUP.commands[name].make_context(name, rest.split())
     from camel_jax.cli.limits import gather
+    from camel_jax.cli.options import ShareLimits
     from camel_jax.tables.read import read_recipes, read_runs
     from camel_jax.tables.runs import scales
     from camel_jax.tables.tasks import read_tasks
@@ -76,7 +77,7 @@ def test_example_is_a_folder_to_play_with(tmp_path):
     recipes, names = read_recipes(folder / "recipes.csv", domains=runs.domains)
     assert len(names) == 6 and min(recipes.n_active) > scales(runs)[-1]
     assert set(read_tasks(folder / "tasks.csv")) == set(runs.tasks)
-    assert gather(runs.domains, file=folder / "limits.toml")
+    assert gather(runs.domains, ShareLimits(folder / "limits.toml"))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert "not empty" in refused("example", folder)
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}

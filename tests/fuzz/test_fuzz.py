@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import camel_jax as cj
 from camel_jax.cli.limits import gather
+from camel_jax.cli.options import ShareLimits
 from camel_jax.mixture.limits import parse_limits
 from camel_jax.storage import ArchiveError, read_archive, write_archive
 from camel_jax.tables import read_runs
@@ -93,7 +94,7 @@ def _table(content):
 @both("limits")(limits_files())
 def _limits(file):
     try:
-        limits = gather(("web", "code"), file=_path(write(*file)))
+        limits = gather(("web", "code"), ShareLimits(_path(write(*file))))
         parse_limits(("web", "code"), **limits, tokens=1e9)
     except ValueError as error:
         one_line(error)
