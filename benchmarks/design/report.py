@@ -1,8 +1,8 @@
-"""What the two design studies say: python benchmarks/design/report.py. Prints tables, fills docs/design_study.md, draws
+"""What the design studies say: python benchmarks/design/report.py. Prints tables, fills docs/design_study.md, draws
 docs/figures/design.png.
 
-Reads design_study.json, design_tables.json and leaderboard_holdout1.json in benchmarks/results. Intervals are 90 % bootstrap
-intervals over planted laws; ratios are paired by planted law.
+Reads design_study.json, design_tables.json, study_campaign.json and leaderboard_holdout1.json in benchmarks/results. Intervals are
+90 % bootstrap intervals over planted laws; ratios are paired by planted law.
 """
 
 from __future__ import annotations
@@ -38,7 +38,33 @@ def main() -> None:
     text = "\n".join([*simulated(study["rows"]), "", *real(tables["rows"], bars), ""])
     print(text)
     fill("design", text)
+    fill("campaign", campaign(read("study_campaign")))
     draw(study["rows"], tables["rows"], bars).savefig(ROOT / "docs/figures/design.png")
+
+
+def campaign(result: dict) -> str:
+    """What a study that asks and is told needs beside one batch, as a table."""
+
+    def text(values: list[float], spec: str) -> str:
+        return "{:{spec}} ({:{spec}} to {:{spec}})".format(*values, spec=spec)
+
+    lines = [
+        "| planted law | runs of the batch | FLOPs of the study over the batch's | within half, of all | regret of the batch |"
+    ]
+    lines += ["|---|---|---|---|---|"]
+    small = ["| planted law | regret of the small runs | of the study | the study's less theirs |", "|---|---|---|---|"]
+    for family, told in result["summary"].items():
+        for runs in map(str, result["settings"]["batches"]):
+            one = told[runs]
+            cells = [FAMILIES[family], runs, text(one["share"], ".2f"), f"{100 * one['within_half']:.0f} %"]
+            lines.append("| " + " | ".join([*cells, text([1000 * x for x in one["batch_regret"]], ".2f")]) + " |")
+        one = {name: text([1000 * x for x in values], ".2f") for name, values in told["small"].items()}
+        small.append(f"| {FAMILIES[family]} | {one['regret']} | {one['study_regret']} | {one['less']} |")
+    counts = " and ".join(str(told["repetitions"]) for told in result["summary"].values())
+    head = f"{counts} planted laws; medians with 90 % intervals, regrets in thousandths of a nat."
+    return "\n".join(
+        [head, "", *lines, "", "Beside one batch of small runs, at 0.42 of the FLOPs of 8 runs:", "", *small, ""]
+    )
 
 
 def errors(rows: list[dict], family: str, multiple: int, shape: str, what: str = "error") -> np.ndarray:

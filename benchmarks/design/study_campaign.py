@@ -171,7 +171,11 @@ def compare(rows: list[dict]) -> dict[str, dict]:
         }
     control = [row["small"] for row in rows]
     asked = [[one["regret"] for one in row["study"] if one["flops"] <= cost(SMALL)][-1] for row in rows]
-    out["small"] = {"regret": median(control), "study_regret": median(asked), "less": median(np.subtract(asked, control))}
+    out["small"] = {
+        "regret": median(control),
+        "study_regret": median(asked),
+        "less": median(np.subtract(asked, control)),
+    }
     return out
 
 
