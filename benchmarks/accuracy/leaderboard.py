@@ -94,12 +94,20 @@ def judge_one(task: tuple[argparse.Namespace, str, str]) -> tuple[list[dict], di
 
 
 def updated(old: dict, made: dict, rows: list[dict]) -> dict:
-    """An earlier result with some rows run again, or for the first time."""
-    fresh = {(row["table"], row["method"], row["holdout"]): row for row in rows}
-    names = [" ".join(key) for key in fresh]
-    kept = [fresh.pop((row["table"], row["method"], row.get("holdout", "")), row) for row in old["rows"]]
-    kept += fresh.values()
+    """An earlier result with some rows run again, or for the first time; rows that name no holdout have the file's only one."""
+    fresh = {place(row) for row in rows}
+    names = [" ".join(key) for key in sorted(fresh)]
+    alone = {key[:2] for key in fresh}
+    again = [
+        (row["table"], row["method"]) in alone if "holdout" not in row else place(row) in fresh for row in old["rows"]
+    ]
+    kept = [row for row, anew in zip(old["rows"], again, strict=True) if not anew] + rows
     return old | {"rows": kept, "updates": [*old.get("updates", []), made | {"rows": names}]}
+
+
+def place(row: dict) -> tuple[str, str, str]:
+    """What was judged."""
+    return row["table"], row["method"], row["holdout"]
 
 
 def few_large(runs, count: int = 25):

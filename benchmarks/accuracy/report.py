@@ -17,7 +17,7 @@ from common.pages import fill, read
 from common.provenance import ROOT
 
 LAWS = {
-    "blend": "**CAMEL blended with SODM additive (default)**",
+    "blend": "**CAMEL blended with SODM joint (default)**",
     "camel": "**CAMEL**",
     "camel_no_field": "CAMEL without the residual field",
     "camel_exact": "CAMEL, exact split",
