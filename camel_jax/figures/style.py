@@ -63,7 +63,10 @@ def save_figure(figure: Any, target: Any, **options: Any) -> None:
 
 
 def put_title(ax: Any, title: str, note: str = "") -> None:
-    """A bold title at the left, and a note below it."""
+    """A bold title at the left, and a note below it; the note alone where the title is blank."""
+    if not title.strip():
+        ax.set_title(literal(note), loc="left", fontsize=8.5, color="#555555", pad=8)
+        return
     ax.set_title(literal(title), loc="left", fontsize=11, fontweight="bold", color=INK, pad=20 if note else 8)
     if note:
         text = ax.text(0, 1.025, literal(note), transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom")

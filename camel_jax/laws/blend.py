@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from camel_jax.laws.camel import camel
 from camel_jax.laws.law import Law
@@ -77,6 +78,25 @@ def weights_of_parts(raw: Mapping[str, Array]) -> np.ndarray:
     """Weights of all parts, (P,), of the unconstrained parameters of one lane."""
     share = np.asarray(raw[SHARE], float)
     return np.array([1.0 - share.sum(), *share])
+
+
+def without_idle(law: Law, *params: Any) -> tuple[Any, ...]:
+    """A law and parameters of it, without the parts of a blend that have no weight in any of them; others as they are.
+
+    What predicts nothing need not be compiled, computed and differentiated.
+
+    >>> law = blend(4, ("camel", "dml"))
+    >>> kept, one = without_idle(law, {"camel": 1.0, "dml": 2.0, "share": np.zeros((3, 1))})
+    >>> kept.name, one
+    ('camel', 1.0)
+    """
+    leaves = jax.tree.leaves(params)
+    if not law.parts or any(isinstance(x, Tracer) for x in leaves):
+        return law, *params
+    if any(np.any(np.asarray(one[SHARE]) != 0.0) for one in params):
+        return law, *params
+    name, first = law.parts[0]
+    return first, *(one[name] for one in params)
 
 
 def as_known(params: Any, recipe: Recipe) -> Recipe:

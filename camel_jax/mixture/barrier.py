@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from camel_jax.mixture.newton_step import newton_step
+from camel_jax.mixture.newton_step import WIDE, curvature, newton_step
 from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.simplex import from_simplex, to_simplex
 from camel_jax.types import Array
@@ -224,23 +224,19 @@ def interior_finish(
     def objective(w: Array, smoothing: Array) -> Array:
         return scale * function(w, args, smoothing / scale)
 
-    def slope_and_value(w: Array, smoothing: Array) -> tuple[Array, tuple[Array, Array]]:
-        value, slope = jax.value_and_grad(objective)(w, smoothing)
-        return slope, (value, slope)
-
     def barrier_of(room: Array) -> Array:
         return -jnp.sum(jnp.log(jnp.where(room > 0, room, 1.0)))
 
     def step(state: tuple) -> tuple:
         w, duals, mu, count, _, _, gained = state
         # the function appears twice in this program, here and in the line search: compile time is most of the wait
-        hessian, (value, gradient) = jax.jacfwd(slope_and_value, has_aux=True)(w, mu)
+        hessian, gradient, value = curvature(lambda v: objective(v, mu), w)
         room = jnp.concatenate([_slacks(w, region), inside(w, args)])
         d_in = duals[2 * size + n_rows :]
         d_low, d_high = duals[:size], duals[size : 2 * size]
         table = jnp.concatenate([jnp.eye(size), -jnp.eye(size), -region.rows])
         if d_in.shape[0]:
-            hessian = hessian - jax.hessian(lambda v: d_in @ inside(v, args))(w)
+            hessian = hessian - curvature(lambda v: d_in @ inside(v, args), w)[0]
             table = jnp.concatenate([table, jax.jacrev(inside)(w, args)])
         table = jnp.where(free, table, 0.0)
 
@@ -328,6 +324,17 @@ def interior_finish(
         steps=count,
         status=jnp.where(status < 0, MAX_STEPS, status),
     )
+
+
+def each(function: Callable[..., Any], points: Array, *more: Array) -> Any:
+    """A function at each of several points (n, K), and of what else has a leading axis n: all at once, or of many domains one after the other.
+
+    There, second derivatives of all points would fill the memory, all would wait for the slowest, and the factorisation that is only
+    needed where curvature is negative would be computed for every point.
+    """
+    if points.shape[-1] <= WIDE:
+        return jax.vmap(function)(points, *more)
+    return jax.lax.map(lambda one: function(*one), (points, *more))
 
 
 def longest_step(weights: Array, direction: Array, region: Region) -> Array:

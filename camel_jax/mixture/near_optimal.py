@@ -12,6 +12,8 @@ import numpy as np
 
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.narrow import Narrow, narrowed, widened
+from camel_jax.mixture.newton_step import WIDE
 from camel_jax.mixture.objectives import Goal
 from camel_jax.mixture.optimize import describe
 from camel_jax.mixture.problem import Curved, Problem, inside_curved, problem_of, split_function
@@ -147,24 +149,39 @@ def _near(problem: Problem, solution: Solution, within: float, samples: int, key
         )
     inner = toward_center(problem, region, solution.weights, problem.goal, 0.5 * (solution.cost + level))
     still, moving = split_function(problem.outcomes)
-    found = _extremes(still, moving, problem.goal, region, problem.curved, inner, level)
-    found = np.asarray(found)[np.all(np.isfinite(found), 1)]
-    drawn = np.asarray(_spread(still, moving, problem.goal, region, problem.curved, inner, level, key, samples))
+    small, narrow = narrowed(region)
+    same = (still, moving, problem.goal, small, narrow, problem.curved)
+    inner = inner if narrow is None else inner[narrow.index]
+    found = np.asarray(widened(narrow, _extremes(*same, inner, level)))
+    found = found[np.all(np.isfinite(found), 1)]
+    drawn = np.asarray(widened(narrow, _spread(*same, inner, level, key, samples)))
     # the barrier stops a hair short of the edge of the set
     everything = np.concatenate([solution.weights[None], found, drawn])
     return NearOptimal(*done, everything.min(0), everything.max(0), names, drawn)
 
 
 @functools.partial(jax.jit, static_argnames=("still", "goal"))
-def _extremes(still: Any, moving: Any, goal: Goal, region: Region, curved: Curved, inner: Array, level: Array) -> Array:
+def _extremes(
+    still: Any,
+    moving: Any,
+    goal: Goal,
+    region: Region,
+    narrow: Narrow | None,
+    curved: Curved,
+    inner: Array,
+    level: Array,
+) -> Array:
     """Mixtures of least and largest share of every domain within the set, (2K, K)."""
     outcomes = moving if still is None else still
-    unit = jnp.maximum(jnp.abs(level - objectives.goal_cost(goal, outcomes, inner, jnp.zeros(()))), 1e-12)
+    unit = jnp.maximum(
+        jnp.abs(level - objectives.goal_cost(goal, outcomes, widened(narrow, inner), jnp.zeros(()))), 1e-12
+    )
 
     def inside(w: Array, args: Array) -> Array:
         del args
-        room = (level - objectives.goal_cost(goal, outcomes, w, 1e-6 * unit)) / unit
-        return jnp.append(inside_curved(w, curved), room)
+        whole = widened(narrow, w)
+        room = (level - objectives.goal_cost(goal, outcomes, whole, 1e-6 * unit)) / unit
+        return jnp.append(inside_curved(whole, curved), room)
 
     def one(direction: Array) -> Array:
         finish = barrier.interior_finish(
@@ -174,8 +191,8 @@ def _extremes(still: Any, moving: Any, goal: Goal, region: Region, curved: Curve
 
     eye = jnp.eye(inner.shape[0])
     targets = jnp.concatenate([eye, -eye])
-    if len(targets) <= AT_ONCE:
-        return jax.vmap(one)(targets)
+    if len(targets) <= AT_ONCE or len(eye) > WIDE:
+        return barrier.each(one, targets)
     return jax.lax.map(one, targets, batch_size=AT_ONCE)
 
 
@@ -185,6 +202,7 @@ def _spread(
     moving: Any,
     goal: Goal,
     region: Region,
+    narrow: Narrow | None,
     curved: Curved,
     inner: Array,
     level: Array,
@@ -196,8 +214,9 @@ def _spread(
     outcomes = moving if still is None else still
 
     def good(w: Array) -> Array:
-        legal = jnp.all(inside_curved(w, curved) > 0)
-        return legal & (objectives.goal_cost(goal, outcomes, w, jnp.zeros(())) <= level)
+        whole = widened(narrow, w)
+        legal = jnp.all(inside_curved(whole, curved) > 0)
+        return legal & (objectives.goal_cost(goal, outcomes, whole, jnp.zeros(())) <= level)
 
     def step(w: Array, key: Array) -> tuple[Array, None]:
         turn, pick = jax.random.split(key)

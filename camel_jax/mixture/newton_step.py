@@ -6,10 +6,50 @@ Optimization, 4.4.2), and the step keeps the equalities.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from camel_jax.types import Array
+
+WIDE = 64  # domains up to which all columns of second derivatives are taken at once
+AT_ONCE = 32  # columns that are taken together beyond
+
+
+def curvature(function: Callable[[Array], Array], weights: Array) -> tuple[Array, Array, Array]:
+    """Second derivatives (K, K), gradient (K,) and value of a function of a mixture (K,).
+
+    Of more than ``WIDE`` domains, the columns are taken some at a time: laws with a term for each domain and set would hold an array
+    of K x V numbers for each column else.
+    """
+
+    def slope_and_value(w: Array) -> tuple[Array, tuple[Array, Array]]:
+        value, slope = jax.value_and_grad(function)(w)
+        return slope, (value, slope)
+
+    if weights.shape[0] <= WIDE:
+        hessian, (value, gradient) = jax.jacfwd(slope_and_value, has_aux=True)(weights)
+        return hessian, gradient, value
+    gradient, push, (value, _) = jax.linearize(slope_and_value, weights, has_aux=True)
+    hessian = jax.lax.map(push, jnp.eye(weights.shape[0], dtype=weights.dtype), batch_size=AT_ONCE)
+    return 0.5 * (hessian + hessian.T), gradient, value
+
+
+def shifted_solve(matrix: Array, right: Array) -> Array:
+    """Solve as ``modified_cholesky_solve`` does; where many domains need no shift, by the library's factorisation.
+
+    Args:
+      matrix: (K, K), symmetric, diagonal of order one. right: (K, c).
+    """
+    if matrix.shape[0] <= WIDE:
+        return modified_cholesky_solve(matrix, right)
+    factor = jnp.linalg.cholesky(matrix)
+    return jax.lax.cond(
+        jnp.all(jnp.isfinite(factor)),
+        lambda: jax.scipy.linalg.cho_solve((factor, True), right),
+        lambda: modified_cholesky_solve(matrix, right),
+    )
 
 
 def modified_cholesky_solve(matrix: Array, right: Array) -> Array:
@@ -61,9 +101,7 @@ def newton_step(matrix: Array, right: Array, equal: Array, free: Array) -> Array
     matrix = matrix + lift * equal.T @ equal
     unit = jax.lax.rsqrt(jnp.maximum(jnp.abs(jnp.diagonal(matrix)), 1e-8))
     scaled = matrix * unit[:, None] * unit[None, :]
-    solved = unit[:, None] * modified_cholesky_solve(
-        scaled, unit[:, None] * jnp.concatenate([right[:, None], equal.T], 1)
-    )
+    solved = unit[:, None] * shifted_solve(scaled, unit[:, None] * jnp.concatenate([right[:, None], equal.T], 1))
     plain, moved = solved[:, 0], solved[:, 1:]
     dw = plain - moved @ _small_solve(equal @ moved, equal @ plain)
     # round-off against the equality rows must not build up

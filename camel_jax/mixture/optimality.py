@@ -148,8 +148,15 @@ def multipliers(
         nothing = [math.nan] * len(names)
         return Conditions(list(zip(names, rooms, [False] * len(names), nothing, strict=True)), math.inf, math.inf)
     scale = max(float(np.abs(slope).max()), 1e-300)
-    table = np.stack(columns, 1)
-    found, residual = nnls(table, slope / scale)
+    # along a domain that is shut everything is explained, so its row and its columns say nothing
+    at_zero = np.flatnonzero(weights <= 1e-12)
+    kept = np.ones(len(columns), bool)
+    kept[2 : 2 + len(at_zero)] = ~shut[at_zero]
+    kept[2 + len(at_zero) : 2 + len(at_zero) + int(shut.sum())] = False
+    columns = [column for column, keep in zip(columns, kept, strict=True) if keep]
+    owners = [owner for owner, keep in zip(owners, kept, strict=True) if keep]
+    table = np.stack(columns, 1)[~shut]
+    found, residual = nnls(table, slope[~shut] / scale)
     leaning = slope.copy()
     slackness = 0.0
     bent = [

@@ -211,9 +211,8 @@ def describe(problem: Problem, solution: Solution, key: Array | None = None, rel
     bindings = [Binding(*binding) for binding in conditions.bindings]
     if relax > 0 and np.isfinite(solution.cost):
         key = jax.random.key(0) if key is None else key
-        relaxed = relaxing.relax_each(
-            problem, solution, [b.binds for b in bindings], key, solution.starts, relax, convex
-        )
+        binds, gains = [b.binds for b in bindings], [b.multiplier for b in bindings]
+        relaxed = relaxing.relax_each(problem, solution, binds, gains, key, solution.starts, relax, convex)
         missed = relaxing.better_without_relaxing(problem, solution, relaxed)
         if missed is not None:  # it needs no relaxing: the search had not found it
             cost = float(costs_and_slopes(still, moving, problem.goal, np.stack([missed] * 2))[0][0])

@@ -18,6 +18,7 @@ from camel_jax.mixture.feasibility import (
     nearest,
 )
 from camel_jax.mixture.limits import Limit, Limits, curved_value
+from camel_jax.mixture.newton_step import WIDE
 
 
 def feasible_region(limits: Limits, support: np.ndarray | None = None) -> Region:
@@ -106,7 +107,9 @@ def _with_inner_point(lower: np.ndarray, upper: np.ndarray, rows: np.ndarray, va
     table = np.concatenate([-np.eye(size), np.eye(size), rows])
     bound = np.concatenate([-lower, upper, values])
     points, room = [], np.full(len(bound), np.inf)
-    for i in range(len(bound)):
+    if size > WIDE and (middle := _roomy_point(lower, upper, rows, values)) is not None:
+        points, room = [middle], bound - table @ middle
+    for i in range(len(bound) if not points else 0):
         if size <= i < 2 * size and upper[i - size] >= 1.0:
             continue
         found = linear_program(table[i], table, bound)  # least value of the left side: most room
@@ -130,6 +133,45 @@ def _with_inner_point(lower: np.ndarray, upper: np.ndarray, rows: np.ndarray, va
     keep_values = np.concatenate([np.where(loose, values, 1.0), np.ones(padding)])
     equal = np.concatenate([np.ones((1, size)), np.where(loose[:, None], 0.0, rows)])
     return Region(lower, upper, free, keep_rows, keep_values, _independent(equal, free), center)
+
+
+def _roomy_point(lower: np.ndarray, upper: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray | None:
+    """A mixture with room to every limit, (K,), by one linear program; None if some limit leaves none to any mixture.
+
+    Room is in shares of what a domain may have, at most 1 / K; domains whose floor is their cap are left out.
+    """
+    size = len(lower)
+    own = np.minimum(np.minimum(upper, 1.0) - lower, 1.0 / size)
+    live = own > TOLERANCE
+    own = np.where(live, own, 0.0)
+    fixed = np.where(live, 0.0, lower)
+    most = np.where(live, np.minimum(upper, 1.0), 0.0)[live]
+    n = int(live.sum())
+    if n == 0:
+        return None
+    # shares and the room t: lower + t own <= w <= upper - t own where there is a cap, rows @ w <= values - t / K
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_matrix, diags, hstack, vstack
+
+    capped = most < 1.0
+    eye = diags(np.ones(n)).tocsr()
+    below = hstack([-eye, csr_matrix(own[live][:, None])])
+    above = hstack([eye, csr_matrix(own[live][:, None])]).tocsr()[np.flatnonzero(capped)]
+    other = np.concatenate([rows[:, live], np.full((len(rows), 1), 1.0 / size)], 1)
+    solved = linprog(
+        np.append(np.zeros(n), -1.0),
+        vstack([below, above, csr_matrix(other)]).tocsr(),
+        np.concatenate([-lower[live], most[capped], values - rows @ fixed]),
+        np.append(np.ones(n), 0.0)[None],
+        [1.0 - fixed.sum()],
+        bounds=[*zip(lower[live], most, strict=True), (0.0, 1.0)],
+        method="highs",
+    )
+    if solved.status != 0 or solved.x[-1] <= 1e-6:
+        return None
+    point = fixed
+    point[live] = solved.x[:-1]
+    return point
 
 
 def _independent(equal: np.ndarray, free: np.ndarray) -> np.ndarray:

@@ -15,11 +15,13 @@ import numpy as np
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.feasibility import InfeasibleError
 from camel_jax.mixture.limits import Limit, Limits
-from camel_jax.mixture.problem import Problem, curved_arrays, meet_own, violation
+from camel_jax.mixture.newton_step import WIDE
+from camel_jax.mixture.problem import Problem, curved_arrays, meet_own, split_function, violation
 from camel_jax.mixture.regions import feasible_region
-from camel_jax.mixture.search import Solution, solve
+from camel_jax.mixture.search import Solution, costs_and_slopes, solve
 
 SUPPORTS = 4  # of those that may be chosen, how many are solved again when another limit is relaxed
+MOST_RELAXED = 6  # limits that are relaxed one by one where domains are many
 
 
 class Relaxed(NamedTuple):
@@ -71,17 +73,25 @@ def relaxed_limits(limits: Limits, at: int, step: float) -> tuple[Limits, float]
 
 
 def relax_each(
-    problem: Problem, solution: Solution, binding: list[bool], key: Any, starts: int, step: float, convex: bool
+    problem: Problem,
+    solution: Solution,
+    binding: list[bool],
+    multipliers: list[float],
+    key: Any,
+    starts: int,
+    step: float,
+    convex: bool,
 ) -> list[Relaxed]:
     """Solve again with each limit that binds relaxed, those of one's own too.
 
     Args:
-      problem: the decision. solution: its answer. binding: which limits bind, those of one's own last. key, starts: as for the search.
+      problem: the decision. solution: its answer. key, starts: as for the search.
+      binding: which limits bind, those of one's own last. multipliers: what relaxing each gains at first.
       step: how far shares, nats, distances, costs and the rooms of limits of one's own are relaxed.
       convex: whether the cost may be taken as convex.
     """
     out = []
-    for at in np.flatnonzero(binding).tolist():
+    for at in _worth_relaxing(problem, binding, multipliers):
         again = _with_one_relaxed(problem, solution, at, step)
         if again is None:
             continue
@@ -90,6 +100,15 @@ def relax_each(
         gain = max(solution.cost - found.cost, 0.0)
         out.append(Relaxed(at, moved, float(gain), not (convex and all_of_them), found.weights))
     return out
+
+
+def _worth_relaxing(problem: Problem, binding: list[bool], multipliers: list[float]) -> list[int]:
+    """Limits to relax: all that bind; of many domains, those that gain most at first and that on the number of domains."""
+    binds = np.flatnonzero(binding)
+    if len(problem.reference) <= WIDE or len(binds) <= MOST_RELAXED:
+        return binds.tolist()
+    first = np.nan_to_num(np.asarray(multipliers)[binds], nan=np.inf)
+    return sorted(binds[np.argsort(-first, kind="stable")[:MOST_RELAXED]].tolist())
 
 
 def _with_one_relaxed(problem: Problem, solution: Solution, at: int, step: float) -> tuple[Problem, float, bool] | None:
@@ -121,7 +140,13 @@ def _regions(problem: Problem, solution: Solution, limits: Limits) -> tuple[tupl
         used = solution.weights > 0
         spare = np.argsort(~used, kind="stable")[: int(old.value)]
         base = np.isin(np.arange(size), spare)
-        supports = [base | np.isin(np.arange(size), [j]) for j in np.flatnonzero(~base)]
+        more = np.flatnonzero(~base)
+        if len(more) > WIDE:  # those along which the cost falls fastest
+            still, moving = split_function(problem.outcomes)
+            pair = np.stack([solution.weights] * 2)
+            slope = np.asarray(costs_and_slopes(still, moving, problem.goal, pair, solution.smoothing)[1][0])
+            more = more[np.argsort(slope[more], kind="stable")[:SUPPORTS]]
+        supports = [base | np.isin(np.arange(size), [j]) for j in more]
     else:
         order = np.argsort([one.cost for one in solution.supports], kind="stable")
         supports = [solution.supports[i].allowed for i in order[:SUPPORTS]]

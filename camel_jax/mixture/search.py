@@ -16,6 +16,8 @@ from camel_jax.mixture import barrier, objectives, optimality
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.feasibility import InfeasibleError
 from camel_jax.mixture.limits import Limits
+from camel_jax.mixture.narrow import Narrow, narrowed, widened
+from camel_jax.mixture.newton_step import WIDE as MANY
 from camel_jax.mixture.objectives import Goal
 from camel_jax.mixture.problem import Curved, Problem, inside_curved, meet_own, split_function, violation
 from camel_jax.mixture.regions import feasible_region
@@ -102,7 +104,15 @@ def spread_out(points: Array, values: Array, count: int) -> Array:
 
 @functools.partial(jax.jit, static_argnames=("still", "goal", "n_starts", "finishers"))
 def _search(
-    still: Any, moving: Any, goal: Goal, region: Region, curved: Curved, key: Array, n_starts: int, finishers: int
+    still: Any,
+    moving: Any,
+    goal: Goal,
+    region: Region,
+    narrow: Narrow | None,
+    curved: Curved,
+    key: Array,
+    n_starts: int,
+    finishers: int,
 ) -> Any:
     """Descend from random starts and a lattice, finish the best that lie apart and the center: a ``Finish`` with a leading axis.
 
@@ -111,21 +121,24 @@ def _search(
     """
     outcomes = moving if still is None else still
 
+    def inside(w: Array, args: Any) -> Array:
+        return inside_curved(widened(narrow, w), args)
+
     def function(w: Array, args: Any, smoothing: Array) -> Array:
         del args
-        return objectives.goal_cost(goal, outcomes, w, smoothing)
+        return objectives.goal_cost(goal, outcomes, widened(narrow, w), smoothing)
 
     def cheap(w: Array, args: Any, smoothing: Array) -> Array:
         del args
-        return objectives.goal_cost(dataclasses.replace(goal, risk="mean"), outcomes, w, smoothing)
+        return objectives.goal_cost(dataclasses.replace(goal, risk="mean"), outcomes, widened(narrow, w), smoothing)
 
     size = region.center.shape[0]
     points = jnp.concatenate(
         [random_starts(key, n_starts, size), jnp.asarray(finest_lattice(size, max(n_starts, LATTICE)))]
     )
-    starts = jax.vmap(lambda w: barrier.retract(w, region, inside_curved, curved))(points)
+    starts = jax.vmap(lambda w: barrier.retract(w, region, inside, curved))(points)
     scale = barrier.objective_scale(cheap, starts, region, curved)
-    found, values = jax.vmap(lambda w: barrier.softmax_descent(cheap, inside_curved, w, region, curved, scale))(starts)
+    found, values = jax.vmap(lambda w: barrier.softmax_descent(cheap, inside, w, region, curved, scale))(starts)
     best = found[spread_out(found, values, finishers)]
     first = (finishers + 1) // 2
     best = jnp.concatenate([best[:first], best, region.center[None]])
@@ -135,10 +148,10 @@ def _search(
 
     def finish(w: Array, first: Array) -> barrier.Finish:
         return barrier.interior_finish(
-            function, inside_curved, w, region, curved, scale, most, first, last_barrier=last, power=power
+            function, inside, w, region, curved, scale, most, first, last_barrier=last, power=power
         )
 
-    return jax.vmap(finish)(best, wide), last / scale
+    return barrier.each(finish, best, wide), last / scale
 
 
 @functools.partial(jax.jit, static_argnames=("still", "goal"))
@@ -161,7 +174,8 @@ def solve(problem: Problem, key: Array, starts: int = 64, finishers: int | None 
     if starts < 1:
         raise ValueError(f"starts must be at least 1, got {starts!r}")
     if finishers is None:
-        finishers = 7 if problem.goal.risk == "mean" else 2
+        few = problem.goal.risk != "mean" or len(problem.reference) > MANY
+        finishers = 2 if few else 7
     count = problem.limits.find("count")
     found = [solve_region(problem, region, key, starts, finishers) for region in problem.regions]
     exhaustive = count is None or violation_of_count(problem.limits, found[0].region) <= 0
@@ -180,10 +194,15 @@ def solve_region(problem: Problem, region: Region, key: Array, starts: int, fini
         weights = np.asarray(region.center)
         value = float(costs_and_slopes(still, moving, problem.goal, np.stack([weights] * 2))[0][0])
         return Solution(weights, value, bool(np.isfinite(value)), np.asarray([value]), starts, region, 0.0, weights)
+    small, narrow = narrowed(region)
     finish, smoothing = _search(
-        still, moving, problem.goal, region, problem.curved, key, starts, min(finishers, starts)
+        still, moving, problem.goal, small, narrow, problem.curved, key, starts, min(finishers, starts)
     )
-    return _exact(problem, region, jax.tree.map(np.asarray, finish), starts, float(smoothing))
+    finish = jax.tree.map(np.asarray, finish)
+    if narrow is not None:
+        shares = (np.asarray(narrow.widen(x)) for x in (finish.weights, finish.lower, finish.upper))
+        finish = finish._replace(**dict(zip(("weights", "lower", "upper"), shares, strict=True)))
+    return _exact(problem, region, finish, starts, float(smoothing))
 
 
 def violation_of_count(named: Limits, region: Region) -> float:
@@ -216,10 +235,13 @@ def exchange(
     if allowed.sum() <= most and (first := solved(allowed)) is not None:
         return [first]
     allowed = np.ones(len(whole.weights), bool)
+    must = np.asarray(whole.region.lower) > 0
     while allowed.sum() > most:
         surplus, kept, smaller = int(allowed.sum()) - most, None, None
-        order = [int(i) for i in np.argsort(now.weights, kind="stable") if allowed[i]]
-        for n in dict.fromkeys(((surplus + 1) // 2, 1)):
+        order = [int(i) for i in np.argsort(now.weights, kind="stable") if allowed[i] and not must[i]]
+        # of many domains, first as many as leave few enough to search in these alone
+        at_once = surplus - max(MANY - most, most) if surplus > 2 * MANY else (surplus + 1) // 2
+        for n in dict.fromkeys((min(at_once, len(order)), 1)):
             for first in range(0, len(order) - n + 1 if n == 1 else 1):
                 kept = allowed & ~np.isin(np.arange(len(allowed)), order[first : first + n])
                 if (smaller := solved(kept)) is not None:

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.laws.blend import without_idle
 from camel_jax.laws.law import Law, Units, in_units
 from camel_jax.prediction.beyond import corrected, fresh, nearest_fitted
 from camel_jax.prediction.discrepancy import Discrepancy, error_within, expected_slope, leverage
@@ -155,7 +156,9 @@ class Draws(Readable):
         """
         n_total, n_active = parse_size(size)
         total, active, seen = (jnp.asarray(x, float) for x in (n_total, n_active, parse_tokens(tokens)))
-        return LossesAt(self, total, active, seen, None if supply is None else jnp.asarray(supply, float))
+        law, params, center = without_idle(self.law, self.params, self.center)
+        used = dataclasses.replace(self, law=law, params=params, center=center)
+        return LossesAt(used, total, active, seen, None if supply is None else jnp.asarray(supply, float))
 
 
 @jax.tree_util.register_dataclass

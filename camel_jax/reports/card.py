@@ -64,6 +64,9 @@ def certificate_text(certificate: Any, gain: float) -> str:
       certificate: of a ``MixtureResult``. gain: how much better the mixture is than the reference.
     """
     agree = f"{certificate.agreeing} of the {certificate.finished} best candidates, searched to the end, are as good as this mixture"
+    if certificate.finished == 1:
+        agree = "this mixture is the only candidate that was searched to the end"
+    starts = "1 start" if certificate.starts == 1 else f"{certificate.starts} starts"
     if not certificate.convex:
         proof = (
             f"the objective is not convex (one of {certificate.chords} lines between mixtures shows it),"
@@ -77,7 +80,7 @@ def certificate_text(certificate: Any, gain: float) -> str:
     tried = (
         "" if certificate.exhaustive else "; not every set of domains was tried, and nothing is proved about the others"
     )
-    return f"optimum: {agree} (of {certificate.starts} starts); {proof}{tried}"
+    return f"optimum: {agree} (of {starts}); {proof}{tried}"
 
 
 def bound(gap: float, gain: float) -> str:

@@ -1,0 +1,144 @@
+"""Decisions between many domains: the same answers as between few, without arrays that grow with the cube of their number."""
+
+import dataclasses
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from camel_jax.mixture import search
+from camel_jax.mixture.limits import parse_limits
+from camel_jax.mixture.narrow import narrowed
+from camel_jax.mixture.newton_step import WIDE, curvature, modified_cholesky_solve, shifted_solve
+from camel_jax.mixture.optimize import optimize_mixture
+from camel_jax.mixture.problem import make_problem, split_function
+from camel_jax.mixture.regions import feasible_region
+
+MANY, SETS = 96, 40
+near_optimal = importlib.import_module("camel_jax.mixture.near_optimal")
+
+
+def powers(n_domains: int = MANY, n_sets: int = SETS, seed: int = 0):
+    """Losses with a term for each domain and set, whose mean is least where ``scale w^-1.5`` is the same for all domains."""
+    scale = jnp.asarray(np.random.default_rng(seed).uniform(0.01, 1.0, (n_sets, n_domains)))
+    return (lambda w: jnp.sum(scale * (w + 1e-9) ** -0.5, axis=-1)), np.asarray(scale)
+
+
+def test_the_optimum_of_many_domains_is_the_closed_form():
+    losses, scale = powers()
+    best = optimize_mixture(losses, domains=[f"d{k}" for k in range(MANY)], starts=4, relax=0.0)
+    exact = scale.mean(0) ** (2 / 3)
+    np.testing.assert_allclose(best.weights, exact / exact.sum(), atol=1e-7)
+    assert best.status == "converged" and best.certificate.gap < 1e-6 * best.value.point
+
+
+@pytest.mark.parametrize("size", [WIDE, WIDE + 1])
+def test_second_derivatives_by_columns_are_those_of_jax(size):
+    losses, _ = powers(size, 3)
+    w = jnp.asarray(np.random.default_rng(1).dirichlet(np.ones(size)))
+    function = lambda v: jnp.log(jnp.sum(losses(v))) + v[0] * v[-1]  # noqa: E731
+    hessian, gradient, value = curvature(function, w)
+    np.testing.assert_allclose(hessian, jax.hessian(function)(w), rtol=1e-9, atol=1e-9 * float(jnp.abs(hessian).max()))
+    np.testing.assert_allclose(gradient, jax.grad(function)(w), rtol=1e-12)
+    assert float(value) == pytest.approx(float(function(w)), rel=1e-14)
+
+
+@pytest.mark.parametrize("least", [0.1, -0.5])
+def test_systems_of_many_domains_are_shifted_only_where_they_must_be(least):
+    rng = np.random.default_rng(2)
+    turn = np.linalg.qr(rng.standard_normal((MANY, MANY)))[0]
+    matrix = jnp.asarray(turn * np.linspace(least, 1.0, MANY) @ turn.T)
+    right = jnp.asarray(rng.standard_normal((MANY, 2)))
+    found = shifted_solve(matrix, right)
+    assert np.all(np.sum(np.asarray(right * found), 0) > 0)  # downhill whatever the curvature
+    if least > 0:
+        np.testing.assert_allclose(found, jnp.linalg.solve(matrix, right), rtol=1e-9)
+    else:
+        np.testing.assert_array_equal(found, modified_cholesky_solve(matrix, right))
+
+
+def test_memory_grows_with_the_square_of_the_number_of_domains():
+    """Each program, compiled for twice as many domains, needs no more than about four times the memory."""
+
+    def memory(n_domains: int) -> np.ndarray:
+        losses, _ = powers(n_domains)
+        problem = make_problem(losses, domains=[f"d{k}" for k in range(n_domains)])
+        (region,) = problem.regions
+        same = (*split_function(losses), problem.goal, region, None, problem.curved)
+        inner, level, key = np.asarray(region.center), jnp.asarray(1.0), jax.random.key(0)
+        programs = (
+            search._search.lower(*same, key, 4, 2),
+            near_optimal._extremes.lower(*same, inner, level),
+            near_optimal._spread.lower(*same, inner, level, key, 8),
+        )
+        told = [one.compile().memory_analysis() for one in programs]
+        assert all(one is not None for one in told)
+        return np.array([one.temp_size_in_bytes for one in told if one is not None])
+
+    small, large = memory(80), memory(160)
+    assert np.all(large <= 4.8 * small)
+    assert np.all(large < 20 * 32 * SETS * 160 * 8)  # a few arrays of some columns, sets and domains
+
+
+def test_a_region_of_few_domains_out_of_many_is_solved_in_these_alone():
+    losses, _ = powers()
+    names = [f"d{k}" for k in range(MANY)]
+    limits = parse_limits(names, bounds={"d3": (0.1, None), "d5": (None, 0.05)}, fixed={"d7": 0.2})
+    support = np.arange(MANY) < 12
+    problem = make_problem(losses, domains=names, limits=limits)
+    region = feasible_region(limits, support)
+    small, narrow = narrowed(region)
+    assert narrow is not None and small.center.shape == (32,)
+    found = search.solve_region(problem, region, jax.random.key(0), 4, 2)
+    part = make_problem(
+        lambda w: losses(jnp.zeros(MANY).at[:12].set(w)),
+        domains=names[:12],
+        limits=parse_limits(names[:12], bounds={"d3": (0.1, None), "d5": (None, 0.05)}, fixed={"d7": 0.2}),
+    )
+    alone = search.solve_region(part, part.regions[0], jax.random.key(0), 4, 7)
+    np.testing.assert_allclose(found.weights[:12], alone.weights, atol=1e-6)
+    assert found.cost == pytest.approx(alone.cost, rel=1e-9)
+    assert not found.weights[12:].any() and found.weights[7] == 0.2
+
+
+def test_at_most_a_few_of_many_domains():
+    losses = lambda w: jnp.sum((w - target) ** 2)[None]  # noqa: E731
+    target = np.where(np.arange(200) % 10 == 0, 0.05, 0.0) + 1e-4 * (np.arange(200) % 7)
+    names = [f"d{k}" for k in range(200)]
+    best = optimize_mixture(losses, domains=names, max_domains=5, bounds={"d3": (0.02, None)}, starts=2)
+    used = np.flatnonzero(best.weights > 0)
+    assert len(used) == 5 and 3 in used and np.all(np.isin(used, [3, *range(0, 200, 10)]))
+    assert best.violation <= 1e-9
+
+
+def test_an_inner_point_of_many_domains_has_room_to_every_limit():
+    rng = np.random.default_rng(3)
+    names = [f"d{k}" for k in range(MANY)]
+    caps = {name: (None, float(cap)) for name, cap in zip(names, rng.uniform(0.002, 0.1, MANY), strict=True)}
+    limits = parse_limits(names, bounds=caps | {"d0": (0.001, None)}, fixed={"d1": 0.01})
+    region = feasible_region(limits)
+    w, free = np.asarray(region.center), np.asarray(region.free)
+    assert abs(w.sum() - 1.0) < 1e-12 and not free[1]
+    assert np.all((w - region.lower)[free] > 1e-4) and np.all((region.upper - w)[free] > 1e-4)
+
+
+def test_parts_of_a_law_without_weight_are_left_out():
+    import camel_jax as cj
+    from camel_jax.evaluation import simulate
+
+    runs = simulate.study(jax.random.key(0), n_domains=3, n_mixtures=12, sizes=(1e7, 1e8))
+    fitted = cj.fit(
+        cj.laws.blend(4, ("chinchilla", "dml")), runs, key=jax.random.key(1), starts=1, resamples=2, backtests=0
+    )
+    idle = dataclasses.replace(
+        fitted,
+        raw=fitted.raw | {"share": np.zeros_like(fitted.raw["share"])},
+        resampled=fitted.resampled | {"share": np.zeros_like(fitted.resampled["share"])},
+    )
+    at = idle.losses_at("300M", "10B")
+    assert at.source.law.name == "chinchilla" and fitted.losses_at("300M", "10B").source.law.name == "blend"
+    draws, w = idle.draws(), np.array([0.5, 0.3, 0.2])
+    np.testing.assert_allclose(at(w), draws.point(at.recipe(w)), rtol=1e-12)
+    np.testing.assert_allclose(at.draws(w), draws.predict(at.recipe(w)), rtol=1e-12)
