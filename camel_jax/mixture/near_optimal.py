@@ -12,17 +12,19 @@ import numpy as np
 
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
+from camel_jax.mixture.lines import extremes_along_lines, middle_of
 from camel_jax.mixture.narrow import Narrow, narrowed, widened
 from camel_jax.mixture.newton_step import WIDE
 from camel_jax.mixture.objectives import Goal
 from camel_jax.mixture.optimize import describe
 from camel_jax.mixture.problem import Curved, Problem, inside_curved, problem_of, split_function
 from camel_jax.mixture.result import MixtureResult
-from camel_jax.mixture.search import Solution, solve, toward_center
+from camel_jax.mixture.search import Solution, costs_and_slopes, solve, toward_center
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
 from camel_jax.views.view import Readable, View
 
+MOST_SEARCHED = 128  # domains beyond which ranges are found along lines alone
 AT_ONCE = 32  # extremes that are sought together: each holds second derivatives over all domains in memory
 
 
@@ -84,7 +86,7 @@ def near_optimal(
     """All mixtures whose objective is within a fraction of the best: ranges per domain and a sample.
 
     A wide range says that the share hardly matters, or that the runs do not tell; the sample shows which shares can be
-    traded for which. Ranges are exact for convex costs, and at least as wide as the sample otherwise.
+    traded for which. Ranges are exact for convex costs of up to 128 domains, and at least as wide as the sample otherwise.
 
     Args:
       outcomes: as in :func:`camel_jax.mixture.optimize.optimize_mixture`.
@@ -152,9 +154,16 @@ def _near(problem: Problem, solution: Solution, within: float, samples: int, key
     small, narrow = narrowed(region)
     same = (still, moving, problem.goal, small, narrow, problem.curved)
     inner = inner if narrow is None else inner[narrow.index]
-    found = np.asarray(widened(narrow, _extremes(*same, inner, level)))
-    found = found[np.all(np.isfinite(found), 1)]
     drawn = np.asarray(widened(narrow, _spread(*same, inner, level, key, samples)))
+    found = np.zeros((0, len(names)))
+    if narrow is None and len(names) > WIDE:
+        cost = lambda w: np.asarray(costs_and_slopes(still, moving, problem.goal, w)[0])  # noqa: E731
+        middle = middle_of(drawn, inner, region, cost, level)
+        edges = extremes_along_lines(still, moving, problem.goal, region, problem.curved, middle, jnp.asarray(level))
+        found = np.maximum(np.asarray(edges), region.lower)
+    if len(small.center) <= MOST_SEARCHED:
+        found = np.concatenate([found, np.asarray(widened(narrow, _extremes(*same, inner, level)))])
+    found = found[np.all(np.isfinite(found), 1)]
     # the barrier stops a hair short of the edge of the set
     everything = np.concatenate([solution.weights[None], found, drawn])
     return NearOptimal(*done, everything.min(0), everything.max(0), names, drawn)

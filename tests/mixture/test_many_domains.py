@@ -142,3 +142,17 @@ def test_parts_of_a_law_without_weight_are_left_out():
     draws, w = idle.draws(), np.array([0.5, 0.3, 0.2])
     np.testing.assert_allclose(at(w), draws.point(at.recipe(w)), rtol=1e-12)
     np.testing.assert_allclose(at.draws(w), draws.predict(at.recipe(w)), rtol=1e-12)
+
+
+def test_ranges_along_lines_lie_in_the_set_and_are_most_of_it(monkeypatch):
+    rng = np.random.default_rng(4)
+    bend, best = rng.uniform(0.5, 2.0, MANY), rng.dirichlet(np.full(MANY, 20.0))
+    losses = lambda w: (2.0 + jnp.sum(bend * (w - best) ** 2))[None]  # noqa: E731
+    near = dict(domains=[f"d{k}" for k in range(MANY)], samples=16, starts=2)
+    monkeypatch.setattr(near_optimal, "MOST_SEARCHED", 0)
+    found = near_optimal.near_optimal(losses, 1e-6, **near)  # so near that no share comes to zero
+    # of the ellipsoid sum bend d^2 <= level with sum d = 0, the half-width of a share is known
+    half = np.sqrt(2e-6 * (1 / bend - (1 / bend) ** 2 / np.sum(1 / bend)))
+    np.testing.assert_array_less(found.high - found.best, 1.0001 * half)
+    np.testing.assert_array_less(0.9 * half, found.high - found.best)
+    np.testing.assert_array_less(0.9 * half, found.best - found.low)
