@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from camel_jax.mixture.newton_step import WIDE, curvature, newton_step
+from camel_jax.mixture.newton_step import MANY, curvature, newton_step
 from camel_jax.recipes.brief import brief_repr
 from camel_jax.recipes.simplex import from_simplex, to_simplex
 from camel_jax.types import Array
@@ -327,12 +327,12 @@ def interior_finish(
 
 
 def each(function: Callable[..., Any], points: Array, *more: Array) -> Any:
-    """A function at each of several points (n, K), and of what else has a leading axis n: all at once, or of many domains one after the other.
+    """A function at each of several points (n, K), and of what else has a leading axis: together, or of many domains one by one.
 
-    There, second derivatives of all points would fill the memory, all would wait for the slowest, and the factorisation that is only
-    needed where curvature is negative would be computed for every point.
+    Of many domains, second derivatives of all points would fill the memory, all would wait for the slowest, and a factorisation
+    that is needed only where curvature is negative would be computed for every point.
     """
-    if points.shape[-1] <= WIDE:
+    if points.shape[-1] <= MANY:
         return jax.vmap(function)(points, *more)
     return jax.lax.map(lambda one: function(*one), (points, *more))
 

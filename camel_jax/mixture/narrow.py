@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.mixture.barrier import Region
-from camel_jax.mixture.newton_step import WIDE
+from camel_jax.mixture.newton_step import MANY
 from camel_jax.types import Array
 
 
@@ -35,7 +35,7 @@ def widened(narrow: Narrow | None, weights: Array) -> Array:
 
 
 def narrowed(region: Region) -> tuple[Region, Narrow | None]:
-    """The region in fewer coordinates, where it has more than ``WIDE`` domains and at most half of them may be above zero.
+    """The region in fewer coordinates, where it has more than ``MANY`` domains and at most half of them may be above zero.
 
     The number of coordinates is a power of two, so that regions of nearly as many domains share a compiled program.
 
@@ -48,7 +48,7 @@ def narrowed(region: Region) -> tuple[Region, Narrow | None]:
     """
     used = np.asarray(region.free) | (np.asarray(region.center) != 0.0)
     size, count = len(used), int(used.sum())
-    if size <= WIDE or 2 * (padded := max(32, 1 << (count - 1).bit_length())) > size:
+    if size <= MANY or 2 * (padded := max(32, 1 << (count - 1).bit_length())) > size:
         return region, None
     index = np.sort(np.argsort(~used, kind="stable")[:padded])
     small = Region(

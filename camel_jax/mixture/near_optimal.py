@@ -14,7 +14,7 @@ from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.lines import extremes_along_lines, middle_of
 from camel_jax.mixture.narrow import Narrow, narrowed, widened
-from camel_jax.mixture.newton_step import WIDE
+from camel_jax.mixture.newton_step import MANY
 from camel_jax.mixture.objectives import Goal
 from camel_jax.mixture.optimize import describe
 from camel_jax.mixture.problem import Curved, Problem, inside_curved, problem_of, split_function
@@ -156,7 +156,7 @@ def _near(problem: Problem, solution: Solution, within: float, samples: int, key
     inner = inner if narrow is None else inner[narrow.index]
     drawn = np.asarray(widened(narrow, _spread(*same, inner, level, key, samples)))
     found = np.zeros((0, len(names)))
-    if narrow is None and len(names) > WIDE:
+    if narrow is None and len(names) > MANY:
         cost = lambda w: np.asarray(costs_and_slopes(still, moving, problem.goal, w)[0])  # noqa: E731
         middle = middle_of(drawn, inner, region, cost, level)
         edges = extremes_along_lines(still, moving, problem.goal, region, problem.curved, middle, jnp.asarray(level))
@@ -200,7 +200,7 @@ def _extremes(
 
     eye = jnp.eye(inner.shape[0])
     targets = jnp.concatenate([eye, -eye])
-    if len(targets) <= AT_ONCE or len(eye) > WIDE:
+    if len(targets) <= AT_ONCE or len(eye) > MANY:
         return barrier.each(one, targets)
     return jax.lax.map(one, targets, batch_size=AT_ONCE)
 

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 
 from camel_jax.types import Array
 
-WIDE = 64  # domains up to which all columns of second derivatives are taken at once
+MANY = 64  # domains up to which all columns of second derivatives are taken at once
 AT_ONCE = 32  # columns that are taken together beyond
 
 
 def curvature(function: Callable[[Array], Array], weights: Array) -> tuple[Array, Array, Array]:
     """Second derivatives (K, K), gradient (K,) and value of a function of a mixture (K,).
 
-    Of more than ``WIDE`` domains, the columns are taken some at a time: laws with a term for each domain and set would hold an array
+    Of more than ``MANY`` domains, the columns are taken some at a time: laws with a term for each domain and set would hold an array
     of K x V numbers for each column else.
     """
 
@@ -28,7 +28,7 @@ def curvature(function: Callable[[Array], Array], weights: Array) -> tuple[Array
         value, slope = jax.value_and_grad(function)(w)
         return slope, (value, slope)
 
-    if weights.shape[0] <= WIDE:
+    if weights.shape[0] <= MANY:
         hessian, (value, gradient) = jax.jacfwd(slope_and_value, has_aux=True)(weights)
         return hessian, gradient, value
     gradient, push, (value, _) = jax.linearize(slope_and_value, weights, has_aux=True)
@@ -42,7 +42,7 @@ def shifted_solve(matrix: Array, right: Array) -> Array:
     Args:
       matrix: (K, K), symmetric, diagonal of order one. right: (K, c).
     """
-    if matrix.shape[0] <= WIDE:
+    if matrix.shape[0] <= MANY:
         return modified_cholesky_solve(matrix, right)
     factor = jnp.linalg.cholesky(matrix)
     return jax.lax.cond(

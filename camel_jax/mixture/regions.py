@@ -18,7 +18,7 @@ from camel_jax.mixture.feasibility import (
     nearest,
 )
 from camel_jax.mixture.limits import Limit, Limits, curved_value
-from camel_jax.mixture.newton_step import WIDE
+from camel_jax.mixture.newton_step import MANY
 
 
 def feasible_region(limits: Limits, support: np.ndarray | None = None) -> Region:
@@ -107,7 +107,7 @@ def _with_inner_point(lower: np.ndarray, upper: np.ndarray, rows: np.ndarray, va
     table = np.concatenate([-np.eye(size), np.eye(size), rows])
     bound = np.concatenate([-lower, upper, values])
     points, room = [], np.full(len(bound), np.inf)
-    if size > WIDE and (middle := _roomy_point(lower, upper, rows, values)) is not None:
+    if size > MANY and (middle := _roomy_point(lower, upper, rows, values)) is not None:
         points, room = [middle], bound - table @ middle
     for i in range(len(bound) if not points else 0):
         if size <= i < 2 * size and upper[i - size] >= 1.0:

@@ -15,7 +15,7 @@ import numpy as np
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.feasibility import InfeasibleError
 from camel_jax.mixture.limits import Limit, Limits
-from camel_jax.mixture.newton_step import WIDE
+from camel_jax.mixture.newton_step import MANY
 from camel_jax.mixture.problem import Problem, curved_arrays, meet_own, split_function, violation
 from camel_jax.mixture.regions import feasible_region
 from camel_jax.mixture.search import Solution, costs_and_slopes, solve
@@ -105,7 +105,7 @@ def relax_each(
 def _worth_relaxing(problem: Problem, binding: list[bool], multipliers: list[float]) -> list[int]:
     """Limits to relax: all that bind; of many domains, those that gain most at first and that on the number of domains."""
     binds = np.flatnonzero(binding)
-    if len(problem.reference) <= WIDE or len(binds) <= MOST_RELAXED:
+    if len(problem.reference) <= MANY or len(binds) <= MOST_RELAXED:
         return binds.tolist()
     first = np.nan_to_num(np.asarray(multipliers)[binds], nan=np.inf)
     return sorted(binds[np.argsort(-first, kind="stable")[:MOST_RELAXED]].tolist())
@@ -141,7 +141,7 @@ def _regions(problem: Problem, solution: Solution, limits: Limits) -> tuple[tupl
         spare = np.argsort(~used, kind="stable")[: int(old.value)]
         base = np.isin(np.arange(size), spare)
         more = np.flatnonzero(~base)
-        if len(more) > WIDE:  # those along which the cost falls fastest
+        if len(more) > MANY:  # those along which the cost falls fastest
             still, moving = split_function(problem.outcomes)
             pair = np.stack([solution.weights] * 2)
             slope = np.asarray(costs_and_slopes(still, moving, problem.goal, pair, solution.smoothing)[1][0])

@@ -17,7 +17,7 @@ from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.feasibility import InfeasibleError
 from camel_jax.mixture.limits import Limits
 from camel_jax.mixture.narrow import Narrow, narrowed, widened
-from camel_jax.mixture.newton_step import WIDE as MANY
+from camel_jax.mixture.newton_step import MANY
 from camel_jax.mixture.objectives import Goal
 from camel_jax.mixture.problem import Curved, Problem, inside_curved, meet_own, split_function, violation
 from camel_jax.mixture.regions import feasible_region

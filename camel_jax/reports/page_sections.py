@@ -35,7 +35,8 @@ def answer(fitted: Any, decision: Any) -> str:
     shown = [k for k in order[:5] if result.weights[k] >= 0.005]
     shares = ", ".join(f"{percent(result.weights[k], 0)} {name(result.domains[k])}" for k in shown)
     rest = float(1 - result.weights[shown].sum())
-    more = f" and {percent(rest, 0)} of {len(result.domains) - len(shown)} others" if rest > 0.005 else ""
+    others = max(int(np.count_nonzero(result.weights >= 5e-4)) - len(shown), 1)
+    more = f" and {percent(rest, 0)} of {others} other{'s' * (others > 1)}" if rest > 0.005 else ""
     gain, unit = result.gain, unit_of(result.objective)
     word = "better" if gain.point >= 0 else "worse"
     sure = f" (90 % interval {part.span(gain.low, gain.high, 4)})" if math.isfinite(gain.low) else ""

@@ -11,16 +11,16 @@ import pytest
 from camel_jax.mixture import search
 from camel_jax.mixture.limits import parse_limits
 from camel_jax.mixture.narrow import narrowed
-from camel_jax.mixture.newton_step import WIDE, curvature, modified_cholesky_solve, shifted_solve
+from camel_jax.mixture.newton_step import MANY, curvature, modified_cholesky_solve, shifted_solve
 from camel_jax.mixture.optimize import optimize_mixture
 from camel_jax.mixture.problem import make_problem, split_function
 from camel_jax.mixture.regions import feasible_region
 
-MANY, SETS = 96, 40
+NUMBER, SETS = 96, 40
 near_optimal = importlib.import_module("camel_jax.mixture.near_optimal")
 
 
-def powers(n_domains: int = MANY, n_sets: int = SETS, seed: int = 0):
+def powers(n_domains: int = NUMBER, n_sets: int = SETS, seed: int = 0):
     """Losses with a term for each domain and set, whose mean is least where ``scale w^-1.5`` is the same for all domains."""
     scale = jnp.asarray(np.random.default_rng(seed).uniform(0.01, 1.0, (n_sets, n_domains)))
     return (lambda w: jnp.sum(scale * (w + 1e-9) ** -0.5, axis=-1)), np.asarray(scale)
@@ -28,13 +28,13 @@ def powers(n_domains: int = MANY, n_sets: int = SETS, seed: int = 0):
 
 def test_the_optimum_of_many_domains_is_the_closed_form():
     losses, scale = powers()
-    best = optimize_mixture(losses, domains=[f"d{k}" for k in range(MANY)], starts=4, relax=0.0)
+    best = optimize_mixture(losses, domains=[f"d{k}" for k in range(NUMBER)], starts=4, relax=0.0)
     exact = scale.mean(0) ** (2 / 3)
     np.testing.assert_allclose(best.weights, exact / exact.sum(), atol=1e-7)
     assert best.status == "converged" and best.certificate.gap < 1e-6 * best.value.point
 
 
-@pytest.mark.parametrize("size", [WIDE, WIDE + 1])
+@pytest.mark.parametrize("size", [MANY, MANY + 1])
 def test_second_derivatives_by_columns_are_those_of_jax(size):
     losses, _ = powers(size, 3)
     w = jnp.asarray(np.random.default_rng(1).dirichlet(np.ones(size)))
@@ -48,9 +48,9 @@ def test_second_derivatives_by_columns_are_those_of_jax(size):
 @pytest.mark.parametrize("least", [0.1, -0.5])
 def test_systems_of_many_domains_are_shifted_only_where_they_must_be(least):
     rng = np.random.default_rng(2)
-    turn = np.linalg.qr(rng.standard_normal((MANY, MANY)))[0]
-    matrix = jnp.asarray(turn * np.linspace(least, 1.0, MANY) @ turn.T)
-    right = jnp.asarray(rng.standard_normal((MANY, 2)))
+    turn = np.linalg.qr(rng.standard_normal((NUMBER, NUMBER)))[0]
+    matrix = jnp.asarray(turn * np.linspace(least, 1.0, NUMBER) @ turn.T)
+    right = jnp.asarray(rng.standard_normal((NUMBER, 2)))
     found = shifted_solve(matrix, right)
     assert np.all(np.sum(np.asarray(right * found), 0) > 0)  # downhill whatever the curvature
     if least > 0:
@@ -84,16 +84,16 @@ def test_memory_grows_with_the_square_of_the_number_of_domains():
 
 def test_a_region_of_few_domains_out_of_many_is_solved_in_these_alone():
     losses, _ = powers()
-    names = [f"d{k}" for k in range(MANY)]
+    names = [f"d{k}" for k in range(NUMBER)]
     limits = parse_limits(names, bounds={"d3": (0.1, None), "d5": (None, 0.05)}, fixed={"d7": 0.2})
-    support = np.arange(MANY) < 12
+    support = np.arange(NUMBER) < 12
     problem = make_problem(losses, domains=names, limits=limits)
     region = feasible_region(limits, support)
     small, narrow = narrowed(region)
     assert narrow is not None and small.center.shape == (32,)
     found = search.solve_region(problem, region, jax.random.key(0), 4, 2)
     part = make_problem(
-        lambda w: losses(jnp.zeros(MANY).at[:12].set(w)),
+        lambda w: losses(jnp.zeros(NUMBER).at[:12].set(w)),
         domains=names[:12],
         limits=parse_limits(names[:12], bounds={"d3": (0.1, None), "d5": (None, 0.05)}, fixed={"d7": 0.2}),
     )
@@ -115,8 +115,8 @@ def test_at_most_a_few_of_many_domains():
 
 def test_an_inner_point_of_many_domains_has_room_to_every_limit():
     rng = np.random.default_rng(3)
-    names = [f"d{k}" for k in range(MANY)]
-    caps = {name: (None, float(cap)) for name, cap in zip(names, rng.uniform(0.002, 0.1, MANY), strict=True)}
+    names = [f"d{k}" for k in range(NUMBER)]
+    caps = {name: (None, float(cap)) for name, cap in zip(names, rng.uniform(0.002, 0.1, NUMBER), strict=True)}
     limits = parse_limits(names, bounds=caps | {"d0": (0.001, None)}, fixed={"d1": 0.01})
     region = feasible_region(limits)
     w, free = np.asarray(region.center), np.asarray(region.free)
@@ -146,9 +146,9 @@ def test_parts_of_a_law_without_weight_are_left_out():
 
 def test_ranges_along_lines_lie_in_the_set_and_are_most_of_it(monkeypatch):
     rng = np.random.default_rng(4)
-    bend, best = rng.uniform(0.5, 2.0, MANY), rng.dirichlet(np.full(MANY, 20.0))
+    bend, best = rng.uniform(0.5, 2.0, NUMBER), rng.dirichlet(np.full(NUMBER, 20.0))
     losses = lambda w: (2.0 + jnp.sum(bend * (w - best) ** 2))[None]  # noqa: E731
-    near = dict(domains=[f"d{k}" for k in range(MANY)], samples=16, starts=2)
+    near = dict(domains=[f"d{k}" for k in range(NUMBER)], samples=16, starts=2)
     monkeypatch.setattr(near_optimal, "MOST_SEARCHED", 0)
     found = near_optimal.near_optimal(losses, 1e-6, **near)  # so near that no share comes to zero
     # of the ellipsoid sum bend d^2 <= level with sum d = 0, the half-width of a share is known
