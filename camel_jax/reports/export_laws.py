@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from camel_jax.laws.blend import without_idle
 from camel_jax.laws.law import Law
 from camel_jax.prediction.beyond import field_share
 from camel_jax.prediction.discrepancy import expected_slope
@@ -28,11 +29,12 @@ FEW_DRAWS = 16  # members that small versions keep
 
 
 class Digits(NamedTuple):
-    """How numbers are written: all that decides a point, and what is drawn around it; and how many draws are kept."""
+    """How numbers are written: all that decides a point, and what is drawn around it; how many draws are kept; measured mixtures."""
 
     point: str = "f64"
     drawn: str = "f64"
     members: int = 128
+    mixtures: str = "f64"
 
 
 TIERS = (
@@ -41,9 +43,10 @@ TIERS = (
     Digits("f48", "f48", 64),
     Digits("f48", "f32", 32),
     Digits("f48", "f32", FEW_DRAWS),
-    Digits("f32", "f32", FEW_DRAWS // 2),
+    Digits("f32", "f32", FEW_DRAWS // 2, "f32"),
+    Digits("f32", "f32", FEW_DRAWS // 2, "f24"),
 )
-TOLD = {"f64": "double precision", "f48": "36 binary digits", "f32": "24 binary digits"}
+TOLD = {"f64": "double precision", "f24": "16 binary digits", "f48": "36 binary digits", "f32": "24 binary digits"}
 
 
 def pack(values: Any, kind: str = "f64") -> dict[str, Any]:
@@ -51,7 +54,7 @@ def pack(values: Any, kind: str = "f64") -> dict[str, Any]:
 
     Args:
       values: of any shape.
-      kind: f64, f48 (the upper six bytes of a double, rounded), f32 or i32.
+      kind: f64, f48 (the upper six bytes of a double, rounded), f32, f24 (the upper three bytes of a single, rounded) or i32.
 
     >>> pack([1.0, 2.0])["data"], pack([1.0], "f48")["data"]
     ('AAAAAAAA8D8AAAAAAAAAQA==', 'AAAAAPA/')
@@ -61,6 +64,10 @@ def pack(values: Any, kind: str = "f64") -> dict[str, Any]:
         bits = np.ascontiguousarray(array, "<f8").view("<u8")
         rounded = np.where(np.isfinite(array), bits + np.uint64(0x8000), bits)
         raw = rounded.reshape(-1, 1).view(np.uint8)[:, 2:].tobytes()
+    elif kind == "f24":
+        bits = np.ascontiguousarray(array, "<f4").view("<u4")
+        rounded = np.where(np.isfinite(array), bits + np.uint32(0x80), bits)
+        raw = rounded.astype("<u4").reshape(-1, 1).view(np.uint8)[:, 1:].tobytes()
     else:
         raw = np.ascontiguousarray(array, {"f64": "<f8", "f32": "<f4", "i32": "<i4"}[kind]).tobytes()
     return {"shape": list(array.shape), "kind": kind, "data": base64.b64encode(raw).decode()}
@@ -124,6 +131,7 @@ def _export(fit: Any, objective: Any, digits: Digits) -> dict[str, Any]:
     kept = min(distinct, digits.members)
     if kept < distinct:  # the first ones of every cycle; the draws' own errors go on as they are
         draws = dataclasses.replace(draws, params=jax.tree.map(lambda x: x[np.arange(kept)], draws.params))
+    law, center, members = without_idle(fit.inner_law, fit.members, draws.params)
     key = jax.random.key_data(jax.random.split(jax.random.key(fit.seed), 3)[2])
     plain = {name: float(getattr(d, name)) for name in PLAIN}
     told = {
@@ -132,21 +140,25 @@ def _export(fit: Any, objective: Any, digits: Digits) -> dict[str, Any]:
         "level": {"mass": LEVEL, "z": _z(0.5 + LEVEL / 2)},
         "units": {"size": float(fit.units.size), "tokens": float(fit.units.tokens), "losses": pack(fit.units.losses)},
         "law": {
-            "center": describe_law(fit.inner_law, fit.members, digits.point),
+            "center": describe_law(law, center, digits.point),
             "center_count": len(jax.tree.leaves(fit.members)[0]),
-            "members": describe_law(fit.inner_law, draws.params, digits.drawn, kept),
+            "members": describe_law(law, members, digits.drawn, kept),
             "member_count": kept,
         },
         "discrepancy": plain
-        | {name: pack(getattr(d, name)) for name in d._fields if name not in PLAIN}
-        | {"expected_slope": pack(expected_slope(d)), "field_share": float(field_share(d))},
+        | {name: pack(getattr(d, name)) for name in d._fields if name not in (*PLAIN, "mixtures")}
+        | {
+            "mixtures": pack(d.mixtures, digits.mixtures),
+            "expected_slope": pack(expected_slope(d)),
+            "field_share": float(field_share(d)),
+        },
         "draws": {
             "count": count,
             "bias": pack(draws.bias, digits.drawn),
             "beyond": pack(draws._slopes(), digits.drawn),
             "slope_key": [int(x) for x in np.asarray(key)],
         },
-        "field": _field(fit.field, digits.point),
+        "field": _field(fit.field, digits),
         "accuracy": _accuracy(fit, count, digits),
         "objective": _objective(fit, objective),
         "digits": _told(digits, kept, distinct),
@@ -171,9 +183,11 @@ def _told(digits: Digits, kept: int, distinct: int) -> str:
     parts = []
     if digits.point != "f64" or digits.drawn != "f64":
         parts.append(f"parameters are kept to {TOLD[digits.point]}, draws to {TOLD[digits.drawn]}")
+    if digits.mixtures != "f64":
+        parts.append(f"measured mixtures to {TOLD[digits.mixtures]}")
     if kept < distinct:
         parts.append(f"{kept} of {distinct} refits are kept")
-    return f"To keep this page small, {' and '.join(parts)}." if parts else ""
+    return f"To keep this page small, {', and '.join(parts)}." if parts else ""
 
 
 def _z(mass: float) -> float:
@@ -209,12 +223,18 @@ def _packed(leaves: Mapping[str, Any], kind: str, members: int | None) -> dict[s
     }
 
 
-def _field(field: Any, kind: str) -> dict[str, Any] | None:
-    if not len(field.log_size) or not np.any(field.coefficients):
+def _is_idle(field: Any) -> bool:
+    """Whether a field corrects nothing."""
+    return not len(field.log_size) or not np.any(field.coefficients)
+
+
+def _field(field: Any, digits: Digits) -> dict[str, Any] | None:
+    if _is_idle(field):
         return None
+    kind = digits.point
     mixtures, which = np.unique(np.asarray(field.weights), axis=0, return_inverse=True)
     return {
-        "mixtures": pack(mixtures, kind),
+        "mixtures": pack(mixtures, digits.mixtures),
         "which": pack(which.ravel(), "i32"),
         "coefficients": pack(field.coefficients, kind),
         "steady": STEADY,

@@ -159,7 +159,12 @@ def test_fewer_digits_and_draws_keep_a_page_small_and_are_told(simulated, tmp_pa
     recipe = recipes(runs, 4)
     told = in_page(fitted, recipe, tmp_path, largest=int(0.8 * size))
     assert worst(told, "forecast", cj.predict_interval(fitted, recipe)) < 1e-8
-    assert export_fit(fitted, cj.mean_loss(), largest=1)["law"]["member_count"] == min(3, TIERS[-1].members)
+    least = export_fit(fitted, cj.mean_loss(), largest=1)
+    assert least["discrepancy"]["mixtures"]["kind"] == least["field"]["mixtures"]["kind"] == "f24"
+    told = in_page(fitted, recipe, tmp_path, largest=1)
+    points = np.array([one["forecast"]["point"] for one in told])
+    assert 1e-12 < np.abs(points / np.asarray(fitted.predict(recipe)) - 1).max() < 1e-4
+    assert least["law"]["member_count"] == min(3, TIERS[-1].members)
 
 
 def test_slopes_are_made_again_from_their_key(simulated, tmp_path):
