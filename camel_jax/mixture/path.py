@@ -41,7 +41,8 @@ class OptimumPath(Readable):
       weights: (P, K) mixtures.
       results: a ``MixtureResult`` for each.
       domains: K names.
-      low, high: (P, K) smallest and largest share among nearly optimal mixtures at every stop; None where none were asked for.
+      low: (P, K) smallest shares among nearly optimal mixtures at every stop; None where none were asked for.
+      high: (P, K) largest shares among them.
       fitted: smallest and largest size of the fitted table, empty where that is not known.
     """
 
