@@ -1,7 +1,7 @@
-# make test      lint and the quick tests       make demo           the pipeline on the package's table
+# make test      the quick tests                make demo           the pipeline on the package's table
 # make test-all  what `make test` leaves out    make notebooks      run the notebooks in place
 # make docs      the documentation, strictly    make release-check  the wheel, alone in an empty environment
-# make format    ruff's fixes                   make wheel          dist/camel_jax-VERSION-py3-none-any.whl
+# make lint      style and types                make wheel          dist/camel_jax-VERSION-py3-none-any.whl
 # make test-interop   imports and exports with torch and trainers in an environment of their own (gigabytes)
 # make audit     known faults of what is used   make licences       the licences of what is used
 # make lowest    the oldest versions that pyproject.toml allows, in .venv-lowest, and the quick tests of LOWEST there
@@ -37,7 +37,7 @@ lint: install
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
-test: lint
+test: install
 	$(PYTEST) -m "not slow"
 
 # studies, many processes, notebooks; with `make test`, every test there is

@@ -106,6 +106,7 @@ def test_coordinates_and_back(runs, law):
         np.testing.assert_allclose(level, at_one, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_prior_predictive_is_wide_and_sane(runs):
     law = laws.camel(skills=4)
     scaled = scale_runs(table_units(runs), runs)
@@ -148,6 +149,7 @@ def test_unknown_methods_and_blends_are_refused(runs):
         cj.sample_posterior(laws.dml(), runs, KEY, method="vi")
 
 
+@pytest.mark.slow
 def test_chains_agree_and_the_law_is_near_the_truth(posterior, runs):
     found = posterior.diagnostics
     assert found.r_hat < 1.1 and found.ess > 30 and found.divergences <= 2, posterior.verdict()
@@ -228,6 +230,7 @@ def test_chains_are_the_same_on_one_core_and_on_two(fitted, runs, posterior, mon
     assert (found[0].z[0] != found[0].z[1]).any()
 
 
+@pytest.mark.slow
 def test_decisions_read_a_posterior_as_they_read_a_fit(posterior, tmp_path):
     at = posterior.losses_at("1B", "20B")
     best = cj.optimize_mixture(at, starts=4)

@@ -77,6 +77,7 @@ def test_other_costs_and_accuracies():
     assert same.ratio.point == pytest.approx(1.1 ** (-1 / 0.2), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_fit_gives_an_interval_that_holds_the_point():
     runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
     fitted = cj.fit(cj.laws.dml(), runs, key=jax.random.key(1), starts=1, resamples=4, backtests=0)

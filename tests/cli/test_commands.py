@@ -145,6 +145,7 @@ def test_predict_writes_points_inside_intervals(study):
     )
 
 
+@pytest.mark.slow
 def test_mix_meets_limits_and_repeats(study):
     # as many starts as a report has, by default: the same program
     arguments = ("mix", study / "fit.npz", "--size", "1B", "--tokens", "20B", "--max", "code=0.2")
@@ -186,6 +187,7 @@ def test_mix_within_what_was_measured(study):
         assert "largest measured share of wiki <= " in refused(*command, "--within-measured", "--min", "wiki=0.9")
 
 
+@pytest.mark.slow
 def test_a_table_of_single_domains_gets_no_share_of_draws(study):
     lines = (study / "runs.csv").read_text().splitlines()
     for i, line in enumerate(lines[1:], 1):

@@ -105,6 +105,7 @@ def test_files_that_are_no_decision_of_this_fit(study, change, says):
     )
 
 
+@pytest.mark.slow
 def test_explore_opens_the_page_as_a_file(study, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)

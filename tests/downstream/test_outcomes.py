@@ -131,6 +131,7 @@ def mixture_of(study, run):
     return [float(row[f"mix/{domain}"]) for domain in ("web", "code", "wiki")]
 
 
+@pytest.mark.slow
 def test_mix_for_accuracy_beats_the_reference_and_repeats(study):
     arguments = ("mix", study / "fit.npz", "--size", "600M", "--tokens", "12B", "--starts", 4, "--near", 0)
     arguments += ("--objective", "accuracy")
@@ -148,6 +149,7 @@ def test_mix_for_accuracy_beats_the_reference_and_repeats(study):
     assert json.loads((study / "mixture.json").read_text()) == told
 
 
+@pytest.mark.slow
 def test_front_and_path_are_tables_and_figures(study):
     target = ("--tokens", "12B", "--size", "600M", "--starts", 4, "--max", "wiki=0.5")
     figure, table = study / "front.png", study / "front.csv"

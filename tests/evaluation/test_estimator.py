@@ -24,6 +24,7 @@ def frames(table):
     return frame.drop(columns=losses.columns), losses
 
 
+@pytest.mark.slow
 def test_the_adapter_gives_what_fit_gives(table, frames):
     recipes, losses = frames
     model = clone(cj.LawRegressor("dml", starts=1, seed=3))
@@ -37,6 +38,7 @@ def test_the_adapter_gives_what_fit_gives(table, frames):
     assert model.score(recipes, losses) > 0.9
 
 
+@pytest.mark.slow
 def test_it_is_cross_validated_over_frames(frames):
     recipes, losses = frames
     split = GroupKFold(3)

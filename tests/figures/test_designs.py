@@ -46,6 +46,7 @@ def test_a_front_shows_what_was_not_measured_and_what_was_chosen():
     assert [line.get_xdata()[:].tolist() for line in ax.lines[:4:2]] == [[0.0, 0.2], [0.1, 0.3]]
 
 
+@pytest.mark.slow
 def test_results_draw_themselves_with_intervals_bands_and_the_table(found):
     losses = lambda n, d: lambda w: 2.0 + (n / 1e8) ** -0.1 * (1.0 - w) ** 2  # noqa: E731
     front = cj.pareto_front(losses(1e8, 1e9), cj.single_set(0), cj.single_set(1), 3, domains=["a", "b"], starts=2)

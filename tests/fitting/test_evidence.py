@@ -38,6 +38,7 @@ def starts(law, scaled, lanes):
     return jax.vmap(lambda k: law.init(k, scaled))(jax.random.split(KEY, lanes))
 
 
+@pytest.mark.slow
 def test_the_strength_maximises_the_marginal_likelihood(scaled, monkeypatch):
     monkeypatch.setattr(evidence, "HUBER", 1e6)  # Gaussian noise, as the formula has it
     jax.clear_caches()

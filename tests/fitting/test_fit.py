@@ -28,6 +28,7 @@ from camel_jax.tables.runs import final_rows, resample_counts, scales, split_by_
 NAMES = ["camel", "chinchilla", "dml", "sodm", "sodm_joint"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_planted_law_is_recovered_at_an_unseen_scale(name):
     law = build(name)
@@ -41,6 +42,7 @@ def test_planted_law_is_recovered_at_an_unseen_scale(name):
     assert error.max() < 6e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chinchilla", "dml", "sodm", "sodm_joint"])
 def test_published_forms_have_a_finite_optimum(name, runs):
     options = {"starts": 4, "weighting": "uniform", "field": False, "backtests": 0}
@@ -71,6 +73,7 @@ def scipy_objectives(law, runs, starts, memory=10):
     return np.asarray(reached)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dml", "sodm"])
 def test_scipy_from_the_same_starts_does_no_better(name, runs):
     law = build(name)
@@ -78,6 +81,7 @@ def test_scipy_from_the_same_starts_does_no_better(name, runs):
     assert (np.sort(fitted.objective) <= 1.01 * np.sort(scipy_objectives(law, runs, 6))).mean() >= 0.99
 
 
+@pytest.mark.slow
 def test_camel_objective_is_what_scipy_reaches_from_the_same_starts(runs):
     law = build("camel")
     fitted = cj.fit(law, runs, key=KEY, starts=3, backtests=0)
@@ -206,6 +210,7 @@ def test_resamples_keep_checkpoints_together_and_sizes_full(runs):
         assert (counts[:, rows].sum(1) == rows.sum()).all()
 
 
+@pytest.mark.slow
 def test_moe_share_and_decay_of_repeats_are_recovered_where_the_table_varies_them():
     law = laws.camel(skills=3)
     base: dict[str, Any] = dict(n_domains=2, n_mixtures=8, sizes=(2e7, 6e7, 2e8), sparsity=(1.0, 4.0, 16.0))
@@ -263,6 +268,7 @@ for law in (laws.dml(), laws.camel(skills=3)):
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives(batch):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

@@ -92,6 +92,7 @@ def solver(table):
     return run
 
 
+@pytest.mark.slow
 def test_converges_below_lbfgs_and_reports_the_true_objective(table, solver):
     scaled, data = table
     raw = start(scaled, 2)

@@ -60,6 +60,7 @@ def test_the_matrix_free_model_is_the_dense_one(table, exact):
             np.testing.assert_allclose(dense[-1], free[-1], rtol=1e-5, atol=1e-6 * np.abs(dense[-1]).max())
 
 
+@pytest.mark.slow
 def test_the_blocks_are_those_of_gauss_newton(table):
     scaled, data = table
     law = laws.camel(skills=3)
@@ -74,6 +75,7 @@ def test_the_blocks_are_those_of_gauss_newton(table):
     np.testing.assert_allclose(last, shared[9:, 9:], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_both_reach_the_same_optimum(table):
     scaled, data = table
     law = laws.camel(skills=3)

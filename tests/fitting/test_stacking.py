@@ -18,6 +18,7 @@ from camel_jax.laws.law import scale_runs, table_units
 from camel_jax.tables.runs import select
 
 
+@pytest.mark.slow
 def test_a_blend_is_its_parts_fitted_apart(tmp_path):
     runs = simulate.study(jax.random.key(0), n_domains=3, n_mixtures=8, checkpoints=2, noise=0.004)
     law = laws.blend(skills=3, parts=("camel", "sodm"))
@@ -58,6 +59,7 @@ def test_a_blend_is_its_parts_fitted_apart(tmp_path):
         cj.fit(law, runs, key=KEY, solver="lbfgs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("planted", "sizes"), [("sodm", 2), ("camel", 3)])
 def test_the_weight_of_a_part_is_what_left_out_mixtures_say(planted, sizes):
     """Losses of SODM with noise: SODM has most of the weight. Losses that SODM cannot follow: CAMEL has nearly all."""
@@ -99,6 +101,7 @@ def test_a_part_that_hardly_counts_is_left_out():
     ]
 
 
+@pytest.mark.slow
 def test_where_no_run_mixes_domains_sizes_are_left_out_and_thin_evidence_counts_little():
     runs = simulate.study(
         jax.random.key(3), n_domains=3, n_mixtures=6, checkpoints=1, sizes=tuple(1e7 * 3.0 ** np.arange(5))
@@ -117,6 +120,7 @@ def test_where_no_run_mixes_domains_sizes_are_left_out_and_thin_evidence_counts_
     assert sum(few.values()) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_swarm_of_one_size_asks_the_floor_and_runs_of_several_sizes_ask_sodm():
     swarm = simulate.study(jax.random.key(3), n_domains=3, n_mixtures=12, checkpoints=1, sizes=(1e7,))
     weights = cj.fit(laws.blend(skills=3), swarm, key=KEY, starts=1, backtests=0).part_weights

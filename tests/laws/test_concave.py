@@ -95,6 +95,7 @@ def test_one_bad_row_moves_little():
     assert np.abs(np.delete(spoilt / plain - 1, 7, 0)).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_size_and_tokens_where_they_vary_and_a_saved_fit(tmp_path):
     rng = np.random.default_rng(0)
     runs = simulate.study(jax.random.key(3), n_domains=4, n_mixtures=20, sizes=(2e7, 6e7, 2e8, 6e8), checkpoints=2)
@@ -122,6 +123,7 @@ def test_features_are_smooth_at_zero_shares_and_close_to_the_power():
     assert np.abs(gap).max() < 0.011
 
 
+@pytest.mark.slow
 def test_an_optimum_over_mixtures_can_lie_on_the_edge():
     runs, _ = swarm(4, n_domains=4, spreads=(0.3, 0.3))
     fitted = cj.fit(laws.concave(), runs, **dict(OPTIONS, resamples=4))

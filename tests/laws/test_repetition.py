@@ -138,6 +138,7 @@ def test_derivatives_are_finite_at_zero_shares_and_at_one_epoch(name, limited):
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(slopes(raw, jnp.asarray(weights))))
 
 
+@pytest.mark.slow
 def test_a_planted_rise_is_found_and_predicted_at_a_larger_size():
     law = build("chinchilla")
     rng = np.random.default_rng(0)

@@ -59,6 +59,7 @@ def test_systems_of_many_domains_are_shifted_only_where_they_must_be(least):
         np.testing.assert_array_equal(found, modified_cholesky_solve(matrix, right))
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_square_of_the_number_of_domains():
     """Each program, compiled for twice as many domains, needs no more than about four times the memory."""
 
@@ -82,6 +83,7 @@ def test_memory_grows_with_the_square_of_the_number_of_domains():
     assert np.all(large < 20 * 32 * SETS * 160 * 8)  # a few arrays of some columns, sets and domains
 
 
+@pytest.mark.slow
 def test_a_region_of_few_domains_out_of_many_is_solved_in_these_alone():
     losses, _ = powers()
     names = [f"d{k}" for k in range(NUMBER)]
@@ -103,6 +105,7 @@ def test_a_region_of_few_domains_out_of_many_is_solved_in_these_alone():
     assert not found.weights[12:].any() and found.weights[7] == 0.2
 
 
+@pytest.mark.slow
 def test_at_most_a_few_of_many_domains():
     losses = lambda w: jnp.sum((w - target) ** 2)[None]  # noqa: E731
     target = np.where(np.arange(200) % 10 == 0, 0.05, 0.0) + 1e-4 * (np.arange(200) % 7)
@@ -124,6 +127,7 @@ def test_an_inner_point_of_many_domains_has_room_to_every_limit():
     assert np.all((w - region.lower)[free] > 1e-4) and np.all((region.upper - w)[free] > 1e-4)
 
 
+@pytest.mark.slow
 def test_parts_of_a_law_without_weight_are_left_out():
     import camel_jax as cj
     from camel_jax.evaluation import simulate

@@ -4,12 +4,14 @@ import sys
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import camel_jax.mixture.near_optimal  # noqa: F401
 
 module = sys.modules["camel_jax.mixture.near_optimal"]  # the package has a function of that name
 
 
+@pytest.mark.slow
 def test_ends_sought_in_groups_are_those_sought_at_once(monkeypatch):
     best = jnp.array([0.4, 0.3, 0.2, 0.1])
 

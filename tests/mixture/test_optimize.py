@@ -144,6 +144,7 @@ def test_at_most_two_domains_is_the_best_pair():
     assert best.value.point == pytest.approx(min(pairs), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_permuted_domains_permute_the_answer():
     scale, order = scales(5, 3), [3, 0, 4, 1, 2]
 

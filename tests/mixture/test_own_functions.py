@@ -58,6 +58,7 @@ def test_an_objective_of_ones_own_is_minimised():
     assert as_objective("loss/web").weights and isinstance(as_objective(worst_set), Objective)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["of the weights", "of the outcome"])
 def test_a_limit_of_ones_own_is_met_and_binds(kind):
     ceiling = float(losses(jnp.array([0.4, 0.3, 0.3]))[1])
@@ -89,6 +90,7 @@ def test_a_limit_of_ones_own_is_met_and_binds(kind):
     )  # solved again with that much more room
 
 
+@pytest.mark.slow
 def test_own_limits_join_named_ones_and_leave_others_alone():
     limits: dict[str, Any] = {"bounds": {"code": (0.3, None)}}
     best = cj.optimize_mixture(losses, domains=NAMES, constraints={"spread": entropy}, starts=4, **limits)

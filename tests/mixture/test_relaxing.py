@@ -101,6 +101,7 @@ def test_a_limit_on_the_number_of_domains_has_a_gain_and_leaves_the_others_their
     assert best.certificate.exhaustive and best.certificate.gap < 1e-6
 
 
+@pytest.mark.slow
 def test_more_sets_of_domains_than_can_be_tried():
     scale = np.exp(0.8 * np.random.default_rng(8).normal(size=10))
     names = [f"d{i}" for i in range(10)]

@@ -97,6 +97,7 @@ def test_the_posterior_and_certificates_are_told():
     assert "the weakest certificate of 2 optima" in evidence_card(fit_of(), results=[best, worse])[-1]
 
 
+@pytest.mark.slow
 def test_draws_of_a_fit_without_mixed_runs_say_nothing_of_mixtures():
     table = simulate.study(KEY, n_domains=2, n_mixtures=4, sizes=(1e7, 1e8), checkpoints=2)
     mixed = cj.fit(laws.dml(), table, key=KEY, starts=1, backtests=0)
@@ -111,6 +112,7 @@ def test_draws_of_a_fit_without_mixed_runs_say_nothing_of_mixtures():
     assert other.gain.low == pytest.approx(other.gain.low)  # the interval stays
 
 
+@pytest.mark.slow
 def test_no_mixture_is_called_the_best_where_no_run_mixes_domains():
     """Runs of one domain each: draws that agree on a mixture agree on what the law assumes, not on what was measured."""
     runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=4, sizes=(1e7, 1e8), checkpoints=1)

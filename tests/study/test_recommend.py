@@ -98,6 +98,7 @@ def test_commands_keep_one_study(folder):
     assert made["weights"]["books"] <= 0.3 + 1e-9 and abs(sum(made["weights"].values()) - 1) < 1e-9
 
 
+@pytest.mark.slow
 def test_runs_by_hand_and_failures(folder):
     place = folder / "study.db"
     code, out, _ = call(
@@ -113,6 +114,7 @@ def test_runs_by_hand_and_failures(folder):
     assert call("study", "tell", place, "--failed", first)[0] == 0  # the others go on without it
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line(folder):
     place = folder / "study.db"
     assert "is there already" in refused("study", "new", place, *NEW)
@@ -129,6 +131,7 @@ def test_bad_input_is_one_line(folder):
     )
 
 
+@pytest.mark.slow
 def test_a_recommendation_is_near_the_planted_best(folder):
     made = cj.Study(folder / "study.db").recommend(resamples=8)
     grid = np.random.default_rng(0).dirichlet(np.ones(3), 20_000)

@@ -21,6 +21,8 @@ from camel_jax.recipes.outcome import Interval
 from camel_jax.views.fits import draws_dataset
 from camel_jax.views.view import Sheet, View, as_html, as_text
 
+pytestmark = pytest.mark.slow
+
 LONGEST = 1_500
 NASTY = "<script>alert('x')</script>\x1b[31m"
 
