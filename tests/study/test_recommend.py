@@ -179,8 +179,8 @@ def test_the_loop_closes_on_tiny_models_without_a_person(tmp_path):
 @pytest.mark.slow
 def test_a_study_of_the_default_law_from_ask_to_recommendation(tmp_path):
     place = tmp_path / "study.db"
-    limits = {"bounds": {"books": (None, 0.3)}}
-    study = cj.Study(place, domains=list(DOMAINS), target="1B", ladder=["10M", "30M", "100M"], **limits)
+    caps = {"books": (None, 0.3)}
+    study = cj.Study(place, domains=list(DOMAINS), target="1B", ladder=["10M", "30M", "100M"], bounds=caps)
     proposal = study.ask(5e18, max_runs=16)
     assert {run.n_active for run in proposal.runs} == {1e7, 3e7, 1e8}
     for run in proposal.runs:

@@ -57,6 +57,7 @@ def filled(kind, value):
 
 @pytest.mark.parametrize("kind", plain_classes(), ids=lambda kind: kind.__name__)
 def test_no_repr_of_fields_is_long(kind):
+    name = kind.__name__
     if not hasattr(kind, "_fields") and not dataclasses.is_dataclass(kind):
         pytest.importorskip("sklearn")
         assert len(repr(kind())) < LONGEST  # an estimator, which shows its settings
@@ -66,7 +67,7 @@ def test_no_repr_of_fields_is_long(kind):
             value = (("x" * 10_000, value),)
         text = repr(filled(kind, value))
         assert len(text) < LONGEST, what
-        assert text.startswith(kind.__name__)
+        assert text.startswith(name)
 
 
 def test_views_are_short_whatever_they_say(monkeypatch):
