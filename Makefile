@@ -2,6 +2,7 @@
 # make test-all  what `make test` leaves out    make notebooks      run the notebooks in place
 # make docs      the documentation, strictly    make release-check  the wheel, alone in an empty environment
 # make lint      style and types                make wheel          dist/camel_jax-VERSION-py3-none-any.whl
+# make format    ruff's fixes
 # make test-interop   imports and exports with torch and trainers in an environment of their own (gigabytes)
 # make audit     known faults of what is used   make licences       the licences of what is used
 # make lowest    the oldest versions that pyproject.toml allows, in .venv-lowest, and the quick tests of LOWEST there

@@ -51,7 +51,6 @@ def path_page(
       A matplotlib Figure.
     """
     page = style.new_figure()
-    bands = path.low, path.high
     options = {"fitted": fitted, "along": along, "ax": page.subplots(), "title": title, "note": note}
-    spaces.path_with_bands(values, path.weights, *bands, path.domains, **options)
+    mixtures.optimum_path(values, path.weights, path.domains, low=path.low, high=path.high, **options)
     return page

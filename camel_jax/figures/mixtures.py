@@ -79,42 +79,73 @@ def optimum_path(
     weights: Array,
     domains: Sequence[str],
     *,
-    fitted_up_to: float,
+    low: Array | None = None,
+    high: Array | None = None,
+    fitted: Sequence[float] = (),
     along: str = "active parameters",
+    most: int = 8,
     ax: Any = None,
     title: str = "",
     note: str = "",
 ) -> Any:
-    """How the best mixture moves with model size, or with training tokens.
+    """How the best mixture moves with size, with the range of nearly optimal shares around every line.
 
     Args:
-      sizes: (n,) active parameters, or what ``along`` names.
-      weights: (n, K) best shares at every size.
-      domains: names.
-      fitted_up_to: largest active size of the table.
-      along: label of the horizontal axis.
-      ax: Axes to draw on; a new figure if None.
-      title, note: of the panel.
+      sizes: (P,) active parameters, or what ``along`` names. weights: (P, K) best shares. domains: K names.
+      low, high: (P, K) range of nearly optimal shares; None for no bands.
+      fitted: sizes of the table, marked on the axis. along: what the sizes are.
+      most: domains that are drawn, those of the largest shares first; the note says so where there are more.
+      ax: Axes to draw on; a new figure if None. title, note: of the panel.
 
-    Returns:
-      The Axes.
+    >>> low, high = [[0.4, 0.4]] * 2, [[0.6, 0.6]] * 2
+    >>> ax = optimum_path([1e7, 1e8], [[0.5, 0.5]] * 2, ["web", "code"], low=low, high=high)
+    >>> len(ax.lines), len(ax.collections)
+    (2, 2)
     """
     ax = given_axes(ax)
     sizes, weights = np.asarray(sizes, float), np.asarray(weights, float)
-    ax.axvspan(fitted_up_to, sizes.max() * 1.6, color="#f6f3ea", lw=0, zorder=-2)
-    for k in range(len(domains)):
-        ax.plot(sizes, weights[:, k], color=color_of(k), lw=2, marker="o", ms=4)
-    ax.set_xscale("log")
-    ax.set_xlim(sizes.min() * 0.85, sizes.max() * 1.6)
-    ax.set_ylim(0, weights.max() * 1.15)
-    label_ends(ax, sizes[-1], weights[-1], domains)
+    lower, upper = (weights if band is None else np.asarray(band, float) for band in (low, high))
+    banded = bool(np.any(upper > lower))
+    shown = np.sort(np.argsort(-weights.max(0))[:most])
+    if len(domains) > most:
+        note = "; ".join(filter(None, [note, f"{most} of {len(domains)} domains, those of the largest shares"]))
+    for i, k in enumerate(shown):
+        if banded:
+            ax.fill_between(sizes, lower[:, k], upper[:, k], color=color_of(i), alpha=0.13, lw=0)
+        ax.plot(sizes, weights[:, k], color=color_of(i), lw=1.8, marker="o", ms=4)
+    ax.set(xscale="log", xlim=(sizes.min() * 0.85, sizes.max() * 1.2), ylim=(0, min(1.0, upper[:, shown].max() * 1.08)))
+    if len(fitted):
+        edge = max(fitted)
+        if edge < sizes.max():
+            ax.axvspan(edge, sizes.max() * 1.2, color="#f6f3ea", lw=0, zorder=-2)
+            ax.text(
+                edge * 1.04,
+                0.99,
+                "beyond the table",
+                transform=ax.get_xaxis_transform(),
+                fontsize=8,
+                color="#8a7a45",
+                va="top",
+            )
+        ax.plot(
+            list(fitted),
+            np.zeros(len(fitted)),
+            "|",
+            ms=9,
+            mew=1.6,
+            color=INK,
+            clip_on=False,
+            transform=ax.get_xaxis_transform(),
+        )
+    label_ends(ax, sizes[-1], weights[-1, shown], [domains[int(k)] for k in shown])
     ax.xaxis.set_major_formatter(lambda x, _: format_count(x))
     ax.xaxis.set_minor_formatter(lambda x, _: "")
     ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
-    ax.set(xlabel=along, ylabel="best share")
-    ax.text(
-        fitted_up_to * 1.06, 0.99, "not seen", transform=ax.get_xaxis_transform(), fontsize=8, color="#8a7a45", va="top"
+    ax.set(
+        xlabel=along + (" (marks: in the table)" if len(fitted) else ""),
+        ylabel="best share of tokens",
     )
+    note = "; ".join(filter(None, [note, "bands: nearly optimal shares" if banded else ""]))
     return finish(ax, title or "How the best mixture moves with size", note)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, INK, as_label, color_of, finish, given_axes, label_ends
+from camel_jax.figures.style import COLORS, INK, as_label, color_of, finish, given_axes, label_ends, unit_of
 from camel_jax.recipes.sizes import format_count
 from camel_jax.types import Array
 
@@ -102,8 +102,7 @@ def gain_along(
     ax.fill_between(sizes, gains[:, 1], gains[:, 2], color=COLORS[0], alpha=0.18, lw=0)
     ax.plot(sizes, gains[:, 0], color=COLORS[0], lw=1.8, marker="o", ms=4)
     ax.axhline(0, color=INK, lw=0.8)
-    unit = "nats" if "loss" in label else "share of 1"
-    ax.set_ylabel(f"gain in {as_label(label).strip()} over the reference ({unit})")
+    ax.set_ylabel(f"gain in {as_label(label).strip()} over the reference{unit_of(label)}")
     note = note or "band: 90 % interval; above zero is better"
     known = gains[np.isfinite(gains)]
     reach = SHOWN * max(float(np.nanmax(np.abs(gains[-1]))), 1e-12)

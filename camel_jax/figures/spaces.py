@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from camel_jax.figures.style import COLORS, FAINT, INK, as_label, color_of, finish, given_axes, put_title
+from camel_jax.figures.style import COLORS, FAINT, INK, as_label, finish, given_axes, put_title, unit_of
 from camel_jax.types import Array
 
 MOST_AXES = 16  # domains of which parallel axes are drawn
@@ -195,7 +195,7 @@ def gains_traded(
         x, y = np.asarray(chosen, float)[:, 0]
         ax.plot(x, y, "o", ms=11, mfc="none", mec=COLORS[3], mew=2.0, label="recommended")
     ax.plot(0, 0, "D", ms=6, mfc="white", mec=INK, label="reference")
-    units = [_unit(label) for label in labels]
+    units = [unit_of(label) for label in labels]
     ax.set(
         xlabel=f"gain in {as_label(labels[0]).strip()} over the reference{units[0]}",
         ylabel=f"gain in {as_label(labels[1]).strip()}{units[1]}",
@@ -204,85 +204,3 @@ def gains_traded(
     ax.axvline(0, color=FAINT, lw=0.8, zorder=0)
     ax.legend(frameon=False, fontsize=8)
     return finish(ax, title or "What sparing the set that loses most would cost", note)
-
-
-def _unit(label: str) -> str:
-    """Unit of an objective in brackets, by its name; none for an objective of one's own."""
-    return " (nats)" if "loss" in label else " (share of 1)" if "accuracy" in label else ""
-
-
-def path_with_bands(
-    sizes: Array,
-    weights: Array,
-    low: Array | None,
-    high: Array | None,
-    domains: Sequence[str],
-    *,
-    fitted: Sequence[float] = (),
-    along: str = "active parameters",
-    most: int = 8,
-    ax: Any = None,
-    title: str = "",
-    note: str = "",
-) -> Any:
-    """How the best mixture moves with size, with the range of nearly optimal shares around every line.
-
-    Args:
-      sizes: (P,) active parameters, or what ``along`` names. weights: (P, K) best shares.
-      low, high: (P, K) range of nearly optimal shares; None for no bands.
-      domains: K names. fitted: sizes of the table, marked on the axis. along: what the sizes are.
-      most: domains that are drawn, those of the largest shares first; the note says so where there are more.
-      ax: Axes to draw on; a new figure if None. title, note: of the panel.
-
-    >>> ax = path_with_bands([1e7, 1e8], [[0.5, 0.5]] * 2, [[0.4, 0.4]] * 2, [[0.6, 0.6]] * 2, ["web", "code"])
-    >>> len(ax.lines), len(ax.collections)
-    (2, 2)
-    """
-    from camel_jax.figures.style import label_ends
-    from camel_jax.recipes.sizes import format_count
-
-    ax = given_axes(ax)
-    sizes, weights = np.asarray(sizes, float), np.asarray(weights, float)
-    lower, upper = (weights if band is None else np.asarray(band, float) for band in (low, high))
-    banded = bool(np.any(upper > lower))
-    shown = np.sort(np.argsort(-weights.max(0))[:most])
-    if len(domains) > most:
-        note = "; ".join(filter(None, [note, f"{most} of {len(domains)} domains, those of the largest shares"]))
-    for i, k in enumerate(shown):
-        if banded:
-            ax.fill_between(sizes, lower[:, k], upper[:, k], color=color_of(i), alpha=0.13, lw=0)
-        ax.plot(sizes, weights[:, k], color=color_of(i), lw=1.8, marker="o", ms=4)
-    ax.set(xscale="log", xlim=(sizes.min() * 0.85, sizes.max() * 1.2), ylim=(0, min(1.0, upper[:, shown].max() * 1.08)))
-    if len(fitted):
-        edge = max(fitted)
-        if edge < sizes.max():
-            ax.axvspan(edge, sizes.max() * 1.2, color="#f6f3ea", lw=0, zorder=-2)
-            ax.text(
-                edge * 1.04,
-                0.99,
-                "beyond the table",
-                transform=ax.get_xaxis_transform(),
-                fontsize=8,
-                color="#8a7a45",
-                va="top",
-            )
-        ax.plot(
-            list(fitted),
-            np.zeros(len(fitted)),
-            "|",
-            ms=9,
-            mew=1.6,
-            color=INK,
-            clip_on=False,
-            transform=ax.get_xaxis_transform(),
-        )
-    label_ends(ax, sizes[-1], weights[-1, shown], [domains[int(k)] for k in shown])
-    ax.xaxis.set_major_formatter(lambda x, _: format_count(x))
-    ax.xaxis.set_minor_formatter(lambda x, _: "")
-    ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
-    ax.set(
-        xlabel=along + (" (marks: in the table)" if len(fitted) else ""),
-        ylabel="best share of tokens",
-    )
-    note = "; ".join(filter(None, [note, "bands: nearly optimal shares" if banded else ""]))
-    return finish(ax, title or "How the best mixture moves with size", note)

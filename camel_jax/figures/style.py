@@ -85,6 +85,15 @@ def color_of(i: int) -> str:
     return COLORS[i % len(COLORS)]
 
 
+def unit_of(label: str) -> str:
+    """Unit of an objective in brackets, by its name; none for an objective of one's own.
+
+    >>> unit_of("mean loss"), unit_of("accuracy on qa"), unit_of("mine")
+    (' (nats)', ' (share of 1)', '')
+    """
+    return " (nats)" if "loss" in label else " (share of 1)" if "accuracy" in label else ""
+
+
 def label_ends(ax: Any, x: float, ends: Array, names: Sequence[str]) -> None:
     """Names at the right ends of curves, pushed apart so that they do not overlap."""
     scaled = ax.get_yscale() == "log"

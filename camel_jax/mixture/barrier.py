@@ -24,6 +24,7 @@ from camel_jax.types import Array
 Function = Callable[[Array, Any, Array], Array]  # (weights, args, smoothing) -> scalar to be minimised
 Inside = Callable[[Array, Any], Array]  # (weights, args) -> (p,), positive inside
 NO_CAP = 2.0  # an upper bound no share can come near
+AT_ONCE = 32  # points that are finished together, each with its second derivatives in memory
 CONVERGED, MAX_STEPS, NOT_FINITE, STALLED = 0, 1, 2, 3
 
 
@@ -327,14 +328,16 @@ def interior_finish(
 
 
 def each(function: Callable[..., Any], points: Array, *more: Array) -> Any:
-    """A function at each of several points (n, K), and of what else has a leading axis: together, or of many domains one by one.
+    """A function at each of several points (n, K), and of what else has a leading axis: in groups, or of many domains one by one.
 
-    Of many domains, second derivatives of all points would fill the memory, all would wait for the slowest, and a factorisation
-    that is needed only where curvature is negative would be computed for every point.
+    Second derivatives of all points at once would fill the memory. Of many domains, all points would wait for the slowest, too, and
+    a factorisation that is needed only where curvature is negative would be computed for every point.
     """
-    if points.shape[-1] <= MANY:
+    if points.shape[-1] > MANY:
+        return jax.lax.map(lambda one: function(*one), (points, *more))
+    if len(points) <= AT_ONCE:
         return jax.vmap(function)(points, *more)
-    return jax.lax.map(lambda one: function(*one), (points, *more))
+    return jax.lax.map(lambda one: function(*one), (points, *more), batch_size=AT_ONCE)
 
 
 def longest_step(weights: Array, direction: Array, region: Region) -> Array:

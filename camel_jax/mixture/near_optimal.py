@@ -25,7 +25,6 @@ from camel_jax.types import Array
 from camel_jax.views.view import Readable, View
 
 MOST_SEARCHED = 128  # domains beyond which ranges are found along lines alone
-AT_ONCE = 32  # extremes that are sought together: each holds second derivatives over all domains in memory
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -199,10 +198,7 @@ def _extremes(
         return jnp.where(jnp.isfinite(finish.value), finish.weights, jnp.nan)
 
     eye = jnp.eye(inner.shape[0])
-    targets = jnp.concatenate([eye, -eye])
-    if len(targets) <= AT_ONCE or len(eye) > MANY:
-        return barrier.each(one, targets)
-    return jax.lax.map(one, targets, batch_size=AT_ONCE)
+    return barrier.each(one, jnp.concatenate([eye, -eye]))
 
 
 @functools.partial(jax.jit, static_argnames=("still", "goal", "samples"))

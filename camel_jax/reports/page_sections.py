@@ -280,7 +280,7 @@ def _moving(chart: str, still: str) -> str:
 
 def along(fitted: Any, decision: Any, moved: Any) -> str:
     """The best mixture along sizes with a band, and losses along sizes."""
-    from camel_jax.figures.spaces import path_with_bands
+    from camel_jax.figures.mixtures import optimum_path
 
     stops, result = decision.stops, decision.result
     ratio = decision.target[2] / decision.target[1]
@@ -297,12 +297,12 @@ def along(fitted: Any, decision: Any, moved: Any) -> str:
         "path",
         "The best mixture, size by size",
         "One line a domain; its band is the range of its share among mixtures that are nearly as good.",
-        lambda ax: path_with_bands(
+        lambda ax: optimum_path(
             stops.scales[:, 1],
             stops.weights,
-            stops.low,
-            stops.high,
             result.domains,
+            low=stops.low,
+            high=stops.high,
             fitted=fitted_sizes,
             ax=ax,
             title=" ",

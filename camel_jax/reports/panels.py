@@ -67,7 +67,7 @@ def scale_panels(
             "sizes": at,
             "weights": path.weights,
             "domains": fitted.domains,
-            "fitted_up_to": fitted.size_range[1],
+            "fitted": fitted.size_range,
             "note": f"lowest mean loss at {at_tokens}",
         },
     }

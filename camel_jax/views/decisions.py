@@ -149,10 +149,11 @@ def path_columns(path: Any) -> dict[str, Any]:
 
 def plot_path(path: Any, ax: Any = None) -> Any:
     """Best shares against active size, with bands where they were asked for."""
-    from camel_jax.figures.spaces import path_with_bands
+    from camel_jax.figures.mixtures import optimum_path
 
     sizes = [parse_size(x)[1] for x in path.sizes]
-    return path_with_bands(sizes, path.weights, path.low, path.high, path.domains, fitted=path.fitted, ax=ax)
+    bands = {"low": path.low, "high": path.high}
+    return optimum_path(sizes, path.weights, path.domains, **bands, fitted=path.fitted, ax=ax)
 
 
 def budget_view(result: Any) -> View:

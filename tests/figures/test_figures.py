@@ -32,7 +32,7 @@ def panels():
             "high": weights * 1.1,
         },
         "loss_curves": {"recommended": curves, "reference": curves, "names": SETS, "fitted_up_to": 4e8},
-        "optimum_path": {"sizes": sizes, "weights": np.tile(weights, (7, 1)), "domains": SETS, "fitted_up_to": 4e8},
+        "optimum_path": {"sizes": sizes, "weights": np.tile(weights, (7, 1)), "domains": SETS, "fitted": [4e8]},
     }
 
 

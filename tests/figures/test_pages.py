@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from camel_jax.figures import sizes, spaces
+from camel_jax.figures import mixtures, sizes, spaces
 from camel_jax.figures.svg import VARIABLES, page_figure
 from camel_jax.mixture.near_optimal import NearOptimal
 
@@ -50,7 +50,7 @@ def test_the_sample_of_a_near_optimal_set_can_be_drawn():
 def test_paths_have_bands_and_mark_the_sizes_of_the_table():
     at = np.array([1e7, 1e8, 1e9])
     weights = np.array([[0.5, 0.5], [0.4, 0.6], [0.3, 0.7]])
-    ax = spaces.path_with_bands(at, weights, weights - 0.1, weights + 0.1, ["a", "b"], fitted=[1e7, 1e8])
+    ax = mixtures.optimum_path(at, weights, ["a", "b"], low=weights - 0.1, high=weights + 0.1, fitted=[1e7, 1e8])
     assert [line.get_ydata().tolist() for line in ax.lines[:2]] == weights.T.tolist() and len(ax.collections) == 2
     assert ax.lines[2].get_xdata().tolist() == [1e7, 1e8] and any(t.get_text() == "beyond the table" for t in ax.texts)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import camel_jax.mixture.near_optimal  # noqa: F401
+from camel_jax.mixture import barrier
 
 module = sys.modules["camel_jax.mixture.near_optimal"]  # the package has a function of that name
 
@@ -20,7 +21,7 @@ def test_ends_sought_in_groups_are_those_sought_at_once(monkeypatch):
 
     found = []
     for most in (8, 3):
-        monkeypatch.setattr(module, "AT_ONCE", most)
+        monkeypatch.setattr(barrier, "AT_ONCE", most)
         module._extremes.clear_cache()
         near = module.near_optimal(losses, 0.005, domains=["a", "b", "c", "d"], samples=4, starts=4)
         found.append(np.stack([near.low, near.high]))
