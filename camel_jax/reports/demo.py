@@ -143,7 +143,7 @@ def draw_demo(demo: Demo) -> Any:
             ),
         },
         title="From small runs to the mixture of a larger one",
-        note=f"{count_runs(table)} training runs of tiny language models, losses in nats per byte",
+        note=f"{count_runs(table)} training runs of tiny language models whose tokens are bytes",
     )
 
 
