@@ -27,9 +27,8 @@ EVALUATORS = ("camel", "camel_paper", "chinchilla", "concave", "dml", "sodm", "s
 LEVEL = 0.9  # of all intervals
 LARGEST = 2_000_000  # bytes of numbers in a page
 FEW_DRAWS = 16  # members that small versions keep
-FEW_MIXTURES = (
-    96  # and measured mixtures that the nearest is looked for among: with fewer it is farther, and intervals are wider
-)
+# and measured mixtures that the nearest is looked for among: with fewer it is farther, and intervals are wider
+FEW_MIXTURES = 96
 
 
 class Digits(NamedTuple):
