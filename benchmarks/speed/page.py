@@ -1,8 +1,8 @@
 """How large the page of a decision is, and how long a slider's answer takes in a browser without a window.
 
-    python benchmarks/speed/page.py FIT [FIT ...] [--planted 100x240x50] [--domains 100] [--sets 50] [--moves 60] [--out PATH]
+    python benchmarks/speed/page.py FIT [FIT ...] [--planted 100x240x50 ...] [--domains 100] [--sets 50] [--moves 60] [--out PATH]
 
-For every file of a fit, and for a fit of a planted table of DOMAINSxRUNSxSETS (one start, four refits): bytes of its page, and
+For every file of a fit, and for fits of planted tables of DOMAINSxRUNSxSETS (one start, four refits): bytes of its page, and
 milliseconds from a slider's event to the second frame after it, of which two frames are waiting, and of the computing alone; median
 and largest over moves. For a law with random parameters of many domains and sets (32 refits, 128 draws), the bytes of its numbers and
 the computing alone, in the page before it. Needs playwright and Chromium.
@@ -131,7 +131,9 @@ def main() -> None:
     parser.add_argument("fits", nargs="+", type=pathlib.Path)
     parser.add_argument("--domains", type=int, default=100)
     parser.add_argument("--sets", type=int, default=50)
-    parser.add_argument("--planted", metavar="DOMAINSxRUNSxSETS", help="a page of a fit of a planted table, too")
+    parser.add_argument(
+        "--planted", nargs="*", default=[], metavar="DOMAINSxRUNSxSETS", help="pages of fits of planted tables, too"
+    )
     parser.add_argument("--moves", type=int, default=60)
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     args = parser.parse_args()
@@ -157,10 +159,10 @@ def main() -> None:
         tell(path.stem, fitted)
     fitted = many_domains(args.domains, args.sets)
     tell("random parameters", fitted, export_fit(fitted, mean_loss()))
-    if args.planted:
-        fitted = planted_fit(args.planted)
+    for shape in args.planted:
+        fitted = planted_fit(shape)
         page = page_of(fitted, 2)
-        tell(f"planted {args.planted}", fitted)
+        tell(f"planted {shape}", fitted)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class Fit(Readable):
     >>> runs = simulate.study(jax.random.key(0), n_domains=2, n_mixtures=8, sizes=(1e7, 1e8))
     >>> fitted = cj.fit(cj.laws.chinchilla(), runs, key=jax.random.key(1), starts=1, backtests=0)
     >>> fitted.check(), fitted.predict(runs.recipe).shape, fitted.size_range
-    ('1 starts: 1 converged', (48, 2), (10000000.0, 100000000.0))
+    ('1 start: 1 converged', (48, 2), (10000000.0, 100000000.0))
     """
 
     law: Law
@@ -340,7 +340,7 @@ class Fit(Readable):
                     for code, text in status_codes.TEXTS.items()
                     if np.any(status == code)
                 ]
-                parts.append(f"{len(status)} {what}: {', '.join(counts)}")
+                parts.append(f"{len(status)} {what[:-1] if len(status) == 1 else what}: {', '.join(counts)}")
         return "; ".join(parts)
 
 

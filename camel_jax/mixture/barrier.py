@@ -221,6 +221,7 @@ def interior_finish(
     size = start.shape[0]
     n_rows = region.rows.shape[0]
     n_curved = jax.eval_shape(inside, start, args).shape[0]
+    arcs = n_curved > 0 and size > MANY  # steps straight along a curved limit of many domains would be short
 
     def objective(w: Array, smoothing: Array) -> Array:
         return scale * function(w, args, smoothing / scale)
@@ -264,8 +265,20 @@ def interior_finish(
         longest = jnp.minimum(1.0, 0.995 * _longest_step(room[: 2 * size + n_rows], change[: 2 * size + n_rows]))
         factors = longest * jnp.asarray([1.0, 0.5, 0.2, 0.05, 0.005, 1e-4], w.dtype)
 
+        bend = jnp.zeros_like(w)
+        if arcs:
+            across = table[2 * size + n_rows :]
+            bend = _bend(
+                matrix,
+                across,
+                equal,
+                free,
+                inside(w + longest * dw, args) - room[-n_curved:] - longest * change[-n_curved:],
+            )
+            bend = bend / longest**2
+
         def merit(t: Array) -> Array:
-            trial = w + t * dw
+            trial = w + t * dw + t**2 * bend
             room_there = jnp.concatenate([_slacks(trial, region), inside(trial, args)])
             total = objective(trial, smoothing) + mu * barrier_of(room_there)
             return jnp.where(jnp.all(room_there > 0) & jnp.isfinite(total), total, jnp.inf)
@@ -276,7 +289,7 @@ def interior_finish(
         pick = jnp.argmax(good)
         moved = jnp.any(good)
         t = jnp.where(moved, factors[pick], 0.0)
-        new = w + t * dw
+        new = w + t * dw + t**2 * bend
         d_step = mu / room - duals - duals / room * change
         t_dual = jnp.minimum(1.0, 0.995 * _longest_step(duals, d_step))
         new_room = jnp.concatenate([_slacks(new, region), inside(new, args)])
@@ -325,6 +338,19 @@ def interior_finish(
         steps=count,
         status=jnp.where(status < 0, MAX_STEPS, status),
     )
+
+
+def _bend(matrix: Array, across: Array, equal: Array, free: Array, gap: Array) -> Array:
+    """The second-order correction of a step, (K,): what takes back the room that curved limits lose along it beyond first order.
+
+    Args:
+      matrix: (K, K), of the Newton system. across: (c, K), derivatives of the room. equal, free: of the region.
+      gap: (c,), room at the end of the step less that of first order.
+    """
+    ways = jnp.stack([newton_step(matrix, row, equal, free) for row in across], -1)
+    taken = across @ ways
+    unit = jnp.maximum(jnp.max(jnp.abs(taken)), jnp.finfo(gap.dtype).tiny)
+    return ways @ jnp.linalg.solve(taken + 1e-12 * unit * jnp.eye(len(gap)), -jnp.minimum(gap, 0.0))
 
 
 def each(function: Callable[..., Any], points: Array, *more: Array) -> Any:

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
@@ -22,6 +21,27 @@ from camel_jax.mixture.problem import Curved, inside_curved
 from camel_jax.types import Array
 
 HALVINGS, AT_ONCE = 40, 64
+CORNERS = 4  # extremes that a random mixture lies between
+
+
+def _reach(
+    goal: Goal, outcomes: Any, curved: Curved, level: Array, inner: Array, direction: Array, most: Array
+) -> Array:
+    """How far one can go from a mixture along a direction and stay in the set, at most ``most``."""
+
+    def good(t: Array) -> Array:
+        w = inner + t * direction
+        legal = jnp.all(inside_curved(w, curved) > 0)
+        return legal & (objectives.goal_cost(goal, outcomes, w, jnp.zeros(())) <= level)
+
+    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        near, far = ends
+        middle = 0.5 * (near + far)
+        ok = good(middle)
+        return jnp.where(ok, middle, near), jnp.where(ok, far, middle)
+
+    reached = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(most), most))[0]
+    return jnp.where(good(most), most, reached)
 
 
 @functools.partial(jax.jit, static_argnames=("still", "goal"))
@@ -60,33 +80,42 @@ def extremes_along_lines(
         """The last mixture along a direction that is in the set."""
         d = project(d)
         most = jnp.minimum(barrier.longest_step(inner, d, region), 1e12)
-
-        def good(t: Array) -> Array:
-            w = inner + t * d
-            legal = jnp.all(inside_curved(w, curved) > 0)
-            return legal & (objectives.goal_cost(goal, outcomes, w, jnp.zeros(())) <= level)
-
-        def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-            near, far = ends
-            middle = 0.5 * (near + far)
-            ok = good(middle)
-            return jnp.where(ok, middle, near), jnp.where(ok, far, middle)
-
-        reached = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(most), most))[0]
-        return inner + jnp.where(good(most), most, reached) * d
+        return inner + _reach(goal, outcomes, curved, level, inner, d, most) * d
 
     straight = jnp.eye(len(inner)) - inner
     ways = jnp.concatenate([inverse, -inverse, straight, -straight])
     return jax.lax.map(edge, ways / jnp.max(jnp.abs(ways), axis=1, keepdims=True), batch_size=AT_ONCE)
 
 
-def middle_of(mixtures: np.ndarray, inner: np.ndarray, region: Region, cost: Any, level: float) -> np.ndarray:
-    """A mixture amid a sample (n, K) of the set and strictly inside it, or ``inner`` where their mean is not.
+@functools.partial(jax.jit, static_argnames=("still", "goal", "samples"))
+def between_extremes(
+    still: Any,
+    moving: Any,
+    goal: Goal,
+    curved: Curved,
+    inner: Array,
+    level: Array,
+    extremes: Array,
+    key: Array,
+    samples: int,
+) -> Array:
+    """Random mixtures of the set, (samples, K), each between some of its extremes, far ones sooner than near ones.
+
+    Where the set is not convex, one that falls outside is drawn toward ``inner`` until it is in the set.
 
     Args:
-      mixtures: the sample. inner: (K,), inside. region: of the linear limits.
-      cost: function of mixtures (n, K) to costs (n,). level: cost that still counts.
+      still, moving, goal, curved, inner, level: as for ``extremes_along_lines``.
+      extremes: (n, K), mixtures of the set.
+      key: a ``jax.random`` key. samples: how many.
     """
-    middle = 0.5 * inner + 0.5 * mixtures.mean(0)
-    roomy = np.all(np.where(region.free, np.minimum(middle - region.lower, region.upper - middle), 1.0) > 0)
-    return middle if roomy and cost(np.stack([middle, middle]))[0] < level else inner
+    outcomes = moving if still is None else still
+    far = jnp.sum(jnp.abs(extremes - inner), axis=1) + 1e-12
+    far = far / jnp.sum(far)
+
+    def one(key: Array) -> Array:
+        pick, part = jax.random.split(key)
+        some = extremes[jax.random.choice(pick, len(extremes), (CORNERS,), p=far)]
+        direction = jax.random.dirichlet(part, jnp.ones(CORNERS)) @ some - inner
+        return inner + _reach(goal, outcomes, curved, level, inner, direction, jnp.ones(())) * direction
+
+    return jax.vmap(one)(jax.random.split(key, samples))

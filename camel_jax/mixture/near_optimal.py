@@ -12,7 +12,7 @@ import numpy as np
 
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
-from camel_jax.mixture.lines import extremes_along_lines, middle_of
+from camel_jax.mixture.lines import between_extremes, extremes_along_lines
 from camel_jax.mixture.narrow import Narrow, narrowed, widened
 from camel_jax.mixture.newton_step import MANY
 from camel_jax.mixture.objectives import Goal
@@ -25,6 +25,7 @@ from camel_jax.types import Array
 from camel_jax.views.view import Readable, View
 
 MOST_SEARCHED = 128  # domains beyond which ranges are found along lines alone
+FROM_BEST = 0.05  # part of the way from the best mixture to an inner one at which these lines begin
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -153,19 +154,33 @@ def _near(problem: Problem, solution: Solution, within: float, samples: int, key
     small, narrow = narrowed(region)
     same = (still, moving, problem.goal, small, narrow, problem.curved)
     inner = inner if narrow is None else inner[narrow.index]
-    drawn = np.asarray(widened(narrow, _spread(*same, inner, level, key, samples)))
-    found = np.zeros((0, len(names)))
-    if narrow is None and len(names) > MANY:
-        cost = lambda w: np.asarray(costs_and_slopes(still, moving, problem.goal, w)[0])  # noqa: E731
-        middle = middle_of(drawn, inner, region, cost, level)
-        edges = extremes_along_lines(still, moving, problem.goal, region, problem.curved, middle, jnp.asarray(level))
-        found = np.maximum(np.asarray(edges), region.lower)
+    found = solution.weights[None]
+    if narrow is None and len(names) > MANY:  # a random walk would hardly move among so many limits that are near
+        line = (still, moving, problem.goal)
+        nearer = (1 - FROM_BEST) * solution.weights + FROM_BEST * inner  # a set is widest about its best mixture
+        start = nearer if strictly_inside(problem, region, nearer, level) else inner
+        edges = np.asarray(extremes_along_lines(*line, region, problem.curved, start, jnp.asarray(level)))
+        edges = np.where(np.isfinite(edges).all(1, keepdims=True), np.maximum(edges, region.lower), solution.weights)
+        drawn = between_extremes(*line, problem.curved, start, jnp.asarray(level), edges, key, samples)
+        found = np.concatenate([found, edges])
+    else:
+        drawn = _spread(*same, inner, level, key, samples)
+    drawn = np.asarray(widened(narrow, drawn))
     if len(small.center) <= MOST_SEARCHED:
-        found = np.concatenate([found, np.asarray(widened(narrow, _extremes(*same, inner, level)))])
-    found = found[np.all(np.isfinite(found), 1)]
+        ends = np.asarray(widened(narrow, _extremes(*same, inner, level)))
+        found = np.concatenate([found, ends[np.isfinite(ends).all(1)]])
     # the barrier stops a hair short of the edge of the set
-    everything = np.concatenate([solution.weights[None], found, drawn])
+    everything = np.concatenate([found, drawn])
     return NearOptimal(*done, everything.min(0), everything.max(0), names, drawn)
+
+
+def strictly_inside(problem: Problem, region: Region, weights: np.ndarray, level: float) -> bool:
+    """Whether a mixture has room to every limit and costs less than a level."""
+    still, moving = split_function(problem.outcomes)
+    room = np.where(region.free, np.minimum(weights - region.lower, region.upper - weights), 1.0)
+    legal = np.all(room > 0) and np.all(region.rows @ weights < region.limits)
+    legal = legal and bool(jnp.all(inside_curved(jnp.asarray(weights), problem.curved) > 0))
+    return legal and costs_and_slopes(still, moving, problem.goal, np.stack([weights] * 2))[0][0] < level
 
 
 @functools.partial(jax.jit, static_argnames=("still", "goal"))

@@ -14,12 +14,16 @@ import numpy as np
 from camel_jax.mixture import barrier, objectives
 from camel_jax.mixture.barrier import Region
 from camel_jax.mixture.gains import gains_over, within_shares
+from camel_jax.mixture.narrow import Narrow, narrowed, widened
+from camel_jax.mixture.newton_step import MANY
 from camel_jax.mixture.objectives import Goal, Objective, as_objective
 from camel_jax.mixture.problem import Curved, inside_curved, problem_of, split_function
 from camel_jax.mixture.search import costs_and_slopes, random_starts, solve, toward_center, violation_of_count
 from camel_jax.recipes.outcome import Outcomes
 from camel_jax.types import Array
 from camel_jax.views.view import Readable, View
+
+OTHERS, FEW_OTHERS = 7, 1  # random starts at a level beside the best of the first objective; of many domains
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -129,18 +133,12 @@ def pareto_front(
             else best_two.weights
         )
         if points > 2:
-            found = np.asarray(
-                _trade(
-                    still,
-                    moving,
-                    one.goal,
-                    two.goal,
-                    region._replace(center=center),
-                    one.curved,
-                    np.concatenate([best_one.weights[None], random_starts(key, 7, len(center))]),
-                    levels,
-                )
-            )
+            small, narrow = narrowed(region._replace(center=center))
+            toward = best_one.weights if narrow is None else best_one.weights[narrow.index]
+            others = random_starts(key, FEW_OTHERS if len(toward) > MANY else OTHERS, len(toward))
+            targets = np.concatenate([toward[None], others])
+            found = _trade(still, moving, one.goal, two.goal, small, narrow, one.curved, targets, levels, worst - least)
+            found = np.asarray(widened(narrow, found))
             weights = np.concatenate([ends[1:], found[np.all(np.isfinite(found), 1)], ends[:1]])[::-1]
     a, b = (np.asarray(costs_and_slopes(still, moving, p.goal, weights)[0]) for p in (one, two))
     beaten = [
@@ -167,26 +165,37 @@ def _trade(
     one: Goal,
     two: Goal,
     region: Region,
+    narrow: Narrow | None,
     curved: Curved,
     targets: Array,
     levels: Array,
+    between: Array,
 ) -> Array:
-    """For every level of the second cost, the mixture of least first cost, (P, K), from starts toward targets (n, K)."""
+    """For every level of the second cost, the mixture of least first cost, (P, K), from starts toward targets (n, K).
+
+    ``between`` is how far the second costs of the two ends are apart, the unit in which room below a level is measured.
+    Of many domains one start is finished after another, since their second derivatives at once would fill the memory.
+    """
     outcomes = moving if still is None else still
-    unit = jnp.maximum(levels[-1] - levels[0], 1e-12)
+    unit = jnp.maximum(between, 1e-12)
+    one_by_one = targets.shape[1] > MANY
+
+    def at_each(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
+        return functools.partial(jax.lax.map, function) if one_by_one else jax.vmap(function)
 
     def function(w: Array, level: Array, smoothing: Array) -> Array:
         del level
-        return objectives.goal_cost(one, outcomes, w, smoothing)
+        return objectives.goal_cost(one, outcomes, widened(narrow, w), smoothing)
 
     def inside(w: Array, level: Array) -> Array:
-        room = (level - objectives.goal_cost(two, outcomes, w, 1e-6 * unit)) / unit
-        return jnp.append(inside_curved(w, curved), room)
+        whole = widened(narrow, w)
+        room = (level - objectives.goal_cost(two, outcomes, whole, 1e-6 * unit)) / unit
+        return jnp.append(inside_curved(whole, curved), room)
 
     def best(level: Array) -> Array:
         starts = jax.vmap(lambda target: barrier.retract(target, region, inside, level))(targets)
         scale = barrier.objective_scale(function, starts[:2], region, level)
-        slow = one.risk != "mean"
+        corners = one.risk != "mean"
 
         def finish(start: Array) -> barrier.Finish:
             return barrier.interior_finish(
@@ -196,13 +205,13 @@ def _trade(
                 region,
                 level,
                 scale,
-                max_steps=150 if slow else 80,
-                last_barrier=1e-7 if slow else 1e-9,
-                power=1.0 if slow else 1.5,
+                max_steps=150 if corners else 80,
+                last_barrier=1e-7 if corners else 1e-9,
+                power=1.0 if corners else 1.5,
             )
 
-        found = jax.vmap(finish)(starts)
+        found = at_each(finish)(starts)
         pick = jnp.argmin(found.value)
         return jnp.where(jnp.isfinite(found.value[pick]), found.weights[pick], jnp.nan)
 
-    return jax.vmap(best)(levels)
+    return at_each(best)(levels)

@@ -18,6 +18,7 @@ from camel_jax.types import Array
 
 FAR = 4.0  # times the largest fitted size, beyond which back-tests say little of intervals
 MARGIN = 0.0005  # of a share: measured shares are kept to three digits
+NAMED = 6  # shares beyond those measured that are named, the farthest out
 UNSURE = "no run of the table mixes domains, so draws cannot say which mixture is better"
 
 
@@ -191,12 +192,13 @@ def _mixtures(fit: Any, weights: np.ndarray) -> list[str]:
     outside = []
     for k, name in enumerate(fit.domains):
         least, most = weights[:, k].min(), weights[:, k].max()
-        if most > high[k] + MARGIN:
-            outside.append(f"{name} {100 * most:.1f} % (at most {100 * high[k]:.1f} % was measured)")
-        if least < low[k] - MARGIN:
-            outside.append(f"{name} {100 * least:.1f} % (at least {100 * low[k]:.1f} % was measured)")
+        for share, edge, which in ((most, high[k], "at most"), (least, low[k], "at least")):
+            if (beyond := share - edge if which == "at most" else edge - share) > MARGIN:
+                outside.append((beyond, f"{name} {100 * share:.1f} % ({which} {100 * edge:.1f} % was measured)"))
     if outside:
-        lines.append(f"shares beyond those measured: {', '.join(outside)}")
+        told = outside if len(outside) <= NAMED else sorted(outside, key=lambda one: -one[0])[:NAMED]
+        more = f" and {len(outside) - NAMED} more" if len(outside) > NAMED else ""
+        lines.append(f"shares beyond those measured: {', '.join(words for _, words in told)}{more}")
     away = away_from(known, weights)
     farthest = np.lexsort((away.nearest, away.hull))[-1]
     whose = "the mixture" if len(weights) == 1 else "the farthest mixture"

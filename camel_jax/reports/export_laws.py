@@ -57,8 +57,15 @@ TIERS = (
     Digits("f32", "f32", FEW_DRAWS // 2, "f32"),
     Digits("f32", "f32", FEW_DRAWS // 2, "f24"),
     Digits("f32", "f32", FEW_DRAWS // 2, "f24", FEW_MIXTURES),
+    Digits("f32", "f32", FEW_DRAWS // 2, "f16", FEW_MIXTURES),
 )
-TOLD = {"f64": "double precision", "f24": "16 binary digits", "f48": "36 binary digits", "f32": "24 binary digits"}
+TOLD = {
+    "f64": "double precision",
+    "f48": "36 binary digits",
+    "f32": "24 binary digits",
+    "f24": "16 binary digits",
+    "f16": "8 binary digits",
+}
 
 
 def pack(values: Any, kind: str = "f64") -> dict[str, Any]:
@@ -66,7 +73,8 @@ def pack(values: Any, kind: str = "f64") -> dict[str, Any]:
 
     Args:
       values: of any shape.
-      kind: f64, f48 (the upper six bytes of a double, rounded), f32, f24 (the upper three bytes of a single, rounded) or i32.
+      kind: f64, f48 (the upper six bytes of a double, rounded), f32, f24 and f16 (the upper three and two bytes of a single,
+        rounded) or i32.
 
     >>> pack([1.0, 2.0])["data"], pack([1.0], "f48")["data"]
     ('AAAAAAAA8D8AAAAAAAAAQA==', 'AAAAAPA/')
@@ -76,10 +84,11 @@ def pack(values: Any, kind: str = "f64") -> dict[str, Any]:
         bits = np.ascontiguousarray(array, "<f8").view("<u8")
         rounded = np.where(np.isfinite(array), bits + np.uint64(0x8000), bits)
         raw = rounded.reshape(-1, 1).view(np.uint8)[:, 2:].tobytes()
-    elif kind == "f24":
+    elif kind in ("f24", "f16"):
+        dropped = 1 if kind == "f24" else 2
         bits = np.ascontiguousarray(array, "<f4").view("<u4")
-        rounded = np.where(np.isfinite(array), bits + np.uint32(0x80), bits)
-        raw = rounded.astype("<u4").reshape(-1, 1).view(np.uint8)[:, 1:].tobytes()
+        rounded = np.where(np.isfinite(array), bits + np.uint32(0x80 << 8 * (dropped - 1)), bits)
+        raw = rounded.astype("<u4").reshape(-1, 1).view(np.uint8)[:, dropped:].tobytes()
     else:
         raw = np.ascontiguousarray(array, {"f64": "<f8", "f32": "<f4", "i32": "<i4"}[kind]).tobytes()
     return {"shape": list(array.shape), "kind": kind, "data": base64.b64encode(raw).decode()}

@@ -57,11 +57,12 @@ def mixture(fitted: Any, decision: Any) -> str:
     top = float(np.nanmax(np.concatenate([result.weights, result.reference, high])))
     order = np.argsort(-result.weights, kind="stable") if count > 12 else np.arange(count)
     rows = []
-    for k in order:
+    for place, k in enumerate(order):
         w, r = float(result.weights[k]), float(result.reference[k])
+        drawn = place < part.ROWS or w >= 5e-4  # what is folded away and not taken is told in numbers alone
         row = [
             name(result.domains[k]),
-            part.share_bar(w, r, low[k], high[k], top),
+            part.share_bar(w, r, low[k], high[k], top) if drawn else "",
             f"<strong>{percent(w)}</strong>",
             percent(r),
         ]

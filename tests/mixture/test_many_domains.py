@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import optimize
 
 from camel_jax.mixture import search
 from camel_jax.mixture.limits import parse_limits
 from camel_jax.mixture.narrow import narrowed
 from camel_jax.mixture.newton_step import MANY, curvature, modified_cholesky_solve, shifted_solve
+from camel_jax.mixture.objectives import single_set
 from camel_jax.mixture.optimize import optimize_mixture
+from camel_jax.mixture.pareto import pareto_front
 from camel_jax.mixture.problem import make_problem, split_function
 from camel_jax.mixture.regions import feasible_region
 
@@ -32,6 +35,42 @@ def test_the_optimum_of_many_domains_is_the_closed_form():
     exact = scale.mean(0) ** (2 / 3)
     np.testing.assert_allclose(best.weights, exact / exact.sum(), atol=1e-7)
     assert best.status == "converged" and best.certificate.gap < 1e-6 * best.value.point
+
+
+def tilted(prior: np.ndarray, slopes: np.ndarray, distance: float) -> np.ndarray:
+    """The mixture of least ``slopes @ w`` within a KL divergence of a prior: the prior times ``exp(-rate slopes)``."""
+
+    def at(rate: float) -> np.ndarray:
+        w = prior * np.exp(-rate * (slopes - slopes.min()))
+        return w / w.sum()
+
+    rate = optimize.brentq(lambda rate: at(rate) @ np.log(np.maximum(at(rate), 1e-300) / prior) - distance, 0.0, 50.0)
+    return at(rate)
+
+
+def test_a_limit_that_curves_is_followed_between_many_domains():
+    rng = np.random.default_rng(3)
+    prior, slopes = rng.dirichlet(np.full(NUMBER, 0.5)) + 1e-5, rng.standard_normal(NUMBER)
+    prior /= prior.sum()
+    names = [f"d{k}" for k in range(NUMBER)]
+    best = optimize_mixture(lambda w: (3.0 + slopes @ w)[None], domains=names, kl=(prior, 1.0), starts=2, relax=0.0)
+    assert best.status == "converged"
+    np.testing.assert_allclose(best.weights, tilted(prior, slopes, 1.0), atol=1e-6)
+
+
+def test_a_front_between_many_domains_is_the_closed_form():
+    rng = np.random.default_rng(4)
+    prior, slopes = rng.dirichlet(np.full(NUMBER, 0.5)) + 1e-5, jnp.asarray(rng.standard_normal(NUMBER))
+    prior /= prior.sum()
+
+    def losses(w):
+        return jnp.stack([3.0 + slopes @ w, 1.0 + jnp.sum(w * jnp.log(jnp.maximum(w, 1e-300) / prior))])
+
+    names = [f"d{k}" for k in range(NUMBER)]
+    front = pareto_front(losses, single_set(0), single_set(1), 4, domains=names, starts=2)
+    assert len(front.weights) == 4
+    for weights, second in zip(front.weights[1:-1], front.second[1:-1], strict=True):
+        np.testing.assert_allclose(weights, tilted(prior, np.asarray(slopes), second - 1.0), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [MANY, MANY + 1])

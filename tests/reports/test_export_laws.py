@@ -161,7 +161,7 @@ def test_fewer_digits_and_draws_keep_a_page_small_and_are_told(simulated, tmp_pa
     told = in_page(fitted, recipe, tmp_path, largest=int(0.8 * size))
     assert worst(told, "forecast", cj.predict_interval(fitted, recipe)) < 1e-8
     least = export_fit(fitted, cj.mean_loss(), largest=1)
-    assert least["discrepancy"]["mixtures"]["kind"] == least["field"]["mixtures"]["kind"] == "f24"
+    assert least["discrepancy"]["mixtures"]["kind"] == least["field"]["mixtures"]["kind"] == "f16"
     told = in_page(fitted, recipe, tmp_path, largest=1)
     points = np.array([one["forecast"]["point"] for one in told])
     assert 1e-12 < np.abs(points / np.asarray(fitted.predict(recipe)) - 1).max() < 1e-4
@@ -200,8 +200,8 @@ def test_special_functions(tmp_path):
 
 def test_packed_numbers_keep_the_digits_that_they_promise(tmp_path):
     values = np.concatenate([np.random.default_rng(0).normal(size=99) * 10.0 ** np.arange(-49, 50), [0.0, -0.0, 1.0]])
-    for kind, error in (("f64", 0.0), ("f48", 2.0**-36), ("f32", 2.0**-24)):
-        some = values if kind != "f32" else values[np.abs(np.log10(np.abs(values) + 1e-300)) < 30]
+    for kind, error in (("f64", 0.0), ("f48", 2.0**-36), ("f32", 2.0**-24), ("f24", 2.0**-16), ("f16", 2.0**-8)):
+        some = values if kind in ("f64", "f48") else values[np.abs(np.log10(np.abs(values) + 1e-300)) < 30]
         told = run_node("told = [...unpack(given).data];", pack(some, kind), tmp_path)
         np.testing.assert_allclose(np.array(told, float), some, rtol=error, atol=0)
 

@@ -7,12 +7,12 @@ function bytesOf(text) {
   return out;
 }
 
-// An array {shape, data} from its packed form: base64 of little-endian numbers, "f48" being the upper six bytes of a double, "f24" the upper three
-// of a single.
+// An array {shape, data} from its packed form: base64 of little-endian numbers, "f48" being the upper six bytes of a double, "f24" and "f16"
+// the upper three and two of a single.
 function unpack(packed) {
   const bytes = bytesOf(packed.data);
   const little = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
-  const width = { f64: 8, f48: 6, f32: 4, f24: 3, i32: 4 }[packed.kind];
+  const width = { f64: 8, f48: 6, f32: 4, f24: 3, f16: 2, i32: 4 }[packed.kind];
   const count = bytes.length / width;
   let data;
   if (packed.kind === "f64" && little) {
@@ -25,8 +25,8 @@ function unpack(packed) {
       if (packed.kind === "f32") data[i] = view.getFloat32(4 * i, true);
       else if (packed.kind === "i32") data[i] = view.getInt32(4 * i, true);
       else if (packed.kind === "f64") data[i] = view.getFloat64(8 * i, true);
-      else if (packed.kind === "f24") {
-        for (let b = 0; b < 3; b += 1) whole.setUint8(b + 1, bytes[3 * i + b]);
+      else if (width < 4) {
+        for (let b = 0; b < width; b += 1) whole.setUint8(4 - width + b, bytes[width * i + b]);
         data[i] = whole.getFloat32(0, true);
       } else {
         for (let b = 0; b < 6; b += 1) whole.setUint8(b + 2, bytes[6 * i + b]);

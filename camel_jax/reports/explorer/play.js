@@ -315,11 +315,10 @@ class Play {
       drawn("line", { class: "zero", x1: "50%", x2: "50%", y1: 2, y2: 32 }),
       drawn("rect", { class: gain.point >= 0 ? "better" : "worse", x: at(from), width: `${(48 * (to - from)) / reach}%`, y: 9, height: 16 }),
       drawn("line", { class: "whisker", x1: at(gain.low), x2: at(gain.high), y1: 17, y2: 17 }));
-    const outside = this.domains.filter((_, k) => {
-      const [low, high] = [this.told.measured[0][k], this.told.measured[1][k]];
-      return this.weights[k] > high + 5e-4 || this.weights[k] < low - 5e-4;
-    });
-    const few = outside.slice(0, 3).join(", ") + (outside.length > 3 ? ` and ${outside.length - 3} more` : "");
+    const [low, high] = this.told.measured;
+    const beyond = this.domains.map((_, k) => Math.max(this.weights[k] - high[k], low[k] - this.weights[k]));
+    const outside = [...beyond.keys()].filter((k) => beyond[k] > 5e-4).sort((a, b) => beyond[b] - beyond[a]);
+    const few = outside.slice(0, 3).map((k) => this.domains[k]).join(", ") + (outside.length > 3 ? ` and ${outside.length - 3} more` : "");
     byId("distance").textContent = `Nearest measured mixture: ${this.outlook.nearest(recipe.weights).toFixed(3)} away (distance of shares)`
       + (outside.length ? `; beyond measured shares: ${few}` : "");
   }
