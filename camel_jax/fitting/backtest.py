@@ -6,6 +6,7 @@ show makes the width of intervals, corrects predictions, and says how far the re
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from camel_jax.prediction.discrepancy import (
     Discrepancy,
     error_quantiles,
     leverages,
+    rows_within,
     table_discrepancy,
 )
 from camel_jax.prediction.error_prior import ErrorPrior, Seen, robust_variance, scale_errors, within_scale
@@ -70,12 +72,21 @@ class Judged(NamedTuple):
       seen: errors at every size above those that were fitted, of fits to two sizes or more.
       strength: of the residual field, in [0, 1].
       mixture_share: see ``mixture_share``.
+      within: the error within the table over that of the prior; see ``error_over_prior``.
     """
 
     tests: tuple[BackTest, ...]
     seen: tuple[Seen, ...]
     strength: float
     mixture_share: float
+    within: float
+
+
+class Scatter(NamedTuple):
+    """Mean square of the errors at a held-out size about their mean, over what the prior expects, and from how many runs."""
+
+    ratio: float
+    runs: int
 
 
 class _Held(NamedTuple):
@@ -145,11 +156,13 @@ def judge_forward(
         held.insert(0, one._replace(slope_variance=0.0, slopes=0) if told_slopes else one)
     strength = _field_strength(held, runs) if field else 0.0
     seen: list[Seen] = []
-    told = []
+    told, scatter = [], []
     for one in held:
-        told.append(_judge(one, runs, strength, prior, seen))
+        test, apart = _judge(one, runs, strength, prior, seen, error_over_prior(scatter, prior))
+        told.append(test)
+        scatter.append(apart)
         seen += _errors_above(one, runs, strength, prior)
-    return Judged(tuple(told), tuple(seen), strength, mixture_share(told))
+    return Judged(tuple(told), tuple(seen), strength, mixture_share(told), error_over_prior(scatter, prior))
 
 
 def _hold_out(
@@ -242,20 +255,24 @@ def law_discrepancy(
     return table_discrepancy(runs, scale, weights, slopes, mixture_share=share, **settings)
 
 
-def _judge(one: _Held, runs: Runs, strength: float, prior: ErrorPrior, seen: Sequence[Seen]) -> BackTest:
-    """Error and coverage at the held-out size, as the smaller back-tests let expect them."""
+def _judge(
+    one: _Held, runs: Runs, strength: float, prior: ErrorPrior, seen: Sequence[Seen], within: float
+) -> tuple[BackTest, Scatter]:
+    """Error and coverage at the held-out size, as the smaller back-tests let expect them, and how errors scatter there."""
     at = _rows_at(runs, one.size)
     d = _discrepancy(one, runs, seen, prior)
     recipe: Recipe = select_recipe(runs.recipe, at)
     error = one.left(strength)[at] - expected_slowing(d, one.step) * one.fall[at]
     known = np.isfinite(error)
     if not known.any():
-        return BackTest(one.size)
+        return BackTest(one.size), Scatter(1.0, 0)
+    expected = np.asarray(rows_within(d, dataclasses.replace(recipe, supply=None)))
+    d = d._replace(scale=within * d.scale)
     low, high = error_quantiles(d, recipe, np.zeros((1, 1)), np.ones((1, 1)), LEVEL)
     tested = select(runs, at)
     mass = np.where(known, row_weights(tested)[:, None], 0.0)
     inside = (np.nan_to_num(error) >= low) & (np.nan_to_num(error) <= high)
-    return BackTest(
+    test = BackTest(
         one.size,
         _mean_relative(error, mass),
         float(np.sum(mass * inside) / mass.sum()),
@@ -264,6 +281,41 @@ def _judge(one: _Held, runs: Runs, strength: float, prior: ErrorPrior, seen: Seq
         one.slopes,
         _mean_relative(blind_errors(error, tested, mass), mass),
     )
+    return test, scatter_at(error / expected, mass, len(np.unique(np.asarray(tested.run))))
+
+
+def scatter_at(errors: np.ndarray, mass: np.ndarray, runs: int) -> Scatter:
+    """How errors at a held-out size scatter about the mean of each set.
+
+    Args:
+      errors: (R, V) over what is expected of them, NaN where not measured. mass: (R, V) weights, zero there.
+      runs: how many runs the rows are of.
+
+    >>> scatter_at(np.array([[1.0], [-1.0]]), np.ones((2, 1)), 2)
+    Scatter(ratio=2.0, runs=2)
+    """
+    if runs < 2:
+        return Scatter(1.0, 0)
+    errors = np.where(mass > 0, errors, 0.0)
+    apart = errors - (mass * errors).sum(0) / np.maximum(mass.sum(0), 1e-300)
+    typical = 1.4826 * np.median(np.abs(apart[mass > 0]))
+    apart = np.clip(apart, -4.0 * typical, 4.0 * typical)  # one run that does not belong must not decide
+    return Scatter(float((mass * apart**2).sum() / mass.sum() * runs / (runs - 1)), runs)
+
+
+def error_over_prior(scatter: Sequence[Scatter], prior: ErrorPrior) -> float:
+    """The error within a table over that of the prior, at most 1, from how errors scatter at sizes that were held out.
+
+    They cannot be smaller there than within the table, so that small ones say that the prior is too wide, while large ones may come
+    from the way beyond. The prior counts as many runs as its floor does: the fewer runs were held out, the nearer to 1.
+
+    >>> from camel_jax.prediction.error_prior import error_prior
+    >>> [round(error_over_prior([Scatter(0.25, n)], error_prior("camel")), 2) for n in (0, 7, 1000)]
+    [1.0, 0.79, 0.51]
+    """
+    runs = sum(one.runs for one in scatter)
+    told = sum(one.runs * min(one.ratio, 1.0) for one in scatter)
+    return float(np.sqrt((prior.floor_runs + told) / (prior.floor_runs + runs)))
 
 
 def _mean_relative(error: np.ndarray, mass: np.ndarray) -> float:

@@ -187,7 +187,7 @@ def asking_fit(
     scale = within_scale(prior, robust_variance(residuals, row_mass), len(np.unique(np.asarray(runs.run))))
     one_size = len(scales(runs)) == 1
     slopes = scale_errors(prior, judged.seen, scale, one_size=one_size, unmixed=is_unmixed(runs))
-    discrepancy = law_discrepancy(runs, scale, row_mass, slopes, prior, judged.mixture_share)
+    discrepancy = law_discrepancy(runs, judged.within * scale, row_mass, slopes, prior, judged.mixture_share)
     largest = float(np.max(scaled.recipe.n_active)), float(np.max(scaled.recipe.tokens))
     step = law_fall(law, members, step_beyond(*largest, np.asarray(discrepancy.mean), data.recipe), *largest)[0]
     return Fit(

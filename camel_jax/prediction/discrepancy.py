@@ -154,7 +154,8 @@ def error_within(d: Discrepancy, recipe: Recipe) -> Array:
 
 
 @jax.jit
-def _error_within_rows(d: Discrepancy, recipe: Recipe) -> Array:
+def rows_within(d: Discrepancy, recipe: Recipe) -> Array:
+    """``error_within`` of recipes with a leading axis R, (R, V)."""
     return jax.lax.map(partial(error_within, d), recipe, batch_size=256)
 
 
@@ -183,7 +184,7 @@ def error_quantiles(
     """
     reach = leverages(d, recipe)[:, None, None]
     within = (
-        np.asarray(_error_within_rows(d, dataclasses.replace(recipe, supply=None)))[:, None] ** 2
+        np.asarray(rows_within(d, dataclasses.replace(recipe, supply=None)))[:, None] ** 2
         * np.asarray(remaining)[:, None]
     )
     d = Discrepancy(*(np.asarray(x) for x in d))
