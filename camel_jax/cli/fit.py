@@ -15,7 +15,7 @@ from camel_jax.cli.console import print_evidence, print_json, print_table, say, 
 from camel_jax.cli.downstream import add_benchmarks, print_benchmarks, read_benchmark_table
 from camel_jax.cli.fit_many import fit_folder
 from camel_jax.cli.options import Json, Map, Seed, parse_map
-from camel_jax.cli.output import claim, hold
+from camel_jax.cli.output import claim, goes_on, hold, stopped
 from camel_jax.runtime import start_engine
 from camel_jax.storage import check_target, discard_unfinished
 
@@ -98,6 +98,8 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a law to a table of runs and save it, with a benchmark law (losses to accuracies) where accuracies are given."""
+    if resume is not None:
+        goes_on(f"the same command, started again, goes on from {resume}")
     if out_dir is not None:
         single = {"--out": out, "--benchmarks": benchmarks, "--tasks": tasks, "--bayes": bayes or None}
         if wrong := [name for name, value in (single | {"--distributed": distributed or None}).items() if value]:
@@ -229,7 +231,7 @@ def only_our_lines() -> None:
 def _end_with_the_group(reason: str) -> None:
     """End this process at once: what it waits for will not come."""
     discard_unfinished()
-    say(f"error: {reason}: this process ends, too")
+    say(stopped(f"error: {reason}: this process ends, too"))
     os._exit(2)
 
 

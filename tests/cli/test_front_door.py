@@ -11,7 +11,7 @@ import typer
 from commands import call, own_flags, refused  # noqa: F401  (own_flags is used by its name)
 
 import camel_jax
-from camel_jax.cli import COMMANDS, app
+from camel_jax.cli.commands import COMMANDS, app
 from camel_jax.cli.examples import EXAMPLES
 from camel_jax.cli.options import TOPICS
 
@@ -93,13 +93,29 @@ def test_a_missing_package_is_one_line_with_its_extra(package, module, extra):
     code = f"""import importlib, sys
 sys.modules[{package!r}] = None
 from camel_jax import cli
+from camel_jax.cli.commands import app
 def needs():
     importlib.import_module({module!r})
-cli.app.command("needs")(needs)
+app.command("needs")(needs)
 cli.main(["needs"])"""
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stdout == ""
     assert re.fullmatch(rf"error: .* needs {package}: pip install 'camel-jax\[{extra}\]'\n", done.stderr)
+
+
+def test_an_interrupt_while_the_commands_are_loaded_is_one_line():
+    code = """import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from camel_jax import cli
+class Waits:
+    def find_spec(self, name, *rest):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+sys.meta_path.insert(0, Waits())
+cli.main()"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_parquet_names_its_extra(tmp_path, monkeypatch):
