@@ -15,7 +15,7 @@ from common.tested_code import ROOT
 COUNT = 4  # processes of a distributed job
 TABLES = [f"t{i}.csv" for i in range(12)]
 RECIPES = "run,size,tokens,mix/math,mix/knowledge\n" + "".join(
-    f"{run},6224,200K,{share},{1 - share}\n" for run, share in {"a": 0.25, "b": 0.5, "c": 0.75}.items()
+    f"{run},6224,100K,{share},{1 - share}\n" for run, share in {"a": 0.25, "b": 0.5, "c": 0.75}.items()
 )
 ENTRY = """
 import importlib, signal, sys

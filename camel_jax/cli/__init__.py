@@ -68,9 +68,11 @@ def _watch_signals() -> None:
     The handlers do nothing: an exception raised inside a callback of the compiler would be printed and lost. A thread
     that hears of the signal through a pipe ends the process.
     """
-    if os.name != "posix" or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    heard = [number for number, handler in usual.items() if signal.getsignal(number) == handler]  # & ignores Ctrl-C
+    if os.name != "posix" or not heard:
         return
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in heard:
         signal.signal(number, lambda *_: None)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -78,7 +80,7 @@ def _watch_signals() -> None:
 
     def watch() -> None:
         while number := os.read(reader, 1):
-            if number[0] in (signal.SIGINT, signal.SIGTERM):
+            if number[0] in heard:
                 from camel_jax.cli.output import stopped
                 from camel_jax.storage import discard_unfinished
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -103,19 +104,21 @@ cli.main(["needs"])"""
     assert re.fullmatch(rf"error: .* needs {package}: pip install 'camel-jax\[{extra}\]'\n", done.stderr)
 
 
-def test_an_interrupt_while_the_commands_are_loaded_is_one_line():
-    code = """import os, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.mark.parametrize(("sent", "at_sigint"), [("SIGINT", "default_int_handler"), ("SIGTERM", "SIG_IGN")])
+def test_a_signal_while_the_commands_are_loaded_ends_in_one_line(sent, at_sigint):
+    """SIGINT is ignored where a shell started the command with ``&``."""
+    code = f"""import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.{at_sigint})
 from camel_jax import cli
 class Waits:
     def find_spec(self, name, *rest):
         if name == "typer":
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.{sent})
             time.sleep(60)
 sys.meta_path.insert(0, Waits())
 cli.main()"""
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    assert (done.returncode, done.stdout, done.stderr) == (128 + getattr(signal, sent), "", "interrupted\n")
 
 
 def test_parquet_names_its_extra(tmp_path, monkeypatch):
