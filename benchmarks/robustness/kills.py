@@ -123,9 +123,10 @@ def tell_ends(
 ) -> None:
     """Count how the killed process ended, and how the others of its job did."""
     lines = victim.said.read_text().splitlines()
-    if sent != signal.SIGKILL and victim.returncode:
-        clear = bool(lines) and lines[-1].startswith("interrupted")
-        count["one_line" if clear else "silent"] += 1
+    if sent != signal.SIGKILL:
+        clear = "one_line" if lines and lines[-1].startswith("interrupted") else "silent_at_start"
+        wrote = any("\nwrote " in "\n" + job.said.read_text() for job in jobs)  # and Python was about to exit
+        count["after_writing" if wrote and clear != "one_line" else clear] += 1
     for i, job in enumerate(jobs):
         if job is victim:
             continue
