@@ -28,11 +28,12 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from common.provenance import RESULTS, provenance
-from common.results import continued, write
+from common.results import same_code, stored, write
 from robustness.kinds import COUNT, KINDS, Kind, contents, make_tables, start
 
 MOST = 60.0  # seconds in which what should end ends
 AGAIN = 0.75  # probability that a start after a kill is killed, too
+COUNTED = ("kills", "trials", "identical", "half_written", "tracebacks", "hangs", "others_unclear")
 
 
 def finish(jobs: list[subprocess.Popen], seconds: float) -> bool:
@@ -181,20 +182,16 @@ def main() -> None:
     from camel_jax.runtime import start_engine
 
     start_engine()
-    modules = (
-        "camel_jax.cli",
-        "camel_jax.cli.fit",
-        "camel_jax.cli.sweep",
-        "camel_jax.proxy.worker",
-        "camel_jax.bayes.sampling",
-    )
-    head = {**provenance(*modules), "settings": {"processes": COUNT, "again": AGAIN}}
     path = RESULTS / "kills.json"
-    result = continued(path, head, {"kinds": {}})
+    result = stored(path, {"kinds": {}})
     with tempfile.TemporaryDirectory() as tables:
         make_tables(pathlib.Path(tables))
         for name in args.kinds:
-            known = result["kinds"].setdefault(name, {"trials": 0, "kills": 0, "problems": []})
+            head = {**provenance(*KINDS[name].modules), "settings": {"processes": COUNT, "again": AGAIN}}
+            known = result["kinds"].get(name, {})
+            if not same_code(known, head):
+                known = head | dict.fromkeys(COUNTED, 0) | {"problems": []}
+            result["kinds"][name] = known
             if known["kills"] < args.kills:
                 usual, reference = undisturbed(name, pathlib.Path(tables))
                 known |= {"work_begins": round(usual[0], 2), "work_ends": round(usual[1], 2)}
@@ -204,7 +201,13 @@ def main() -> None:
                     old = known.get(what, [] if what == "problems" else 0)
                     known[what] = max(old, value) if what == "slowest_end" else old + value
                 write(path, result)
-            print(name, {k: v for k, v in known.items() if k != "problems"}, *known["problems"], sep="\n", flush=True)
+            print(
+                name,
+                {k: v for k, v in known.items() if k not in {*head, "problems"}},
+                *known["problems"],
+                sep="\n",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

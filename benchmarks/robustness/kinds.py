@@ -40,6 +40,7 @@ class Kind(NamedTuple):
     Attributes:
       arguments: of ``camel-jax``.
       results: files to compare, as patterns.
+      modules: of the package that do the work.
       begins: what appears in the folder when the work begins.
       smaller: an option of a function that makes its chunks smaller, as ENTRY reads it; "" for none.
       early: share of the kills that fall before the work begins.
@@ -47,6 +48,7 @@ class Kind(NamedTuple):
 
     arguments: tuple[str, ...]
     results: tuple[str, ...]
+    modules: tuple[str, ...]
     begins: str = ".kept.lock"
     smaller: str = ""
     early: float = 0.15
@@ -54,15 +56,21 @@ class Kind(NamedTuple):
 
 KEEP = ("--resume", "kept")
 KINDS = {
-    "fit": Kind(("fit", "t0.csv", "--law", "camel", "--skills", "2", "--out", "fit.npz", *KEEP), ("fit.npz",)),
+    "fit": Kind(
+        ("fit", "t0.csv", "--law", "camel", "--skills", "2", "--out", "fit.npz", *KEEP),
+        ("fit.npz",),
+        ("camel_jax.fitting.fit", "camel_jax.cli.output"),
+    ),
     "fit_many": Kind(
         ("fit", *TABLES, "--law", "chinchilla", "--starts", "1", "--resamples", "2", "--out-dir", "fits", *KEEP),
         ("fits/*.npz", "fits/fits.csv"),
+        ("camel_jax.fitting.many", "camel_jax.cli.fit_many"),
         smaller="fit_many:camel_jax.fitting.many:fit_many:together:4",
     ),
     "sweep": Kind(
         ("sweep", "recipes.csv", "--workers", "1", "--domain-bytes", "20000", "--out", "out.csv", "--curves", "c.csv"),
         ("out.csv", "c.csv"),
+        ("camel_jax.cli.sweep", "camel_jax.proxy.worker"),
         ".out.csv.parts.lock",
         "sweep:camel_jax.proxy.sweep:sweep:every:0.2",
     ),
@@ -82,10 +90,12 @@ KINDS = {
             *KEEP,
         ),
         ("fit.npz",),
+        ("camel_jax.bayes.sampling", "camel_jax.cli.output"),
     ),
     "distributed": Kind(
         ("fit", "t0.csv", "--law", "chinchilla", "--resamples", "8", "--out", "fit.npz", *KEEP, "--distributed"),
         ("fit.npz",),
+        ("camel_jax.cli.fit",),
         early=0.05,  # the others wait 45 seconds for one that does not come
     ),
 }

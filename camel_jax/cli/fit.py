@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pathlib
 import sys
@@ -150,7 +151,16 @@ def fit(
         result = add_benchmarks(result, accuracies, known, given=given, seed=seed, resamples=more)
     result.save(out)
     say(f"wrote {out}")
+    try:
+        print_fit(result, table, accuracies, json)
+    except BrokenPipeError:  # the reader has seen enough, and the job is done
+        leave()
+        raise
     leave()
+
+
+def print_fit(result: Any, table: Any, accuracies: Any, json: bool) -> None:
+    """What a fit says of its table, and its law of benchmarks of theirs."""
     from camel_jax.reports.evidence import summarize, summarize_benchmarks
 
     summary = summarize(result, table)
@@ -236,11 +246,12 @@ def _end_with_the_group(reason: str) -> None:
 
 
 def _end_the_group(group: Any) -> None:
-    """At the exit of a process that failed: the others hear of it, and nothing waits for them."""
-    if not group.left:
-        discard_unfinished()
-        sys.stdout.flush()
-        os._exit(2)
+    """At the exit of a process: nothing waits for the others, as JAX would, for a minute where one is gone; they hear of a failure."""
+    discard_unfinished()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, as by a reader that has seen enough
+            stream.flush()
+    os._exit(0 if group.left else 2)
 
 
 def make_law(name: str, skills: int | None = None, default: int | None = None) -> Any:

@@ -1,5 +1,6 @@
 """Processes of a job meet: alike they go on, unlike or failed none does, and a process that is gone is told of."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -49,13 +50,55 @@ def test_equal_processes_go_on():
     lost = []
     for group in groups:
         group.watch(lost.append)
-    for group in groups:
-        group.leave()
-    for group in groups:
-        for link in group.links.values():
-            link.close()
+    begun, ends = time.monotonic(), [threading.Thread(target=end, args=(group,)) for group in groups]
+    for thread in ends:
+        thread.start()
+    for thread in ends:
+        thread.join(20)
+    assert lost == [] and time.monotonic() - begun < 5
+
+
+def end(group):
+    """What a process does that has nothing more to do."""
+    group.leave()
+    vanish(group)
+
+
+def vanish(group):
+    """What the others see of a process that is gone."""
+    for link in group.links.values():
+        with contextlib.suppress(OSError):  # the other side was first
+            link.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_process_that_is_gone_when_it_was_done_is_not_missed():
+    first, killed, other = met(*[{"table": "a"}] * 3)
+    lost = []
+    for group in (first, killed, other):
+        group.watch(lost.append if group is not killed else lambda reason: None)
+    waits = threading.Thread(target=killed.leave)
+    waits.start()
     time.sleep(0.2)
-    assert lost == []
+    assert waits.is_alive()  # for process 0
+    vanish(killed)
+    waits.join(5)
+    begun, ends = time.monotonic(), [threading.Thread(target=end, args=(group,)) for group in (first, other)]
+    for thread in ends:
+        thread.start()
+    for thread in ends:
+        thread.join(20)
+    assert lost == [] and time.monotonic() - begun < 5
+
+
+def test_processes_that_are_done_wait_for_the_first_and_hear_that_it_is_gone():
+    first, other = met(*[{"table": "a"}] * 2)
+    lost = []
+    other.watch(lost.append)
+    waits = threading.Thread(target=other.leave)
+    waits.start()
+    vanish(first)
+    waits.join(5)
+    assert lost == ["process 0 of the job is gone"] and not waits.is_alive()
 
 
 @pytest.mark.parametrize(
