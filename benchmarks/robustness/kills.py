@@ -33,7 +33,7 @@ from robustness.kinds import COUNT, KINDS, Kind, contents, make_tables, start
 
 MOST = 60.0  # seconds in which what should end ends
 AGAIN = 0.75  # probability that a start after a kill is killed, too
-COUNTED = ("kills", "trials", "identical", "half_written", "tracebacks", "hangs", "others_unclear")
+COUNTED = ("kills", "trials", "identical", "half_written", "tracebacks", "hangs", "ignored", "others_unclear")
 
 
 def finish(jobs: list[subprocess.Popen], seconds: float) -> bool:
@@ -125,9 +125,9 @@ def tell_ends(
     """Count how the killed process ended, and how the others of its job did."""
     lines = victim.said.read_text().splitlines()
     if sent != signal.SIGKILL:
+        wrote = any(line.startswith("wrote ") for line in lines)  # and Python was about to exit
         clear = "one_line" if lines and lines[-1].startswith("interrupted") else "silent_at_start"
-        wrote = any("\nwrote " in "\n" + job.said.read_text() for job in jobs)  # and Python was about to exit
-        count["after_writing" if wrote and clear != "one_line" else clear] += 1
+        count["ignored" if victim.returncode == 0 and not wrote else "after_writing" if wrote else clear] += 1
     for i, job in enumerate(jobs):
         if job is victim:
             continue

@@ -200,11 +200,14 @@ def join(
 
     By hand, they meet before the engine starts, so that a table that is missing or unlike ends all of them in one line each.
     """
+    import jax
+
     from camel_jax import __version__
     from camel_jax.fitting.processes import check_job, digest, is_first, join_job
     from camel_jax.fitting.rendezvous import meet
 
     check_job(coordinator, processes, number)
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself, and end nothing
     if coordinator is None or processes is None or number is None:
         join_job()
         return begin(is_first()), lambda: None

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -174,8 +175,8 @@ def test_a_process_that_is_gone_is_told_of_at_once():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_group_in_one_line(victim, tmp_path):
+@pytest.mark.parametrize(("victim", "sent"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGTERM)])
+def test_a_killed_process_ends_the_group_in_one_line(victim, sent, tmp_path):
     address = free_address()
     words = [
         "fit",
@@ -200,10 +201,11 @@ def test_a_killed_process_ends_the_group_in_one_line(victim, tmp_path):
         for i in range(2)
     ]  # fmt: skip
     time.sleep(20)
-    jobs[victim].kill()
+    jobs[victim].send_signal(sent)
     begun = time.monotonic()
     _, err = jobs[1 - victim].communicate(timeout=60)
-    jobs[victim].communicate()
+    _, own = jobs[victim].communicate()
+    assert sent == signal.SIGKILL or own.splitlines()[-1] == "interrupted"
     assert jobs[1 - victim].returncode == 2 and time.monotonic() - begun < 60
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert errors == [f"error: process {victim} of the job is gone: this process ends, too"] and "Traceback" not in err

@@ -91,6 +91,16 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(swept, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipes.csv", "runs.csv", "runs.json"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no process groups")
+def test_an_interrupt_while_a_worker_starts_shows_no_traceback():
+    command = [sys.executable, "-m", "camel_jax.proxy.worker", "none", "{}"]
+    home = pathlib.Path(rows.__file__).parents[2]
+    with rows._no_interrupt():
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home)
+    worker.send_signal(signal.SIGINT)
+    assert worker.communicate(timeout=60)[1] == "" and worker.returncode == -signal.SIGINT
+
+
 def test_bad_input_ends_in_one_line(tmp_path):
     good, out = put(tmp_path, HEADER + ROWS), tmp_path / "runs.csv"
 
