@@ -29,25 +29,25 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from common.provenance import RESULTS, provenance
 from common.results import same_code, stored, write
-from robustness.kinds import COUNT, KINDS, Kind, contents, make_tables, start
+from robustness.kinds import COUNT, KINDS, Kind, Started, contents, make_tables, start
 
 MOST = 60.0  # seconds in which what should end ends
 AGAIN = 0.75  # probability that a start after a kill is killed, too
 COUNTED = ("kills", "trials", "identical", "half_written", "tracebacks", "hangs", "ignored", "others_unclear")
 
 
-def finish(jobs: list[subprocess.Popen], seconds: float) -> bool:
+def finish(jobs: list[Started], seconds: float) -> bool:
     """Whether all end in time; those that do not are killed."""
     deadline = time.monotonic() + seconds
     late = False
     for job in jobs:
         try:
-            job.wait(max(deadline - time.monotonic(), 0.01))
+            job.process.wait(max(deadline - time.monotonic(), 0.01))
         except subprocess.TimeoutExpired:
             late = True
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(job.pid, signal.SIGKILL)
-            job.wait()
+                os.killpg(job.process.pid, signal.SIGKILL)
+            job.process.wait()
     return not late
 
 
@@ -90,10 +90,10 @@ def trial(
             sent = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
             victim = rng.choice(jobs)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                victim.wait(MOST + usual[1] if spare else moment)
-            if victim.poll() is not None or spare:
+                victim.process.wait(MOST + usual[1] if spare else moment)
+            if victim.process.poll() is not None or spare:
                 break
-            (os.killpg if sent == signal.SIGINT else os.kill)(victim.pid, sent)
+            (os.killpg if sent == signal.SIGINT else os.kill)(victim.process.pid, sent)
             count.update({"kills": 1, sent.name: 1, "before_work": int(early)})
             began = time.monotonic()
             if not finish([victim], MOST) or not finish([job for job in jobs if job is not victim], MOST):
@@ -106,13 +106,13 @@ def trial(
                 problems += bad
         if not finish(jobs, MOST + usual[1]):
             count["hangs"] += 1
-        found = contents(kind, folder) if all(job.returncode == 0 for job in jobs) else None
+        found = contents(kind, folder) if all(job.process.returncode == 0 for job in jobs) else None
         count.update({"trials": 1, "identical": int(found == reference)})
         if found != reference:
-            problems.append(f"trial {number}: " + " | ".join(job.said.read_text()[-300:] for job in jobs))
+            problems.append(f"trial {number}: " + " | ".join(job.said()[-300:] for job in jobs))
         count["left_behind"] += sum(p.name.startswith(".") and p.suffix != ".lock" for p in folder.rglob("*"))
         wait_for_workers(every)
-        for said in (job.said.read_text() for job in every):
+        for said in (job.said() for job in every):
             if "Traceback" in said:
                 count["tracebacks"] += 1
                 problems.append(said[-1000:])
@@ -120,35 +120,35 @@ def trial(
 
 
 def tell_ends(
-    jobs: list, victim: Any, sent: signal.Signals, count: Counter, problems: list[str], moment: float
+    jobs: list[Started], victim: Started, sent: signal.Signals, count: Counter, problems: list[str], moment: float
 ) -> None:
     """Count how the killed process ended, and how the others of its job did."""
-    lines = victim.said.read_text().splitlines()
+    lines = victim.said().splitlines()
     if sent != signal.SIGKILL:
         wrote = any(line.startswith("wrote ") for line in lines)  # and Python was about to exit
         clear = "one_line" if lines and lines[-1].startswith("interrupted") else "silent_at_start"
-        count["ignored" if victim.returncode == 0 and not wrote else "after_writing" if wrote else clear] += 1
+        count["ignored" if victim.process.returncode == 0 and not wrote else "after_writing" if wrote else clear] += 1
     for i, job in enumerate(jobs):
         if job is victim:
             continue
-        errors = [line for line in job.said.read_text().splitlines() if line.startswith("error: ")]
-        if job.returncode == 0:
+        errors = [line for line in job.said().splitlines() if line.startswith("error: ")]
+        if job.process.returncode == 0:
             count["others_done"] += 1
-        elif job.returncode == 2 and len(errors) == 1:
+        elif job.process.returncode == 2 and len(errors) == 1:
             count["others_one_line"] += 1
         else:
             count["others_unclear"] += 1
             said = f"{sent.name} to process {jobs.index(victim)} after {moment:.2f} s"
-            problems.append(f"{said}: process {i} ended with {job.returncode}: {job.said.read_text()[-300:]}")
+            problems.append(f"{said}: process {i} ended with {job.process.returncode}: {job.said()[-300:]}")
 
 
-def wait_for_workers(jobs: list) -> None:
+def wait_for_workers(jobs: list[Started]) -> None:
     """Wait until nothing that the commands started is left, for at most a minute."""
     deadline = time.monotonic() + MOST
     for job in jobs:
         with contextlib.suppress(ProcessLookupError):
             while time.monotonic() < deadline:
-                os.killpg(job.pid, 0)
+                os.killpg(job.process.pid, 0)
                 time.sleep(0.05)
 
 
@@ -160,12 +160,12 @@ def undisturbed(name: str, tables: pathlib.Path) -> tuple[tuple[float, float], d
             folder = pathlib.Path(shutil.copytree(tables, place, dirs_exist_ok=True))
             began, at = time.monotonic(), 0.0
             jobs = start(kind, folder, name == "distributed")
-            while jobs[0].poll() is None:
+            while jobs[0].process.poll() is None:
                 at = at or (time.monotonic() - began if (folder / kind.begins).exists() else 0.0)
                 time.sleep(0.01)
             finish(jobs, MOST)
-            if any(job.returncode for job in jobs):
-                raise RuntimeError(jobs[0].said.read_text())
+            if any(job.process.returncode for job in jobs):
+                raise RuntimeError(jobs[0].said())
             found.append(((at, time.monotonic() - began), contents(kind, folder)))
     if found[0][1] != found[1][1]:
         raise RuntimeError(f"{name}: two runs that nobody disturbed differ")
@@ -188,13 +188,14 @@ def main() -> None:
         make_tables(pathlib.Path(tables))
         for name in args.kinds:
             head = {**provenance(*KINDS[name].modules), "settings": {"processes": COUNT, "again": AGAIN}}
-            known = result["kinds"].get(name, {})
+            known: dict[str, Any] = result["kinds"].get(name, {})
             if not same_code(known, head):
                 known = head | dict.fromkeys(COUNTED, 0) | {"problems": []}
             result["kinds"][name] = known
-            if known["kills"] < args.kills:
-                usual, reference = undisturbed(name, pathlib.Path(tables))
-                known |= {"work_begins": round(usual[0], 2), "work_ends": round(usual[1], 2)}
+            if known["kills"] >= args.kills:
+                continue
+            usual, reference = undisturbed(name, pathlib.Path(tables))
+            known |= {"work_begins": round(usual[0], 2), "work_ends": round(usual[1], 2)}
             while known["kills"] < args.kills:
                 found = trial(name, pathlib.Path(tables), known["trials"], usual, reference)
                 for what, value in found.items():

@@ -101,7 +101,18 @@ KINDS = {
 }
 
 
-def start(kind: Kind, folder: pathlib.Path, distributed: bool) -> list[subprocess.Popen]:
+class Started(NamedTuple):
+    """A process, and the file that has what it says on stderr."""
+
+    process: subprocess.Popen
+    file: pathlib.Path
+
+    def said(self) -> str:
+        """What it has said so far."""
+        return self.file.read_text()
+
+
+def start(kind: Kind, folder: pathlib.Path, distributed: bool) -> list[Started]:
     """Start the command, or all processes of the job; what they say goes to files in ``folder/said``."""
     said = folder / "said"
     said.mkdir(exist_ok=True)
@@ -120,8 +131,8 @@ def start(kind: Kind, folder: pathlib.Path, distributed: bool) -> list[subproces
         with (said / f"{len(list(said.iterdir())):03d}").open("w") as file:
             command = [sys.executable, "-c", *code, *kind.arguments, *own]
             options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": file, "start_new_session": True}
-            jobs.append(subprocess.Popen(command, cwd=folder, env=environment, **options))
-            jobs[-1].said = pathlib.Path(file.name)
+            process = subprocess.Popen(command, cwd=folder, env=environment, **options)
+            jobs.append(Started(process, pathlib.Path(file.name)))
     return jobs
 
 
