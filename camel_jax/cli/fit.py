@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pathlib
 import sys
@@ -15,7 +16,7 @@ from camel_jax.cli.console import print_evidence, print_json, print_table, say, 
 from camel_jax.cli.downstream import add_benchmarks, print_benchmarks, read_benchmark_table
 from camel_jax.cli.fit_many import fit_folder
 from camel_jax.cli.options import Json, Map, Seed, parse_map
-from camel_jax.cli.output import claim, hold
+from camel_jax.cli.output import claim, goes_on, hold, stopped
 from camel_jax.runtime import start_engine
 from camel_jax.storage import check_target, discard_unfinished
 
@@ -98,6 +99,8 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a law to a table of runs and save it, with a benchmark law (losses to accuracies) where accuracies are given."""
+    if resume is not None:
+        goes_on(f"the same command, started again, goes on from {resume}")
     if out_dir is not None:
         single = {"--out": out, "--benchmarks": benchmarks, "--tasks": tasks, "--bayes": bayes or None}
         if wrong := [name for name, value in (single | {"--distributed": distributed or None}).items() if value]:
@@ -148,7 +151,16 @@ def fit(
         result = add_benchmarks(result, accuracies, known, given=given, seed=seed, resamples=more)
     result.save(out)
     say(f"wrote {out}")
+    try:
+        print_fit(result, table, accuracies, json)
+    except BrokenPipeError:  # the reader has seen enough, and the job is done
+        leave()
+        raise
     leave()
+
+
+def print_fit(result: Any, table: Any, accuracies: Any, json: bool) -> None:
+    """What a fit says of its table, and its law of benchmarks of theirs."""
     from camel_jax.reports.evidence import summarize, summarize_benchmarks
 
     summary = summarize(result, table)
@@ -188,11 +200,14 @@ def join(
 
     By hand, they meet before the engine starts, so that a table that is missing or unlike ends all of them in one line each.
     """
+    import jax
+
     from camel_jax import __version__
     from camel_jax.fitting.processes import check_job, digest, is_first, join_job
     from camel_jax.fitting.rendezvous import meet
 
     check_job(coordinator, processes, number)
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself, and end nothing
     if coordinator is None or processes is None or number is None:
         join_job()
         return begin(is_first()), lambda: None
@@ -229,16 +244,17 @@ def only_our_lines() -> None:
 def _end_with_the_group(reason: str) -> None:
     """End this process at once: what it waits for will not come."""
     discard_unfinished()
-    say(f"error: {reason}: this process ends, too")
+    say(stopped(f"error: {reason}: this process ends, too"))
     os._exit(2)
 
 
 def _end_the_group(group: Any) -> None:
-    """At the exit of a process that failed: the others hear of it, and nothing waits for them."""
-    if not group.left:
-        discard_unfinished()
-        sys.stdout.flush()
-        os._exit(2)
+    """At the exit of a process: nothing waits for the others, as JAX would, for a minute where one is gone; they hear of a failure."""
+    discard_unfinished()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, as by a reader that has seen enough
+            stream.flush()
+    os._exit(0 if group.left else 2)
 
 
 def make_law(name: str, skills: int | None = None, default: int | None = None) -> Any:

@@ -13,6 +13,7 @@ TABLE, FIGURE = (".csv", ".parquet", ".pq"), (".png", ".svg", ".pdf")
 
 
 _held = contextlib.ExitStack()
+_how: list[str] = []
 
 
 def claim(path: pathlib.Path, what: str = "writing") -> None:
@@ -36,6 +37,25 @@ def hold(path: pathlib.Path | None, what: str) -> None:
 def give_back() -> None:
     """Let go of all that was claimed."""
     _held.close()
+    _how.clear()
+
+
+def goes_on(how: str) -> None:
+    """Remember how this command goes on after it was stopped, for the line it ends with then."""
+    _how[:] = [how]
+
+
+def stopped(what: str) -> str:
+    """The line with which a command ends that is stopped: what happened, and how it goes on.
+
+    >>> stopped("interrupted")
+    'interrupted'
+    >>> goes_on("the same command, started again, goes on from kept")
+    >>> stopped("interrupted")
+    'interrupted: the same command, started again, goes on from kept'
+    >>> give_back()
+    """
+    return ": ".join([what, *_how])
 
 
 def check_files(out: pathlib.Path | None, figure: pathlib.Path | None = None, kinds: tuple[str, ...] = TABLE) -> None:

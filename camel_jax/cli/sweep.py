@@ -11,7 +11,7 @@ import typer
 
 from camel_jax.cli.console import as_json, print_json, print_table, say, tell_ignored, working
 from camel_jax.cli.options import Json, Map, parse_map
-from camel_jax.cli.output import claim
+from camel_jax.cli.output import claim, goes_on
 from camel_jax.runtime import start_engine
 from camel_jax.storage import check_source, replacing
 
@@ -87,6 +87,7 @@ def sweep(
         say(f"note: the nearest model is trained: {', '.join(others)}")
     with working("reading text"):
         corpus = build_corpus(domains, text, seed=corpus_seed, domain_bytes=domain_bytes)
+    goes_on(f"the same command with --resume goes on from {parts}")
     with working(f"training {len(names)} models, tokens") as progress:
         result = train_all(
             recipe,

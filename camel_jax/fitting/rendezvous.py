@@ -24,33 +24,43 @@ class Group:
     def __init__(self, number: int, links: dict[int, socket.socket]):
         self.number, self.links = number, links
         self.left = False
+        self.ended: dict[int, threading.Event] = {}
 
     def watch(self, lost: Callable[[str], None]) -> None:
-        """Call ``lost`` with the reason, in a thread of its own, as soon as another process is gone before ``leave``."""
+        """Call ``lost`` with the reason, in a thread of its own, as soon as a process is gone that something is expected of.
+
+        Process 0 expects the others until they or it ``leave``; the others expect process 0 until it does.
+        """
         for other, link in self.links.items():
+            self.ended[other] = threading.Event()
             threading.Thread(target=self._watch, args=(other, link, lost), daemon=True).start()
 
     def _watch(self, other: int, link: socket.socket, lost: Callable[[str], None]) -> None:
         link.settimeout(None)
-        try:
-            told = _receive(link)
-        except OSError:
-            told = {}
-        if told.get("bye") or self.left:
-            return
-        reason = told.get("lost") or f"process {other} of the job is gone"
-        if self.number == 0:
-            for one in self.links.values():
-                with contextlib.suppress(OSError):
-                    _send(one, {"lost": reason})
-        lost(reason)
+        told = _hear(link)
+        if told.get("bye") and self.number == 0:
+            _hear(link)  # until it has ended
+        elif not told.get("bye") and not (self.number == 0 and self.left):
+            reason = told.get("lost") or f"process {other} of the job is gone"
+            if self.number == 0:
+                for one in self.links.values():
+                    with contextlib.suppress(OSError):
+                        _send(one, {"lost": reason})
+            lost(reason)
+        self.ended[other].set()
 
     def leave(self) -> None:
-        """Nothing more is expected of the others."""
+        """Nothing more is expected of this process, which may end when this returns.
+
+        The others stay until process 0 has left, since JAX ends all where one ends early, and process 0 until the others have
+        ended, since it holds what JAX connects them by.
+        """
         self.left = True
         for link in self.links.values():
             with contextlib.suppress(OSError):
                 _send(link, {"bye": True})
+        for ended in self.ended.values():
+            ended.wait(WAIT if self.number == 0 else None)
 
 
 def meet(address: str, count: int, number: int, facts: dict[str, str], wait: float = WAIT) -> Group:
@@ -155,6 +165,14 @@ def _difference(told: dict[int, dict[str, str]]) -> str:
 
 def _send(link: socket.socket, message: dict) -> None:
     link.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _hear(link: socket.socket) -> dict:
+    """One message; {} where the other side is gone."""
+    try:
+        return _receive(link)
+    except OSError:
+        return {}
 
 
 def _receive(link: socket.socket) -> dict:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -46,10 +48,11 @@ def train_apart(
     for job in jobs:
         todo.put(job)
     news: queue.SimpleQueue[tuple[Job | None, dict[str, Any]]] = queue.SimpleQueue()
-    workers = [
-        subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        for _ in range(count)
-    ]
+    with _no_interrupt():
+        workers = [
+            subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            for _ in range(count)
+        ]
 
     def serve(worker: subprocess.Popen[str]) -> None:
         assert worker.stdin is not None and worker.stdout is not None
@@ -97,6 +100,19 @@ def train_apart(
         for worker in workers:
             worker.wait()
         text.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back from processes that are started meanwhile; a worker lets it through when it can end without a traceback."""
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def train_together(

@@ -88,6 +88,8 @@ def marks(total: int, count: int = 20) -> list[int]:
 def main() -> None:
     """Train what stdin asks for."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the whole group: end without a traceback
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held back while Python started
     corpus_path, settings_json = sys.argv[1:]
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever else prints must not reach the results

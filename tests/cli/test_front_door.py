@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -11,7 +12,7 @@ import typer
 from commands import call, own_flags, refused  # noqa: F401  (own_flags is used by its name)
 
 import camel_jax
-from camel_jax.cli import COMMANDS, app
+from camel_jax.cli.commands import COMMANDS, app
 from camel_jax.cli.examples import EXAMPLES
 from camel_jax.cli.options import TOPICS
 
@@ -93,13 +94,31 @@ def test_a_missing_package_is_one_line_with_its_extra(package, module, extra):
     code = f"""import importlib, sys
 sys.modules[{package!r}] = None
 from camel_jax import cli
+from camel_jax.cli.commands import app
 def needs():
     importlib.import_module({module!r})
-cli.app.command("needs")(needs)
+app.command("needs")(needs)
 cli.main(["needs"])"""
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stdout == ""
     assert re.fullmatch(rf"error: .* needs {package}: pip install 'camel-jax\[{extra}\]'\n", done.stderr)
+
+
+@pytest.mark.parametrize(("sent", "at_sigint"), [("SIGINT", "default_int_handler"), ("SIGTERM", "SIG_IGN")])
+def test_a_signal_while_the_commands_are_loaded_ends_in_one_line(sent, at_sigint):
+    """SIGINT is ignored where a shell started the command with ``&``."""
+    code = f"""import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.{at_sigint})
+from camel_jax import cli
+class Waits:
+    def find_spec(self, name, *rest):
+        if name == "typer":
+            os.kill(os.getpid(), signal.{sent})
+            time.sleep(60)
+sys.meta_path.insert(0, Waits())
+cli.main()"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + getattr(signal, sent), "", "interrupted\n")
 
 
 def test_parquet_names_its_extra(tmp_path, monkeypatch):

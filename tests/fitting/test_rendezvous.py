@@ -1,8 +1,10 @@
 """Processes of a job meet: alike they go on, unlike or failed none does, and a process that is gone is told of."""
 
+import contextlib
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -49,13 +51,55 @@ def test_equal_processes_go_on():
     lost = []
     for group in groups:
         group.watch(lost.append)
-    for group in groups:
-        group.leave()
-    for group in groups:
-        for link in group.links.values():
-            link.close()
+    begun, ends = time.monotonic(), [threading.Thread(target=end, args=(group,)) for group in groups]
+    for thread in ends:
+        thread.start()
+    for thread in ends:
+        thread.join(20)
+    assert lost == [] and time.monotonic() - begun < 5
+
+
+def end(group):
+    """What a process does that has nothing more to do."""
+    group.leave()
+    vanish(group)
+
+
+def vanish(group):
+    """What the others see of a process that is gone."""
+    for link in group.links.values():
+        with contextlib.suppress(OSError):  # the other side was first
+            link.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_process_that_is_gone_when_it_was_done_is_not_missed():
+    first, killed, other = met(*[{"table": "a"}] * 3)
+    lost = []
+    for group in (first, killed, other):
+        group.watch(lost.append if group is not killed else lambda reason: None)
+    waits = threading.Thread(target=killed.leave)
+    waits.start()
     time.sleep(0.2)
-    assert lost == []
+    assert waits.is_alive()  # for process 0
+    vanish(killed)
+    waits.join(5)
+    begun, ends = time.monotonic(), [threading.Thread(target=end, args=(group,)) for group in (first, other)]
+    for thread in ends:
+        thread.start()
+    for thread in ends:
+        thread.join(20)
+    assert lost == [] and time.monotonic() - begun < 5
+
+
+def test_processes_that_are_done_wait_for_the_first_and_hear_that_it_is_gone():
+    first, other = met(*[{"table": "a"}] * 2)
+    lost = []
+    other.watch(lost.append)
+    waits = threading.Thread(target=other.leave)
+    waits.start()
+    vanish(first)
+    waits.join(5)
+    assert lost == ["process 0 of the job is gone"] and not waits.is_alive()
 
 
 @pytest.mark.parametrize(
@@ -131,8 +175,8 @@ def test_a_process_that_is_gone_is_told_of_at_once():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_group_in_one_line(victim, tmp_path):
+@pytest.mark.parametrize(("victim", "sent"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGTERM)])
+def test_a_killed_process_ends_the_group_in_one_line(victim, sent, tmp_path):
     address = free_address()
     words = [
         "fit",
@@ -157,10 +201,11 @@ def test_a_killed_process_ends_the_group_in_one_line(victim, tmp_path):
         for i in range(2)
     ]  # fmt: skip
     time.sleep(20)
-    jobs[victim].kill()
+    jobs[victim].send_signal(sent)
     begun = time.monotonic()
     _, err = jobs[1 - victim].communicate(timeout=60)
-    jobs[victim].communicate()
+    _, own = jobs[victim].communicate()
+    assert sent == signal.SIGKILL or own.splitlines()[-1] == "interrupted"
     assert jobs[1 - victim].returncode == 2 and time.monotonic() - begun < 60
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert errors == [f"error: process {victim} of the job is gone: this process ends, too"] and "Traceback" not in err

@@ -80,7 +80,8 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(swept, tmp_path):
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and err.splitlines()[-1] == "interrupted" and "Traceback" not in err
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.splitlines()[-1] == f"interrupted: the same command with --resume goes on from {parts}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipes.csv", "runs.csv.parts"]
     assert len(list(parts.glob("*.row"))) == 1
     assert "go on with --resume" in refused(*arguments)
@@ -88,6 +89,16 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(swept, tmp_path):
     assert code == 0 and "1 of 2 rows were there already" in err
     assert out.read_bytes() == (swept[0] / "runs.csv").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipes.csv", "runs.csv", "runs.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no process groups")
+def test_an_interrupt_while_a_worker_starts_shows_no_traceback():
+    command = [sys.executable, "-m", "camel_jax.proxy.worker", "none", "{}"]
+    home = pathlib.Path(rows.__file__).parents[2]
+    with rows._no_interrupt():
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home)
+    worker.send_signal(signal.SIGINT)
+    assert worker.communicate(timeout=60)[1] == "" and worker.returncode == -signal.SIGINT
 
 
 def test_bad_input_ends_in_one_line(tmp_path):
