@@ -26,7 +26,7 @@ import numpy as np
 from camel_jax.laws import camel_blocks, camel_derivatives
 from camel_jax.laws.allocation import log_allocate, log_allocate_closed
 from camel_jax.laws.camel_coordinates import camel_coordinates
-from camel_jax.laws.law import JointDerivatives, Law, varies
+from camel_jax.laws.law import JointDerivatives, Law, runs_for_domains, varies
 from camel_jax.laws.repetition import (
     DEFAULT_REPEAT,
     LEAVES,
@@ -270,7 +270,7 @@ def camel(
         predict,
         constrain,
         log_prior,
-        min_runs=lambda runs: len(runs.domains) + 3,
+        min_runs=runs_for_domains,
         settings=(("skills", skills), ("exact", exact), ("coupled", coupled), ("prior", tuple(prior))),
         notes=_few_mixtures,
         derivatives=_derivatives(exact),

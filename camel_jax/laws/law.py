@@ -27,6 +27,7 @@ def unchanged(raw: Raw) -> Params:
 
 
 FAINT = 1e-3
+POOLED = 32  # domains beyond which more of them need no more runs: what runs do not tell of them, the prior says
 WIDE = Prior(0.0, 2.0)  # on a raw parameter of which nothing is said
 
 
@@ -316,6 +317,17 @@ def raw_coordinates(*priors: tuple[str, Prior], default: Prior = WIDE) -> Coordi
         priors,
         default,
     )
+
+
+def runs_for_domains(runs: Runs) -> int:
+    """The fewest runs for a law whose prior holds domains together: three more than domains, up to ``POOLED`` of them.
+
+    >>> import jax
+    >>> from camel_jax.evaluation import simulate
+    >>> [runs_for_domains(simulate.study(jax.random.key(0), n_domains=k, n_mixtures=4)) for k in (5, 300)]
+    [8, 35]
+    """
+    return min(len(runs.domains), POOLED) + 3
 
 
 def varies(values: Array, tolerance: float = 1e-6) -> bool:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from camel_jax.laws.coordinates import JOINT, SODM, scaling_coordinates
-from camel_jax.laws.law import Law
+from camel_jax.laws.law import Law, runs_for_domains
 from camel_jax.laws.repetition import overfitting
 from camel_jax.laws.scaling import (
     gaussian,
@@ -84,7 +84,7 @@ def _sodm(joint: bool, upgraded: bool) -> Law:
         constrain,
         log_prior if upgraded else published_prior,
         separable=True,
-        min_runs=lambda runs: len(runs.domains) + 3,
+        min_runs=runs_for_domains if upgraded else lambda runs: len(runs.domains) + 3,
         settings=(("upgraded", upgraded),),
         structure=None if joint else structure,
         coordinates=scaling_coordinates(**SODM, **(JOINT if joint else {})),

@@ -60,3 +60,12 @@ def test_few_mixtures_are_told_where_a_simpler_law_does_better():
     assert notes("camel", 7) == notes("sodm", 6) == []
     (note,) = notes("camel", 6)
     assert note.startswith("6 mixtures of 3 domains") and "try the law blend" in note
+
+
+def test_more_domains_than_runs_are_held_together_by_the_prior_and_told():
+    runs = simulate.study(jax.random.key(5), n_domains=48, n_mixtures=20, sizes=(1e7, 1e8), checkpoints=1)
+    assert len(np.unique(np.asarray(runs.run))) < 48
+    for law in ("camel", "sodm", "blend"):
+        assert any("span 19 of 47 directions" in note for note in check_table(build(law), runs))
+    with pytest.raises(cj.FitError, match="dml needs at least 51 runs"):
+        check_table(build("dml"), runs)
