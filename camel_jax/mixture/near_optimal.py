@@ -179,8 +179,8 @@ def strictly_inside(problem: Problem, region: Region, weights: np.ndarray, level
     still, moving = split_function(problem.outcomes)
     room = np.where(region.free, np.minimum(weights - region.lower, region.upper - weights), 1.0)
     legal = np.all(room > 0) and np.all(region.rows @ weights < region.limits)
-    legal = legal and bool(jnp.all(inside_curved(jnp.asarray(weights), problem.curved) > 0))
-    return legal and costs_and_slopes(still, moving, problem.goal, np.stack([weights] * 2))[0][0] < level
+    legal = legal and np.all(np.asarray(inside_curved(jnp.asarray(weights), problem.curved)) > 0)
+    return bool(legal and costs_and_slopes(still, moving, problem.goal, np.stack([weights] * 2))[0][0] < level)
 
 
 @functools.partial(jax.jit, static_argnames=("still", "goal"))

@@ -15,6 +15,7 @@ import ast
 import difflib
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -81,7 +82,9 @@ def matching_rows(expression: str, runs: Runs) -> np.ndarray:
     columns = columns_of(runs)
     text, stand_ins = _spelled(expression)
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():  # Python warns of 1and2, which it reads as 1 and 2
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise broken("select", f"{expression!r} is not an expression such as 'size < 1e9 and mix/code > 0.1'") from None
     try:

@@ -44,8 +44,10 @@ def tilted(prior: np.ndarray, slopes: np.ndarray, distance: float) -> np.ndarray
         w = prior * np.exp(-rate * (slopes - slopes.min()))
         return w / w.sum()
 
-    rate = optimize.brentq(lambda rate: at(rate) @ np.log(np.maximum(at(rate), 1e-300) / prior) - distance, 0.0, 50.0)
-    return at(rate)
+    def beyond(rate: float) -> float:
+        return float(at(rate) @ np.log(np.maximum(at(rate), 1e-300) / prior)) - distance
+
+    return at(optimize.root_scalar(beyond, bracket=(0.0, 50.0)).root)
 
 
 def test_a_limit_that_curves_is_followed_between_many_domains():

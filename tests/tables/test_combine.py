@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import camel_jax as cj
@@ -74,6 +74,8 @@ def test_what_is_no_expression(expression, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("error")
+@example("1if size else 0")
 @given(st.text("sizetokn<>=!()+-*/ .10MB'`[],andorif", max_size=40))
 def test_any_text_is_rows_or_one_error(text):
     try:
