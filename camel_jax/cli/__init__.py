@@ -14,6 +14,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from camel_jax.recipes.names import plain
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
@@ -81,17 +83,18 @@ def _watch_signals() -> None:
     def watch() -> None:
         while number := os.read(reader, 1):
             if number[0] in heard:
-                from camel_jax.cli.output import stopped
-                from camel_jax.storage import discard_unfinished
-
-                discard_unfinished()
-                _say(stopped("interrupted"))
+                # a module that is still being loaded has nothing to tell, and importing it here would wait for it
+                discard, stopped = (
+                    getattr(sys.modules.get(f"camel_jax.{module}"), name, None)
+                    for module, name in (("storage", "discard_unfinished"), ("cli.output", "stopped"))
+                )
+                if discard is not None:
+                    discard()
+                _say("interrupted" if stopped is None else stopped("interrupted"))
                 os._exit(128 + number[0])
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 def _say(text: str) -> None:
-    from camel_jax.recipes.names import plain
-
     print(plain(" ".join(str(text).split())), file=sys.stderr, flush=True)

@@ -114,10 +114,10 @@ class Waits:
     def find_spec(self, name, *rest):
         if name == "typer":
             os.kill(os.getpid(), signal.{sent})
-            time.sleep(60)
+            time.sleep(100)
 sys.meta_path.insert(0, Waits())
 cli.main()"""
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (128 + getattr(signal, sent), "", "interrupted\n")
 
 
