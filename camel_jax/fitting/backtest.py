@@ -24,7 +24,16 @@ from camel_jax.prediction.discrepancy import (
     rows_within,
     table_discrepancy,
 )
-from camel_jax.prediction.error_prior import ErrorPrior, Seen, robust_variance, scale_errors, within_scale
+from camel_jax.prediction.error_prior import (
+    ErrorPrior,
+    Scatter,
+    Seen,
+    error_over_prior,
+    robust_variance,
+    scale_errors,
+    scatter_at,
+    within_scale,
+)
 from camel_jax.prediction.measured import none_mix
 from camel_jax.prediction.residual_field import corrections, fit_field, is_far_out
 from camel_jax.recipes.recipe import Recipe, select_recipe
@@ -80,13 +89,6 @@ class Judged(NamedTuple):
     strength: float
     mixture_share: float
     within: float
-
-
-class Scatter(NamedTuple):
-    """Mean square of the errors at a held-out size about their mean, over what the prior expects, and from how many runs."""
-
-    ratio: float
-    runs: int
 
 
 class _Held(NamedTuple):
@@ -282,40 +284,6 @@ def _judge(
         _mean_relative(blind_errors(error, tested, mass), mass),
     )
     return test, scatter_at(error / expected, mass, len(np.unique(np.asarray(tested.run))))
-
-
-def scatter_at(errors: np.ndarray, mass: np.ndarray, runs: int) -> Scatter:
-    """How errors at a held-out size scatter about the mean of each set.
-
-    Args:
-      errors: (R, V) over what is expected of them, NaN where not measured. mass: (R, V) weights, zero there.
-      runs: how many runs the rows are of.
-
-    >>> scatter_at(np.array([[1.0], [-1.0]]), np.ones((2, 1)), 2)
-    Scatter(ratio=2.0, runs=2)
-    """
-    if runs < 2:
-        return Scatter(1.0, 0)
-    errors = np.where(mass > 0, errors, 0.0)
-    apart = errors - (mass * errors).sum(0) / np.maximum(mass.sum(0), 1e-300)
-    typical = 1.4826 * np.median(np.abs(apart[mass > 0]))
-    apart = np.clip(apart, -4.0 * typical, 4.0 * typical)  # one run that does not belong must not decide
-    return Scatter(float((mass * apart**2).sum() / mass.sum() * runs / (runs - 1)), runs)
-
-
-def error_over_prior(scatter: Sequence[Scatter], prior: ErrorPrior) -> float:
-    """The error within a table over that of the prior, at most 1, from how errors scatter at sizes that were held out.
-
-    They cannot be smaller there than within the table, so that small ones say that the prior is too wide, while large ones may come
-    from the way beyond. The prior counts as many runs as its floor does: the fewer runs were held out, the nearer to 1.
-
-    >>> from camel_jax.prediction.error_prior import error_prior
-    >>> [round(error_over_prior([Scatter(0.25, n)], error_prior("camel")), 2) for n in (0, 7, 1000)]
-    [1.0, 0.79, 0.51]
-    """
-    runs = sum(one.runs for one in scatter)
-    told = sum(one.runs * min(one.ratio, 1.0) for one in scatter)
-    return float(np.sqrt((prior.floor_runs + told) / (prior.floor_runs + runs)))
 
 
 def _mean_relative(error: np.ndarray, mass: np.ndarray) -> float:

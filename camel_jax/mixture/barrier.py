@@ -260,22 +260,16 @@ def interior_finish(
         matrix = hessian + jnp.diag(jnp.where(free, d_low / room[:size] + d_high / room[size : 2 * size], 0.0))
         matrix = matrix + (rows.T * (duals / room)[2 * size :]) @ rows
         pushed = gradient - table.T @ (mu / room)
-        dw = newton_step(matrix, -pushed, equal, free)
+        across = table[2 * size + n_rows :] if arcs else jnp.zeros((0, size), w.dtype)
+        directions = newton_step(matrix, jnp.column_stack([-pushed, across.T]), equal, free)
+        dw = directions[:, 0]
         change = table @ dw
         longest = jnp.minimum(1.0, 0.995 * _longest_step(room[: 2 * size + n_rows], change[: 2 * size + n_rows]))
         factors = longest * jnp.asarray([1.0, 0.5, 0.2, 0.05, 0.005, 1e-4], w.dtype)
-
         bend = jnp.zeros_like(w)
         if arcs:
-            across = table[2 * size + n_rows :]
-            bend = _bend(
-                matrix,
-                across,
-                equal,
-                free,
-                inside(w + longest * dw, args) - room[-n_curved:] - longest * change[-n_curved:],
-            )
-            bend = bend / longest**2
+            gap = inside(w + longest * dw, args) - room[-n_curved:] - longest * change[-n_curved:]
+            bend = _bend(directions[:, 1:], across, gap) / longest**2
 
         def merit(t: Array) -> Array:
             trial = w + t * dw + t**2 * bend
@@ -340,14 +334,13 @@ def interior_finish(
     )
 
 
-def _bend(matrix: Array, across: Array, equal: Array, free: Array, gap: Array) -> Array:
+def _bend(ways: Array, across: Array, gap: Array) -> Array:
     """The second-order correction of a step, (K,): what takes back the room that curved limits lose along it beyond first order.
 
     Args:
-      matrix: (K, K), of the Newton system. across: (c, K), derivatives of the room. equal, free: of the region.
+      ways: (K, c), Newton directions toward more room. across: (c, K), derivatives of the room.
       gap: (c,), room at the end of the step less that of first order.
     """
-    ways = jnp.stack([newton_step(matrix, row, equal, free) for row in across], -1)
     taken = across @ ways
     unit = jnp.maximum(jnp.max(jnp.abs(taken)), jnp.finfo(gap.dtype).tiny)
     return ways @ jnp.linalg.solve(taken + 1e-12 * unit * jnp.eye(len(gap)), -jnp.minimum(gap, 0.0))

@@ -158,7 +158,7 @@ def _near(problem: Problem, solution: Solution, within: float, samples: int, key
     if narrow is None and len(names) > MANY:  # a random walk would hardly move among so many limits that are near
         line = (still, moving, problem.goal)
         nearer = (1 - FROM_BEST) * solution.weights + FROM_BEST * inner  # a set is widest about its best mixture
-        start = nearer if strictly_inside(problem, region, nearer, level) else inner
+        start = nearer if _counts(problem, nearer, level) else inner
         edges = np.asarray(extremes_along_lines(*line, region, problem.curved, start, jnp.asarray(level)))
         edges = np.where(np.isfinite(edges).all(1, keepdims=True), np.maximum(edges, region.lower), solution.weights)
         drawn = between_extremes(*line, problem.curved, start, jnp.asarray(level), edges, key, samples)
@@ -174,12 +174,10 @@ def _near(problem: Problem, solution: Solution, within: float, samples: int, key
     return NearOptimal(*done, everything.min(0), everything.max(0), names, drawn)
 
 
-def strictly_inside(problem: Problem, region: Region, weights: np.ndarray, level: float) -> bool:
-    """Whether a mixture has room to every limit and costs less than a level."""
+def _counts(problem: Problem, weights: np.ndarray, level: float) -> bool:
+    """Whether a mixture that meets the linear limits meets the curved ones, too, and costs less than a level."""
     still, moving = split_function(problem.outcomes)
-    room = np.where(region.free, np.minimum(weights - region.lower, region.upper - weights), 1.0)
-    legal = np.all(room > 0) and np.all(region.rows @ weights < region.limits)
-    legal = legal and np.all(np.asarray(inside_curved(jnp.asarray(weights), problem.curved)) > 0)
+    legal = np.all(np.asarray(inside_curved(jnp.asarray(weights), problem.curved)) > 0)
     return bool(legal and costs_and_slopes(still, moving, problem.goal, np.stack([weights] * 2))[0][0] < level)
 
 

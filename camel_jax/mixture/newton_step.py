@@ -93,17 +93,24 @@ def _small_solve(matrix: Array, right: Array) -> Array:
 
 
 def newton_step(matrix: Array, right: Array, equal: Array, free: Array) -> Array:
-    """Direction that solves the Newton system among directions with ``equal @ d = 0``, over the free domains."""
+    """Direction that solves the Newton system among directions with ``equal @ d = 0``, over the free domains.
+
+    Args:
+      matrix: (K, K), symmetric. right: (K,), or (K, c) for as many directions.
+      equal: (E, K), orthonormal rows, or zeros as padding. free: (K,), which domains can move.
+    """
+    columns = right if right.ndim == 2 else right[:, None]
     matrix = jnp.where(free[:, None] & free[None, :], matrix, 0.0) + jnp.diag(jnp.where(free, 0.0, 1.0))
-    right = jnp.where(free, right, 0.0)
+    columns = jnp.where(free[:, None], columns, 0.0)
     # curvature along the equality rows does not matter on them, so it can be made positive
     lift = 1.0 + jnp.max(jnp.abs(jnp.where(free, jnp.diagonal(matrix), 0.0)) * (jnp.abs(jnp.diagonal(matrix)) < 1e3))
     matrix = matrix + lift * equal.T @ equal
     unit = jax.lax.rsqrt(jnp.maximum(jnp.abs(jnp.diagonal(matrix)), 1e-8))
     scaled = matrix * unit[:, None] * unit[None, :]
-    solved = unit[:, None] * shifted_solve(scaled, unit[:, None] * jnp.concatenate([right[:, None], equal.T], 1))
-    plain, moved = solved[:, 0], solved[:, 1:]
+    solved = unit[:, None] * shifted_solve(scaled, unit[:, None] * jnp.concatenate([columns, equal.T], 1))
+    plain, moved = jnp.split(solved, [columns.shape[1]], axis=1)
     dw = plain - moved @ _small_solve(equal @ moved, equal @ plain)
     # round-off against the equality rows must not build up
     dw = dw - equal.T @ (equal @ dw)
-    return jnp.where(free, dw, 0.0)
+    dw = jnp.where(free[:, None], dw, 0.0)
+    return dw if right.ndim == 2 else dw[:, 0]

@@ -71,6 +71,13 @@ class Seen(NamedTuple):
     scale: np.ndarray
 
 
+class Scatter(NamedTuple):
+    """Mean square of the errors at a held-out size about their mean, over what the prior expects, and from how many runs."""
+
+    ratio: float
+    runs: int
+
+
 @lru_cache(maxsize=1)
 def _priors() -> dict[str, ErrorPrior]:
     found = json.loads(pathlib.Path(__file__).with_name("error_prior.json").read_text())
@@ -99,6 +106,39 @@ def robust_variance(residuals: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def within_scale(prior: ErrorPrior, variance: np.ndarray, runs: int) -> np.ndarray:
     """Error within the table, (V,), from the variance of in-sample residuals: never less than what so few runs can tell."""
     return prior.level * np.sqrt((runs * variance + prior.floor_runs * prior.floor**2) / (runs + prior.floor_runs))
+
+
+def scatter_at(errors: np.ndarray, mass: np.ndarray, runs: int) -> Scatter:
+    """How errors at a held-out size scatter about the mean of each set.
+
+    Args:
+      errors: (R, V) over what is expected of them, NaN where not measured. mass: (R, V) weights, zero there.
+      runs: how many runs the rows are of.
+
+    >>> scatter_at(np.array([[1.0], [-1.0]]), np.ones((2, 1)), 2)
+    Scatter(ratio=2.0, runs=2)
+    """
+    if runs < 2:
+        return Scatter(1.0, 0)
+    errors = np.where(mass > 0, errors, 0.0)
+    apart = errors - (mass * errors).sum(0) / np.maximum(mass.sum(0), 1e-300)
+    typical = 1.4826 * np.median(np.abs(apart[mass > 0]))
+    apart = np.clip(apart, -4.0 * typical, 4.0 * typical)  # one run that does not belong must not decide
+    return Scatter(float((mass * apart**2).sum() / mass.sum() * runs / (runs - 1)), runs)
+
+
+def error_over_prior(scatter: Sequence[Scatter], prior: ErrorPrior) -> float:
+    """The error within a table over that of the prior, at most 1, from how errors scatter at sizes that were held out.
+
+    They cannot be smaller there than within the table, so that small ones say that the prior is too wide, while large ones may come
+    from the way beyond. The prior counts as many runs as its floor does: the fewer runs were held out, the nearer to 1.
+
+    >>> [round(error_over_prior([Scatter(0.25, n)], error_prior("camel")), 2) for n in (0, 7, 1000)]
+    [1.0, 0.79, 0.51]
+    """
+    runs = sum(one.runs for one in scatter)
+    told = sum(one.runs * min(one.ratio, 1.0) for one in scatter)
+    return float(np.sqrt((prior.floor_runs + told) / (prior.floor_runs + runs)))
 
 
 def scale_errors(

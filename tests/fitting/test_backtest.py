@@ -9,8 +9,7 @@ import pytest
 import camel_jax as cj
 from camel_jax import laws
 from camel_jax.evaluation import simulate
-from camel_jax.fitting.backtest import Scatter, blind_errors, error_over_prior, scatter_at
-from camel_jax.prediction.error_prior import error_prior
+from camel_jax.fitting.backtest import blind_errors
 
 KEY = jax.random.key(0)
 
@@ -51,17 +50,3 @@ def test_a_law_that_sees_mixtures_beats_its_blind_self_and_one_that_does_not_equ
     assert 0 < 2 * sees.mean_relative_error < sees.blind_error
     (blind,) = cj.fit(laws.chinchilla(), helped, key=KEY, starts=1, field=False).backtests
     assert blind.blind_error == pytest.approx(blind.mean_relative_error, rel=1e-9)
-
-
-def test_errors_that_scatter_little_make_the_error_within_smaller_and_large_ones_do_not_make_it_larger():
-    prior = error_prior("blend")
-    errors = np.random.default_rng(0).normal(
-        0.3, 0.5, (400, 3)
-    )  # their mean is no scatter: it is the slope beyond the table
-    little = scatter_at(errors, np.ones((400, 3)), 200)
-    assert little.ratio == pytest.approx(0.25, rel=0.1) and little.runs == 200
-    errors[7] = 50.0  # a run that does not belong
-    assert scatter_at(errors, np.ones((400, 3)), 200).ratio == pytest.approx(little.ratio, rel=0.15)
-    assert error_over_prior([little], prior) < 0.6
-    assert error_over_prior([little, Scatter(9.0, 200)], prior) > 0.7
-    assert error_over_prior([Scatter(9.0, 200)], prior) == 1.0

@@ -10,7 +10,17 @@ from camel_jax.evaluation import simulate
 from camel_jax.fitting.intervals import predict_interval
 from camel_jax.prediction import error_prior as prior
 from camel_jax.prediction.discrepancy import _quantile, discrepancy_scale, leverage, leverages
-from camel_jax.prediction.error_prior import ErrorPrior, Seen, error_prior, robust_variance, scale_errors, within_scale
+from camel_jax.prediction.error_prior import (
+    ErrorPrior,
+    Scatter,
+    Seen,
+    error_over_prior,
+    error_prior,
+    robust_variance,
+    scale_errors,
+    scatter_at,
+    within_scale,
+)
 from camel_jax.recipes.recipe import dense
 
 SETTINGS = error_prior("camel")
@@ -119,3 +129,15 @@ def test_leverage_is_nothing_within_the_table_and_grows_beyond(fitted):
     assert (widths[0] < widths[1]).all() and (widths[1] < widths[2]).all()
     one = d._replace(size_span=0.0)
     assert float(leverage(one, dense(4e9, 1e9, (0.4, 0.6)))) > far
+
+
+def test_errors_that_scatter_little_make_the_error_within_smaller_and_large_ones_do_not_make_it_larger():
+    settings = error_prior("blend")
+    errors = np.random.default_rng(0).normal(0.3, 0.5, (400, 3))  # their mean is no scatter but the slope beyond
+    little = scatter_at(errors, np.ones((400, 3)), 200)
+    assert little.ratio == pytest.approx(0.25, rel=0.1) and little.runs == 200
+    errors[7] = 50.0  # a run that does not belong
+    assert scatter_at(errors, np.ones((400, 3)), 200).ratio == pytest.approx(little.ratio, rel=0.15)
+    assert error_over_prior([little], settings) < 0.6
+    assert error_over_prior([little, Scatter(9.0, 200)], settings) > 0.7
+    assert error_over_prior([Scatter(9.0, 200)], settings) == 1.0
