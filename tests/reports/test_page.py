@@ -186,7 +186,9 @@ def test_a_thousand_recipes_agree_with_python(name, visit, study):
         apart["losses"] = max(apart["losses"], np.max(np.abs(found / getattr(expected, end) - 1)))
         found = np.array([one["measured"][end] for one in told])
         apart["accuracies"] = max(apart["accuracies"], np.max(np.abs(found - getattr(accuracies, end))))
-    print(f"{name}: largest differences {apart['losses']:.1e} (losses, relative), {apart['accuracies']:.1e} (accuracies)")
+    print(
+        f"{name}: largest differences {apart['losses']:.1e} (losses, relative), {apart['accuracies']:.1e} (accuracies)"
+    )
     assert max(apart.values()) < 1e-9
 
 
